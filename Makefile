@@ -1,0 +1,31 @@
+# `make demo` shows a model forget; `make test` runs the tests. Both install into .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: install demo test test-slow bench clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit('mubench needs Python 3.10 or newer, this is ' + sys.version.split()[0] + ': make PYTHON=python3.11 …' if sys.version_info < (3, 10) else 0)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+demo: install
+	$(BIN)/mubench run fashion all --ratio 5 --out results/demo
+
+test: install
+	$(BIN)/mubench fetch movie_snippets
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/mubench fetch movie_snippets
+	$(BIN)/python -m pytest -m slow
+
+bench: install
+	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) *.egg-info build .pytest_cache

@@ -1,0 +1,182 @@
+"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and up to four hooks.
+
+The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken literally: the *student* starts as the
+original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
+"""
+import inspect
+import typing
+from dataclasses import dataclass, fields, replace
+
+from mubench.errors import MubenchError, nearest
+from mubench.recipe import Recipe
+
+MEASURES = {"loss": "Loss", "logit": "Logit", "rep": "Rep"}
+LABELS = ("true", "wrong", "random")
+CORRUPTIONS = {"wrong": "Data", "random": "Data", "incompetent": "Model"}
+SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
+
+
+def always(epoch):
+    """The term counts in every epoch."""
+    return True
+
+
+@dataclass(frozen=True)
+class first:
+    """The term counts in the first ``n`` epochs only (SCRUB's max phase)."""
+
+    n: int
+
+    def __call__(self, epoch):
+        return epoch <= self.n
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of the objective: ``weight`` × the mean over the batch of a per-example measure.
+
+    on: ``forget`` or ``retain``, the set whose examples it is taken over.
+    measure: ``loss`` (task loss), ``logit`` (divergence KL(teacher ‖ student) of outputs) or ``rep`` (squared distance
+        of representations), the paper's *knowledge measurement*.
+    target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth) or ``random`` ones (uniform over all
+        classes, so possibly true); for ``logit`` and ``rep`` a frozen teacher: the ``original`` model or an ``incompetent``
+        (freshly initialised) one.
+    weight: negative pushes away (gradient corruption).
+    when: which epochs it counts in, a predicate of the epoch (from 1).
+    temperature: divides both logits of a ``logit`` term; multiply ``weight`` by T² where the paper does.
+    per: ``example`` (KL summed over classes) or ``class`` (averaged over them: PyTorch's default reduction, which some
+        official codes use).
+    redraw: draw ``wrong`` and ``random`` labels anew in every epoch instead of once.
+    """
+
+    on: str
+    measure: str
+    target: str
+    weight: float = 1.0
+    when: typing.Callable = always
+    temperature: float = 1.0
+    per: str = "example"
+    redraw: bool = False
+
+    def __post_init__(self):
+        allowed = LABELS if self.measure == "loss" else ("original", "incompetent")
+        if self.on not in ("forget", "retain") or self.measure not in MEASURES or self.target not in allowed:
+            raise MubenchError(f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}")
+
+
+class Method:
+    """An unlearning method.
+
+    A subclass states its ``terms`` (an attribute, or a property where they depend on hyperparameters), its ``schedule`` and,
+    as annotated class attributes, its hyperparameters with their defaults. Everything annotated here is a hyperparameter
+    of every method; ``None`` means "as in the recipe the original was trained with", so that one default serves all models:
+    the learning rate is ``lr`` or else ``lr_factor`` times the recipe's.
+
+    Schedules say what a step sees. ``forget_only`` / ``retain_only``: a batch of that set; ``union``: a batch of the shuffled
+    D_f ∪ D_r; ``joint``: a batch of each, an epoch being as long as the longer set; ``alternate``: in every epoch all batches
+    of D_f, then all of D_r; ``none``: no steps.
+    """
+
+    version: typing.ClassVar[int] = 1
+    name: typing.ClassVar[str] = ""
+    paper: typing.ClassVar[str] = ""
+    terms: typing.ClassVar[tuple] = ()
+    start: typing.ClassVar[str] = "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
+    parameters: typing.ClassVar[str] = "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
+
+    schedule: str = "none"
+    lr_factor: float = 1.0
+    lr: typing.Optional[float] = None
+    epochs: typing.Optional[int] = 1
+    batch_size: typing.Optional[int] = None
+    forget_batch_size: typing.Optional[int] = None
+    optimizer: typing.Optional[str] = None
+    momentum: typing.Optional[float] = None
+    weight_decay: typing.Optional[float] = None
+    clip: typing.Optional[float] = None
+    lr_schedule: typing.Optional[str] = "constant"
+    warmup: typing.Optional[float] = 0.0
+    milestones: typing.Optional[tuple[int, ...]] = None
+    lr_decay: typing.Optional[float] = None
+    accumulate: typing.Optional[int] = None
+
+    def __init__(self, **hyperparameters):
+        known = self.defaults()
+        for name, value in hyperparameters.items():
+            if name not in known:
+                raise nearest(f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`")
+            setattr(self, name, self._typed(name, value))
+        if self.schedule not in SCHEDULES:
+            raise nearest("schedule", self.schedule, SCHEDULES, "`mubench ls methods`")
+
+    # -- hooks: what terms cannot say ------------------------------------------------------------------------------
+
+    def prepare(self, context):
+        """Before the first step: masks (`context.freeze`), a part of a set (`context.retain = …`), adapters."""
+
+    def penalty(self, context):
+        """A scalar added to every step's loss (an l1 norm), or None."""
+
+    def select(self, context):
+        """Positions in the forget set to visit in the epoch ``context.epoch``; None: all."""
+
+    def finish(self, context):
+        """After the last step: one-shot edits of ``context.student`` (dampening, task arithmetic)."""
+
+    # -- what follows from the declaration -------------------------------------------------------------------------
+
+    @classmethod
+    def hints(cls):
+        """Hyperparameter name → its type."""
+        hints = {}
+        for klass in reversed(cls.__mro__[:-1]):
+            hints |= {n: h for n, h in typing.get_type_hints(klass).items() if n in inspect.get_annotations(klass)}
+        return {n: h for n, h in hints.items() if typing.get_origin(h) is not typing.ClassVar}
+
+    @classmethod
+    def defaults(cls):
+        """Hyperparameter name → default."""
+        return {name: getattr(cls, name) for name in cls.hints()}
+
+    def hyperparameters(self):
+        """Hyperparameter name → value of this instance."""
+        return {name: getattr(self, name) for name in self.hints()}
+
+    def recipe(self, original):
+        """The `Recipe` this method runs with, what it leaves open taken from the recipe of the original model."""
+        mine = {f.name: getattr(self, f.name) for f in fields(Recipe)}
+        mine["lr"] = original.lr * self.lr_factor if self.lr is None else self.lr
+        return replace(original, **{name: value for name, value in mine.items() if value is not None})
+
+    @property
+    def needs(self):
+        """What a task must provide for this method: measures, and labels to corrupt."""
+        return {t.measure for t in self.terms} | {"labels" for t in self.terms if t.target in ("wrong", "random")}
+
+    def taxonomy(self):
+        """This method's row of the paper's Table 2, computed from its terms."""
+        forget = [t for t in self.terms if t.on == "forget"]
+        retain = [t for t in self.terms if t.on == "retain"]
+        measures = lambda terms: " + ".join(dict.fromkeys(MEASURES[t.measure] for t in terms)) or "-"
+        corruption = dict.fromkeys("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-") for t in forget)
+        return {"forget": measures(forget), "corruption": " + ".join(corruption) or "-", "retain": measures(retain),
+                "parameters": self.parameters, "schedule": self.schedule}
+
+    def _typed(self, name, value):
+        """``value`` as the type the hyperparameter declares; text is read as JSON where it is JSON."""
+        import json
+
+        from pydantic import TypeAdapter, ValidationError
+
+        hint = self.hints()[name]
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError:
+                value = None if value == "None" else value
+        try:
+            return TypeAdapter(hint).validate_python(value)
+        except ValidationError as error:
+            kind = str(hint).replace("typing.", "").replace("<class '", "").replace("'>", "")
+            raise MubenchError(f"{name}={value!r} does not fit {self.name}: it must be {kind} "
+                               f"(default {self.defaults()[name]!r}): {error.errors()[0]['msg']}") from None

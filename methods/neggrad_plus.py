@@ -1,0 +1,25 @@
+from mubench.methods.base import Method, Term
+
+
+class NegGradPlus(Method):
+    """Descent on D_r and ascent on D_f in the same step: α·CE(D_r) − (1−α)·CE(D_f).
+
+    ``l2_init`` > 0 adds α·l2_init/2·‖θ − θ_o‖², as a second version in the authors' notebooks does.
+    """
+
+    paper = "Kurmanji et al. 2023, §4; code meghdadk/SCRUB, thirdparty/repdistiller/helper/loops.py:train_negrad"
+    schedule = "joint"
+    alpha: float = 0.95
+    l2_init: float = 0.0
+    lr_factor = 0.5
+    epochs = 2
+
+    @property
+    def terms(self):
+        return (Term("retain", "loss", "true", weight=self.alpha),
+                Term("forget", "loss", "true", weight=-(1 - self.alpha)))
+
+    def penalty(self, context):
+        if self.l2_init:
+            pairs = zip(context.student.parameters(), context.original.parameters())
+            return self.alpha * self.l2_init / 2 * sum((p - o).square().sum() for p, o in pairs)

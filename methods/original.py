@@ -1,0 +1,7 @@
+from mubench.methods.base import Method
+
+
+class Original(Method):
+    """Do nothing: the original model as it is, the row every method must beat."""
+
+    epochs = 0

@@ -1,0 +1,19 @@
+from mubench.methods.base import Method, Term
+
+
+class RandLabel(Method):
+    """Keep training on all of D with every example of D_f given another class, drawn once (``redraw``: anew in every epoch).
+
+    ``labels`` is ``wrong`` (always another class, as in the paper) or ``random`` (uniform over all, as OPTML's RL does).
+    """
+
+    paper = "Graves et al. 2021 ('Amnesiac'), unlearning by relabelling; code lmgraves/AmnesiacML"
+    schedule = "union"
+    labels: str = "wrong"
+    redraw: bool = False
+    lr_factor = 0.5
+    epochs = 2
+
+    @property
+    def terms(self):
+        return Term("forget", "loss", self.labels, redraw=self.redraw), Term("retain", "loss", "true")

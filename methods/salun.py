@@ -1,0 +1,39 @@
+from mubench.methods.base import Method, Term
+
+
+class SalUn(Method):
+    """Random labels on D_f, true labels on D_r, and only the weights move that matter to D_f.
+
+    Saliency is |Σ over D_f batches of the gradient of the batch-mean loss|, ranked over all parameters at once; the
+    ``saliency_ratio`` largest may change. Each epoch passes over D_f with new labels, then over D_r (the authors' CIFAR-10
+    code; ``schedule="union"`` is their CIFAR-100 code). ``labels``: ``wrong`` (different from the truth, as the paper says) or
+    ``random`` (uniform over all classes, as the code does). ``hold``: masked-out weights stay bit-equal, also under weight decay
+    and momentum; without it only gradients are masked, as in the authors' code before February 2026.
+    """
+
+    paper = "Fan et al. 2024, Eq. 3–5; code OPTML-Group/Unlearn-Saliency, Classification/{generate_mask.py,unlearn/RL.py}"
+    schedule = "alternate"
+    parameters = "sparse internal"
+    saliency_ratio: float = 0.5
+    labels: str = "wrong"
+    redraw: bool = True
+    hold: bool = True
+    lr_factor = 0.5
+    epochs = 2
+
+    @property
+    def terms(self):
+        return Term("forget", "loss", self.labels, redraw=self.redraw), Term("retain", "loss", "true")
+
+    def prepare(self, context):
+        context.freeze(self.mask(context.saliency("forget")), hold=self.hold)
+
+    def mask(self, saliency):
+        """Name → boolean tensor: true for the int(n · ``saliency_ratio``) largest of all n saliencies."""
+        import torch
+
+        scores = torch.cat([s.flatten() for s in saliency.values()])
+        chosen = torch.zeros_like(scores, dtype=torch.bool)
+        chosen[scores.argsort(descending=True, stable=True)[:int(len(scores) * self.saliency_ratio)]] = True
+        parts = chosen.split([s.numel() for s in saliency.values()])
+        return {name: part.view_as(s) for (name, s), part in zip(saliency.items(), parts)}

@@ -1,0 +1,94 @@
+"""The Python side for one's own models and checkpoints; `mubench.run` is in `mubench.run`."""
+import copy
+from dataclasses import dataclass
+
+from mubench.behaviour import Custom
+from mubench.costs import Costs
+from mubench.engine import Budget, Context, Engine, make_accelerator
+from mubench.errors import MubenchError
+from mubench.examples import Examples, Wrapped
+from mubench.recipe import Recipe
+from mubench.registry import load_method, load_task
+
+
+@dataclass
+class Unlearned:
+    """What `unlearn` gives back: the unlearned ``model`` (on its device, in eval mode) and the `Costs`."""
+
+    model: object
+    costs: Costs
+
+
+def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, num_labels=None, seed=0,
+            batch_size=32, precision="no", max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
+    """Make a model of one's own forget.
+
+    model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
+        ``.logits`` (any `transformers` classifier); or anything, if ``loss`` is given.
+    forget, retain: map-style data sets of dicts (Hugging Face data sets, ``torch`` data sets, lists), items ``{input: …,
+        "labels" or "label": …}``. Disjoint.
+    collate: list of items → dict of tensors with first dimension B (default: ``torch``'s).
+    loss: ``loss(model, batch)`` → per-example losses [B], or (losses [B], logits [B, C]); default cross-entropy.
+    fresh: () → a new, untrained model, for methods that need one (default for `transformers` models: their configuration).
+    method: a registry name, ``path/to/file.py:Class`` or a `Method`; **hyperparameters: its hyperparameters, such as ``lr``
+        (default: the method's ``lr_factor`` × 1e-3) and ``epochs``.
+    seed: of everything random; the same seed on one process gives the same bits. inplace: change ``model`` itself.
+
+    Returns an `Unlearned`. Raises `MubenchError` for an empty forget set, a method that needs what the model does not give,
+    an unknown hyperparameter, or a loss that becomes NaN or infinite.
+    """
+    chosen = load_method(method, **hyperparameters)
+    sets = [d if isinstance(d, (Examples, Wrapped)) else Wrapped(d, collate) for d in (forget, retain)]
+    for name, view in zip(("forget", "retain"), sets):
+        if not len(view):
+            raise MubenchError(f"the {name} set is empty: give at least one example")
+    behaviour = Custom(loss, num_labels)
+    behaviour.probe(model, sets[0])
+    if missing := chosen.needs - behaviour.provides:
+        raise MubenchError(f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return "
+                           "(losses, logits) and batches hold 'labels'")
+    if fresh is None:
+        def fresh():
+            if not hasattr(model, "config"):
+                raise MubenchError(f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one")
+            return type(model)(model.config)
+    student = model if inplace else copy.deepcopy(model)
+    context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start)
+    recipe = chosen.recipe(Recipe(lr=1e-3, epochs=10, batch_size=batch_size))
+    budget = Budget(max_steps or float("inf"), max_seconds or float("inf"))
+    costs = Engine(chosen, context, recipe, budget, progress=progress).run()
+    return Unlearned(context.student.eval(), costs)
+
+
+def evaluate(task, checkpoint, *, model=None, ratio=5, split_file=None, seed=0, limit=None):
+    """Measure weights that any code has unlearned: name → value of every metric that applies.
+
+    task: a registry name; checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's class;
+    model: which of the task's models it is (default: the first); ratio or split_file: what was to be forgotten;
+    seed: of the untrained model ZRF compares with. Scores are fractions. Raises `MubenchError` where the checkpoint cannot be
+    read or does not fit the task.
+    """
+    from mubench import originals
+    from mubench.evaluation import SETS, predict, scorer
+    from mubench.metrics import compute_all
+
+    task = load_task(task)
+    model = task.model(model)
+    network = originals.load(task, model, checkpoint)[0] if isinstance(checkpoint, str) or hasattr(checkpoint, "parts") else checkpoint
+    sets = task.sets(model, task.split(ratio, split_file), limit)
+    frame = predict(task, network, {n: sets[n] for n in SETS if n in sets}, task.build(model, seed))
+    original, facts = originals.load(task, model)
+    reference = facts["card"]["scores"]["test"] if facts["card"] and not limit else None
+    if reference is None:
+        from mubench.evaluation import scores
+
+        reference = scores(task, predict(task, original, {"test": sets["test"]}))["test"]
+    return compute_all(frame, {"num_labels": task.num_labels, "random_guess": task.random_guess,
+                               "original_test_score": reference, "scorer": scorer(task)})
+
+
+def board(results="results", out=None, **options):
+    """Aggregate result folders into tables; see `mubench.leaderboard.board`."""
+    from mubench.leaderboard.board import board as make
+
+    return make(results, out, **options)

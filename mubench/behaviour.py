@@ -1,0 +1,136 @@
+"""How a model of some modality is run, measured and misled: all that methods need to know of a task."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mubench.errors import MubenchError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Output:
+    """What one forward pass gives for a batch of B examples.
+
+    loss: [B], the task loss of each example; logits: [B, C] (float32) or None; mask: [B, L] for sequences, true where a
+    position counts, else None; features: [B, H], the representation before the head, where it was asked for.
+    """
+
+    loss: torch.Tensor
+    logits: torch.Tensor = None
+    mask: torch.Tensor = None
+    features: torch.Tensor = None
+
+    def __getitem__(self, rows):
+        """The outputs of some rows of the batch."""
+        return Output(*(None if v is None else v[rows] for v in (self.loss, self.logits, self.mask, self.features)))
+
+
+class Behaviour:
+    """Classification, the common case; modalities whose outputs are not classes override what differs.
+
+    provides: which measures (``loss``, ``logit``, ``rep``) and ``labels`` to corrupt a method may ask for.
+    """
+
+    provides = frozenset({"loss", "logit", "rep", "labels"})
+    head = "classifier"  # the submodule whose input is the representation
+    num_labels = None
+
+    def forward(self, model, batch, features=False):
+        """Run ``model`` on a batch and return its `Output`, every loss per example (cross-entropy with ``labels``)."""
+        from torch.nn.functional import cross_entropy
+
+        inputs = {k: v for k, v in batch.items() if k not in ("labels", "index")}
+        with _Representation(model, self.head if features else None) as representation:
+            out = model(**inputs)
+        logits = getattr(out, "logits", out)
+        if logits.element_size() < 4:  # half precision
+            logits = logits.float()
+        return Output(cross_entropy(logits, batch["labels"], reduction="none"), logits, None, representation.value)
+
+    def divergence(self, student, teacher, temperature=1.0, per="example"):
+        """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes (``per="example"``) or averaged over them."""
+        from torch.nn.functional import kl_div
+
+        kl = kl_div((student.logits / temperature).log_softmax(-1), (teacher.logits / temperature).log_softmax(-1),
+                    reduction="none", log_target=True)
+        return kl.sum(-1) if per == "example" else kl.mean(-1)
+
+    def distance(self, student, teacher):
+        """[B]: mean squared difference of representations."""
+        return (student.features - teacher.features).square().mean(-1)
+
+    def predict(self, model, batch):
+        """Column → one value per example of a batch: what evaluation stores."""
+        out = self.forward(model, batch)
+        probability = out.logits.softmax(-1)
+        target, prediction = batch["labels"], out.logits.argmax(-1)
+        return {"target": target, "prediction": prediction, "score": (prediction == target).double(), "loss": out.loss,
+                "confidence": probability.gather(-1, target[:, None])[:, 0], "logits": out.logits}
+
+    def corrupt(self, batch, draw, other=True):
+        """The batch with wrong labels. ``draw``: [B], a uniform number in [0, 1) for each example; ``other``: a class different
+        from the truth, each equally likely, or else any class."""
+        labels = batch["labels"]
+        if other:
+            offset = 1 + (draw.to(labels.device) * (self.num_labels - 1)).long()
+            return batch | {"labels": (labels + offset) % self.num_labels}
+        return batch | {"labels": (draw.to(labels.device) * self.num_labels).long()}
+
+
+class Custom(Behaviour):
+    """The behaviour of somebody's own model: their ``loss(model, batch)``, or cross-entropy of the model's logits.
+
+    ``loss`` returns the per-example losses [B], or those and the logits [B, C].
+    """
+
+    def __init__(self, loss=None, num_labels=None):
+        self.loss, self.num_labels = loss, num_labels
+        self.head = None
+
+    def forward(self, model, batch, features=False):
+        if self.loss is None:
+            return super().forward(model, batch)
+        given = self.loss(model, {k: v for k, v in batch.items() if k != "index"})
+        out = Output(*given) if isinstance(given, tuple) else Output(given)
+        if out.loss.shape != batch["index"].shape:
+            raise MubenchError(f"loss must give one number per example, shape {tuple(batch['index'].shape)}, "
+                               f"it gave {tuple(out.loss.shape)}: use reduction='none'")
+        return out
+
+    def probe(self, model, examples):
+        """Learn from one example what the model provides: how many labels, logits or losses only."""
+        import torch
+
+        device = next(model.parameters()).device
+        batch = {k: v.to(device) if hasattr(v, "to") else v for k, v in examples[torch.arange(1)].items()}
+        training = model.training
+        with torch.no_grad():
+            out = self.forward(model.eval(), batch)
+        model.train(training)
+        self.provides = {"loss"}
+        if out.logits is not None:
+            self.provides |= {"logit"}
+            self.num_labels = self.num_labels or out.logits.shape[-1]
+        if "labels" in batch and self.num_labels:
+            self.provides |= {"labels"}
+
+
+class _Representation:
+    """Catches what enters the head during a forward pass, flattened to [B, H]; catches nothing without a head."""
+
+    def __init__(self, model, head):
+        self.value, self.model, self.head = None, model, head
+
+    def __enter__(self):
+        if self.head is not None:
+            module = getattr(self.model, "module", self.model)  # DistributedDataParallel keeps the model in .module
+            self.hook = module.get_submodule(self.head).register_forward_pre_hook(
+                lambda _, args: setattr(self, "value", args[0].flatten(1)))
+        return self
+
+    def __exit__(self, *_):
+        if self.head is not None:
+            self.hook.remove()

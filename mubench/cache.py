@@ -1,0 +1,62 @@
+"""Where fetched data, prepared sets and downloaded checkpoints are kept, and how files are written whole or not at all."""
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from mubench.errors import MubenchError
+
+
+def cache_dir():
+    """``$MUBENCH_CACHE``, or ``mubench`` in the user's cache folder."""
+    root = os.environ.get("MUBENCH_CACHE")
+    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mubench"
+
+
+def file_hash(path):
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else (
+            hashlib.sha256(file.read()).hexdigest())
+
+
+def fsync(path):
+    """Make a file or folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def whole(path):
+    """A temporary path next to ``path`` that becomes ``path`` when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        try:
+            yield Path(name)
+            os.chmod(name, 0o644)
+            fsync(name)
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Turns what the operating system says about a failed write below ``path`` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        why = {errno.ENOSPC: "the disk is full: free some space", errno.EDQUOT: "the disk quota is used up: free some space",
+               errno.EACCES: "permission denied: choose another folder with --out", errno.ENOTDIR: "a file is in the way of the folder",
+               errno.EROFS: "the file system is read-only: choose another folder with --out"}.get(error.errno)
+        if why is None:
+            raise
+        raise MubenchError(f"cannot write {path}: {why} (nothing finished was lost)") from error

@@ -1,0 +1,165 @@
+"""Contract tests of tasks, methods and results: the same for contributors, for users and in the project's own tests."""
+import copy
+from pathlib import Path
+
+from mubench import registry
+from mubench.errors import MubenchError
+
+
+def check(what):
+    """Test a task or method (registry name or ``path/to/file.py:Class``) or a result folder against its contract.
+
+    Yields one line per thing that holds; raises `MubenchError` naming the first that does not.
+    """
+    if Path(what).is_dir():
+        return check_result(what)
+    if what in registry.tasks.names():
+        return check_task(what)
+    if what in registry.methods.names():
+        return check_method(what)
+    if ".py" in str(what):
+        try:
+            registry.tasks.get(what)
+            return check_task(what)
+        except MubenchError as no_task:
+            if "subclass" not in str(no_task):
+                raise
+            return check_method(what)
+    from mubench.errors import nearest
+
+    raise nearest("task, method or result folder", what, [*registry.tasks.names(), *registry.methods.names()], "`mubench ls`")
+
+
+def check_method(reference):
+    """A method runs on a small problem: finite, repeatable, leaving the original alone, and it is documented."""
+    import torch
+
+    from mubench.api import unlearn
+
+    cls = registry.methods.get(reference)
+    _holds(cls.__doc__ and len(cls.__doc__.strip()) > 20, "the docstring says what the method does")
+    yield "documented"
+    for name, value in cls.defaults().items():
+        cls(**{name: value})
+    method = cls()
+    yield f"hyperparameters typed: {', '.join(n for n in cls.defaults() if n not in registry.methods.base.defaults()) or 'the common ones'}"
+    row = method.taxonomy()
+    yield f"Table 2: D_f {row['forget']} / {row['corruption']}, D_r {row['retain']}, {row['parameters']}, {row['schedule']}"
+
+    forget, retain = _problem(12, 0), _problem(24, 1)
+    models = []
+    for seed in (0, 0, 1):
+        network = _network()
+        before = copy.deepcopy(network.state_dict())
+        done = unlearn(network, forget, retain, method=cls(), fresh=_network, batch_size=8, seed=seed, progress=False)
+        _holds(all(torch.equal(v, network.state_dict()[k]) for k, v in before.items()), "the original model stays as it was")
+        _holds(all(p.isfinite().all() for p in done.model.parameters()), "the weights stay finite on a small problem")
+        models.append((done.model.state_dict(), before))
+    (one, before), (two, _), _ = models
+    _holds(all(torch.equal(v, two[k]) for k, v in one.items()), "the same seed gives the same bits: draw from context.generator()")
+    yield f"repeatable, finite, {done.costs.steps} steps"
+    changed = any(not torch.equal(v, before[k]) for k, v in one.items())
+    _holds(changed or not method.terms, "a method with terms changes the model")
+    yield "changes the model" if changed else "leaves the model as it is"
+    tasks = [t for t in registry.tasks.names() if method.needs <= set(registry.tasks.get(t).provides)]
+    _holds(tasks, f"some task provides what it needs ({', '.join(sorted(method.needs))})")
+    yield f"works on {', '.join(tasks)}"
+
+
+def check_task(reference):
+    """A task's facts, data, split, models, behaviour and originals hold what the contract says."""
+    import torch
+
+    from mubench import originals
+
+    task = registry.load_task(reference)
+    _holds(task.__doc__ and task.source and task.licence and task.models, "docstring, source, licence and models are stated")
+    _holds(0 <= task.random_guess < 1, "random_guess is a score in [0, 1)")
+    yield "data card complete"
+    data = task.load()
+    _holds({"train", "validation", "test"} <= set(data), "load() gives train, validation and test")
+    _holds("transfer" in data or not task.transfer, "a transfer set that is declared exists")
+    yield "data: " + ", ".join(f"{name} {len(rows)}" for name, rows in data.items())
+    validation, test = task.held_out
+    _holds("validation" in task.data or not set(validation) & set(test), "validation rows never count in the test set")
+    small, large = task.split(1), task.split(10)
+    _holds(set(small.forget) <= set(large.forget), "splits are nested")
+    yield f"splits: 1 % {len(small.forget)} rows, 10 % {len(large.forget)} rows, nested"
+    for name in task.models:
+        model, sets = task.build(name), task.sets(name, task.split(5))
+        batch = sets["forget"][torch.arange(min(8, len(sets["forget"])))]
+        n = len(batch["index"])
+        with torch.no_grad():
+            out = task.forward(model.eval(), batch, features="rep" in task.provides)
+        _holds(out.loss.shape == (n,) and out.loss.isfinite().all(), f"{name}: forward gives one finite loss per example")
+        if "logit" in task.provides:
+            apart = task.divergence(out, out)
+            _holds(apart.shape == (n,) and apart.abs().max() < 1e-5, f"{name}: divergence is per example and 0 from itself")
+        if "rep" in task.provides:
+            _holds(out.features is not None and out.features.shape[0] == n and out.features.ndim == 2, f"{name}: features are [B, H]")
+        if "labels" in task.provides:
+            wrong = task.corrupt(batch, torch.linspace(0, 0.999, n))["labels"]
+            _holds((wrong != batch["labels"]).all(), f"{name}: corrupted labels differ from the true ones")
+        columns = task.predict(model, batch)
+        _holds({"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values()),
+               f"{name}: predict gives one row per example")
+        yield f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, forward, corrupt and predict per example"
+        facts = originals.load(task, name)[1]
+        if task.tier == "mini" and facts["card"]:
+            _holds(facts["card"]["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
+            _holds(facts["card"]["scores"]["train"] >= 0.97, f"{name}: the original fits its training set (≥ 0.97)")
+            yield f"{name}: original {facts['sha256'][:12]}, " + ", ".join(f"{k} {v:.3f}" for k, v in facts["card"]["scores"].items())
+
+
+def check_result(folder):
+    """A result can be read, its predictions are the ones it was written with, and every metric follows from them."""
+    from mubench import results
+    from mubench.run import weights_hash
+
+    result = results.read(folder)
+    yield f"schema {results.SCHEMA}: {result.task['name']}/{result.model['name']}/{result.method['name']}, {result.status}"
+    _holds(results.RunSpec(**result.spec).id == result.id or ".py" in result.spec["method"] + result.spec["task"],
+           "its id is the hash of its spec (or task or method have changed their version since)")
+    yield f"id {result.id}"
+    values = results.score(folder)
+    yield f"{len(values)} metrics follow from {result.predictions['rows']} predictions"
+    if (Path(folder) / results.MODEL).is_dir():
+        cls = registry.load_task(result.spec["task"]).model_class(result.model["name"])
+        saved = weights_hash(cls.from_pretrained(Path(folder) / results.MODEL, use_safetensors=True))
+        _holds(saved == result.weights, "the saved weights are those that were evaluated")
+        yield f"weights {saved[:12]}"
+
+
+def _holds(condition, promise):
+    if not condition:
+        raise MubenchError(f"contract broken: it should hold that {promise}")
+
+
+def _network():
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _Network()
+
+
+def _Network():
+    import torch
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.classifier = torch.nn.Linear(6, 16), torch.nn.Linear(16, 4)
+
+        def forward(self, x):
+            return self.classifier(self.body(x).tanh())
+
+    return Network()
+
+
+def _problem(n, seed):
+    """n examples of a small learnable problem: 6 numbers, 4 classes."""
+    import torch
+
+    x = torch.randn(n, 6, generator=torch.Generator().manual_seed(seed))
+    return [{"x": row, "labels": int(row[:4].argmax())} for row in x]

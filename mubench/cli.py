@@ -1,0 +1,275 @@
+"""The command line: each verb is one public function. Nothing is imported before it is needed."""
+import argparse
+import sys
+
+from mubench.errors import MubenchError
+
+EPILOG = "Every verb has an example in `mubench VERB --help`."
+
+
+def main(argv=None):
+    """Run a command line; exits 0 when done, 1 with one sentence on an error, 2 on wrong usage, 130 on Ctrl-C."""
+    args = parser().parse_args(argv)
+    try:
+        _quiet(args)
+        args.function(args)
+        sys.stdout.flush()
+    except MubenchError as error:
+        if args.debug:
+            raise
+        sys.exit(f"mubench: {error}")
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        print("\nmubench: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except Exception as error:
+        if args.debug:
+            raise
+        sys.exit(f"mubench: {type(error).__name__}: {str(error).strip() or 'no message'} (an error of mubench or of a plug-in, not "
+                 "yours: --debug shows where)")
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="mubench", description="The benchmark suite for machine unlearning.", epilog=EPILOG)
+    top.add_argument("--version", action=_Version)
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name, function, about, example):
+        p = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}",
+                             formatter_class=argparse.RawDescriptionHelpFormatter)
+        p.add_argument("--debug", action="store_true", help="show tracebacks and library warnings")
+        p.set_defaults(function=function)
+        return p
+
+    p = verb("ls", _ls, "what there is, one line each", "mubench ls methods")
+    p.add_argument("what", nargs="?", metavar="tasks|models|methods|metrics|NAME", default="tasks",
+                   help="a kind, or the name of a task or method (its facts, its hyperparameters)")
+
+    p = verb("run", _run, "unlearn, evaluate, store: one run, or a grid where several values are given",
+             "mubench run fashion salun,scrub --ratio 2 5 10 --seed 0 1 2 --workers 2")
+    p.add_argument("task", metavar="TASK", help="a task, file.py:Class, several with commas, or mini / paper / all")
+    p.add_argument("method", metavar="METHOD", help="a method, file.py:Class, several with commas, or all")
+    p.add_argument("--model", nargs="+", metavar="M", help="models of the task, or all (default: its first)")
+    p.add_argument("--ratio", nargs="+", default=["5"], metavar="R", help="per cent of D to forget, in (0, 50] (default: 5)")
+    p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="S")
+    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="hyperparameters of the method")
+    p.add_argument("--split-file", metavar="FILE", help="an index file, one training row per line, instead of a ratio")
+    p.add_argument("--checkpoint", metavar="FOLDER", help="the original model, a folder or hub id, instead of the standard one")
+    p.add_argument("--precision", choices=["no", "bf16", "fp16"], default="no")
+    p.add_argument("--max-steps", type=int, metavar="N", help="budget of optimiser steps")
+    p.add_argument("--max-seconds", type=float, metavar="S", help="budget of seconds (default: what retraining took)")
+    p.add_argument("--limit", type=int, metavar="N", help="only N rows of each set: a trial, marked and never ranked")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
+    p.add_argument("--out", default="results", metavar="FOLDER")
+    p.add_argument("--save-model", action="store_true", help="keep the unlearned weights too")
+    p.add_argument("--force", action="store_true", help="run again what is done")
+    p.add_argument("--dry-run", action="store_true", help="only list the runs")
+
+    p = verb("fetch", _fetch, "bring what tasks need into the cache, so that everything else runs offline",
+             "mubench fetch movie_snippets")
+    p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
+
+    p = verb("evaluate", _evaluate, "measure weights that any code has unlearned", "mubench evaluate fashion path/to/checkpoint --ratio 5")
+    p.add_argument("task", metavar="TASK")
+    p.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with model.safetensors and config.json, or a hub id")
+    p.add_argument("--model", metavar="M")
+    p.add_argument("--ratio", default="5", metavar="R")
+    p.add_argument("--split-file", metavar="FILE")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--limit", type=int, metavar="N")
+
+    p = verb("score", _score, "recompute every metric of stored results from their predictions",
+             "mubench score results/fashion/resnet/salun/5/0123456789ab")
+    p.add_argument("result", nargs="+", metavar="RESULT", help="result folders, or folders of results")
+    p.add_argument("--retrain", metavar="RESULT", help="the retrained model's result, for the distances to it")
+
+    p = verb("split", _split, "show, export or check a deletion split", "mubench split fashion --ratio 5 --export forget.txt")
+    p.add_argument("task", metavar="TASK")
+    p.add_argument("--ratio", default="5", metavar="R")
+    p.add_argument("--export", metavar="FILE", help="write one row index per line, ascending")
+    p.add_argument("--check", metavar="FILE", help="compare an index file with the split")
+
+    p = verb("original", _original, "show, train or verify the original checkpoint", "mubench original fashion --model resnet --verify")
+    p.add_argument("task", metavar="TASK")
+    p.add_argument("--model", metavar="M")
+    p.add_argument("--train", action="store_true", help="train it by the recipe of the data card")
+    p.add_argument("--verify", action="store_true", help="check its hash and measure its scores again")
+    p.add_argument("--out", metavar="FOLDER", help="where --train writes (default: the cache, from where it is used)")
+    p.add_argument("--seed", type=int, default=0)
+
+    p = verb("check", _check, "contract test of a task, a method or a result", "mubench check my_method.py:MyMethod")
+    p.add_argument("what", metavar="NAME|FILE.py:CLASS|RESULT")
+
+    p = verb("new", _new, "a commented starting file", "mubench new method my_method")
+    p.add_argument("kind", choices=["task", "method"])
+    p.add_argument("name", metavar="NAME", help="snake_case; the file NAME.py is written here")
+
+    p = verb("board", _board, "aggregate results into tables", "mubench board results --out tables")
+    p.add_argument("results", nargs="*", default=["results"], metavar="RESULTS")
+    p.add_argument("--out", metavar="FOLDER", help="write board.md, board.csv, board.json and board.tex there")
+    return top
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------------------
+
+
+def _ls(args):
+    from mubench import listing
+
+    print(listing.show(args.what))
+
+
+def _run(args):
+    from mubench import grid
+
+    params = dict(_pair(text) for text in args.set)
+    options = {name: getattr(args, name) for name in ("split_file", "checkpoint", "precision", "max_steps", "max_seconds", "limit")}
+    specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed, params=params, **options)
+    for sentence in left_out:
+        print(f"left out: {sentence}")
+    if args.dry_run:
+        from mubench.results import Store
+
+        for spec in specs:
+            print(f"{spec.id}  {'done' if Store(args.out).done(spec) else 'to do'}  {spec.folder.parent}  seed {spec.seed}")
+        return
+    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, args.save_model)
+    if grid._rank() == 0:
+        from mubench.leaderboard.board import board
+
+        print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
+        if done or before:
+            print(board([args.out], only=done + before).text())
+    if failed:
+        raise MubenchError(f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with: {grid.reason(failed[0], args.out)}")
+
+
+def _fetch(args):
+    from mubench import grid
+    from mubench.registry import load_task
+
+    for name in grid.expand_tasks(args.task):
+        task = load_task(name)
+        task.fetch()
+        print(f"{name}: {len(task.data['train'])} training rows, checksum {task.checksum[:12]}")
+
+
+def _evaluate(args):
+    from mubench.api import evaluate
+
+    values = evaluate(args.task, args.checkpoint, model=args.model, ratio=args.ratio, split_file=args.split_file, seed=args.seed,
+                      limit=args.limit)
+    _print_metrics(values)
+
+
+def _score(args):
+    from mubench.results import Store, score
+
+    folders = [folder for given in args.result for folder in Store(given).results()]
+    if not folders:
+        raise MubenchError(f"no results below {', '.join(args.result)}")
+    for folder in folders:
+        print(folder)
+        _print_metrics(score(folder, args.retrain))
+
+
+def _split(args):
+    from mubench.registry import load_task
+
+    split = load_task(args.task).split(args.ratio)
+    if args.check:
+        split.check(args.check)
+        print(f"{args.check} is the {split.name} % split of {args.task}")
+    if args.export:
+        split.export(args.export)
+    if not args.check:
+        print(f"{args.task}, {split.name} %: {len(split.forget)} of {split.n} rows to forget\nforget rows {split.checksum}\n"
+              f"made for data {split.data}")
+
+
+def _original(args):
+    import json
+
+    from mubench import originals
+    from mubench.registry import load_task
+
+    task = load_task(args.task)
+    model = task.model(args.model)
+    if args.train:
+        shown = originals.train(task, model, args.out, args.seed)
+    elif args.verify:
+        shown = originals.verify(task, model)
+    else:
+        facts = originals.load(task, model)[1]
+        shown = {"source": facts["source"], **(facts["card"] or {"sha256": facts["sha256"]})}
+    print(json.dumps(shown, indent=1))
+
+
+def _check(args):
+    from mubench.checks import check
+
+    for line in check(args.what):
+        print(line)
+
+
+def _new(args):
+    from mubench.new import new
+
+    print(new(args.kind, args.name))
+
+
+def _board(args):
+    from mubench.leaderboard.board import board
+
+    table = board(args.results, args.out)
+    print(table.text())
+    if args.out:
+        print(f"\nwritten: {', '.join(table.files)}")
+
+
+# -- helpers -------------------------------------------------------------------------------------------------------------
+
+
+def _print_metrics(values):
+    for name, value in values.items():
+        print(f"  {name:20} {'undefined' if value is None else format(value, '.4f')}")
+
+
+def _pair(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise MubenchError(f"--set {text!r}: write NAME=VALUE, such as lr=1e-4")
+    return name, value
+
+
+def _quiet(args):
+    """Library chatter is for debugging; progress bars are for terminals."""
+    if args.debug:
+        return
+    import logging
+    import os
+    import warnings
+
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "") if sys.stderr.isatty() else None
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings, dest, **_):
+        super().__init__(option_strings, dest, nargs=0, help="show the version")
+
+    def __call__(self, parser, *_):
+        import mubench
+
+        parser.exit(message=f"mubench {mubench.__version__}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a run costs: seconds, steps, examples, FLOPs, peak memory."""
+import contextlib
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass
+class Costs:
+    """Counted from the first hook to the last, loading and evaluation excluded.
+
+    unlearning_seconds: wall clock; steps: optimiser steps; examples: examples with a gradient, over all epochs and processes;
+    flops: floating-point operations of matrix products, convolutions and attention, forward and backward, teachers and
+    saliency included; peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation (GPU)
+    while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss per epoch.
+    """
+
+    unlearning_seconds: float = 0.0
+    steps: int = 0
+    examples: int = 0
+    flops: int = 0
+    peak_memory_bytes: int = 0
+    stopped_by: str = "epochs"
+    losses: list = field(default_factory=list)
+
+    asdict = asdict
+
+
+class Meter:
+    """Fills in a `Costs` while the work is done."""
+
+    def __init__(self, device):
+        self.costs, self.device, self._flops = Costs(), device, {}
+
+    @contextlib.contextmanager
+    def flops(self, key):
+        """Adds the FLOPs of the block; blocks of the same ``key`` (same shapes) are traced once and counted every time."""
+        if key not in self._flops:
+            with FlopCounterMode(display=False) as counter:
+                yield
+            self._flops[key] = counter.get_total_flops()
+        else:
+            yield
+        self.costs.flops += self._flops[key]
+
+    def seconds(self):
+        return time.perf_counter() - self._start
+
+    def __enter__(self):
+        self._start = time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif sys.platform == "linux":
+            with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+                file.write("5")  # restarts the kernel's record of the peak resident size
+        return self
+
+    def __exit__(self, *_):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.costs.unlearning_seconds = self.seconds()
+        self.costs.peak_memory_bytes = self._peak()
+
+    def _peak(self):
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError, StopIteration), open("/proc/self/status") as file:
+                return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,350 @@
+"""The one training loop: originals, retraining and every unlearning method run through it, on one process or many."""
+import contextlib
+import copy
+import functools
+import hashlib
+import math
+from dataclasses import dataclass
+from itertools import cycle
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from accelerate.utils import send_to_device
+from tqdm.auto import tqdm
+
+from mubench.behaviour import Output
+from mubench.costs import Meter
+from mubench.errors import MubenchError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most a run may use, whichever comes first: optimiser steps, seconds, examples with a gradient."""
+
+    steps: float = math.inf
+    seconds: float = math.inf
+    examples: float = math.inf
+
+
+class NonFiniteLoss(MubenchError):
+    """The loss became NaN or infinite; ``costs`` holds what was recorded until then."""
+
+    def __init__(self, message, costs):
+        super().__init__(message)
+        self.costs = costs
+
+
+class Context:
+    """What a method's hooks see.
+
+    student: the model being trained; original: a frozen copy of it as it was; fresh(): a new, untrained one;
+    task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1.
+    """
+
+    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original"):
+        self.accelerator = accelerator or make_accelerator()
+        self.task, self.forget, self.retain, self.seed = task, forget, retain, seed
+        self.device = self.accelerator.device
+        self.fresh = lambda: fresh().to(self.device)
+        self.student = self.fresh() if start == "fresh" else model.to(self.device)
+        self.epoch, self.step, self.meter = 0, 0, Meter(self.device)
+        self._model = model
+        self._mask, self._hold, self._teachers = {}, True, {}
+
+    @functools.cached_property
+    def original(self):
+        if self.step:
+            raise MubenchError("context.original is a copy of the student before the first step: touch it in prepare()")
+        return _frozen(copy.deepcopy(self._model))
+
+    @functools.cached_property
+    def incompetent(self):
+        return _frozen(self.fresh())
+
+    def generator(self, purpose):
+        """A generator seeded by the run's seed and a purpose, the same on every process."""
+        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def sample(self, view, share):
+        """A random ``share`` (0 to 1) of a view, drawn without replacement, at least one example."""
+        order = torch.randperm(len(view), generator=self.generator("sample"))
+        return view.select(order[:max(1, round(share * len(view)))].sort().values)
+
+    def teacher(self, name):
+        """The frozen ``original`` or ``incompetent`` model as a `Teacher`."""
+        if name not in self._teachers:
+            self._teachers[name] = Teacher(self, getattr(self, name))
+        return self._teachers[name]
+
+    def freeze(self, mask, hold=True):
+        """Only weights where ``mask`` (parameter name → boolean tensor) is true may move; ``hold``: whatever the optimiser does."""
+        self._mask, self._hold = {name: m.to(self.device) for name, m in mask.items()}, hold
+
+    def saliency(self, on):
+        """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode."""
+        view, size = getattr(self, on), self.forget_batch_size if on == "forget" else self.batch_size
+        training = self.student.training
+        self.student.eval().zero_grad(set_to_none=True)
+        for positions in torch.arange(len(view)).split(size):
+            batch = send_to_device(view[positions], self.device)
+            with self.meter.flops(("saliency", *_shapes(batch))), self.accelerator.autocast():
+                self.task.forward(self.student, batch).loss.mean().backward()
+        sums = {n: p.grad.abs() for n, p in self.student.named_parameters() if p.grad is not None}
+        self.student.zero_grad(set_to_none=True)
+        self.student.train(training)
+        return sums
+
+
+class Teacher:
+    """A frozen model whose outputs are computed once per example: inputs do not change, so neither do they."""
+
+    def __init__(self, context, model):
+        self.context, self.model, self._outputs = context, model, {}
+
+    def outputs(self, view, features=False):
+        """The `Output` of a whole view, row i being its example i."""
+        key = (id(view), features)
+        if key not in self._outputs:
+            self._outputs[key] = view, self._run(view, features)  # the view is kept: its id must stay its own
+        return self._outputs[key][1]
+
+    @torch.no_grad()
+    def _run(self, view, features):
+        context, pieces = self.context, []
+        for positions in torch.arange(len(view)).split(2 * context.batch_size):
+            batch = send_to_device(view[positions], context.device)
+            with context.meter.flops(("teacher", features, *_shapes(batch))), context.accelerator.autocast():
+                pieces.append(context.task.forward(self.model, batch, features))
+        join = lambda name: None if getattr(pieces[0], name) is None else torch.cat([getattr(p, name) for p in pieces])
+        return Output(*(join(name) for name in ("loss", "logits", "mask", "features")))
+
+
+class Engine:
+    """Runs one method on one context by one recipe. ``run()`` changes ``context.student`` and returns the `Costs`.
+
+    shuffle: false keeps examples in the order of their view (replaying somebody's batches).
+    """
+
+    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True):
+        self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
+        self.accelerator = context.accelerator
+        self.progress = progress and self.accelerator.is_main_process
+        context.batch_size = recipe.batch_size
+        context.forget_batch_size = recipe.forget_batch_size or recipe.batch_size
+        if method.terms and any(t.on == "forget" for t in method.terms) and not len(context.forget):
+            raise MubenchError(f"the forget set is empty: {method.name} has nothing to unlearn")
+
+    def run(self):
+        context, method, recipe = self.context, self.method, self.recipe
+        with torch.random.fork_rng(devices=[] if context.device.type == "cpu" else None), context.meter as meter:
+            torch.manual_seed(self.context.seed)
+            context.student.train()
+            method.prepare(context)
+            for term in method.terms:
+                if term.target in ("original", "incompetent"):
+                    context.teacher(term.target)
+            self._order = context.generator("order")
+            self._views = {"forget": context.forget, "retain": context.retain}
+            if method.schedule == "union":
+                self._views["union"] = context.forget + context.retain
+            total = sum(len(self._plan(epoch, count=True)) for epoch in range(1, recipe.epochs + 1))
+            if total:
+                self._train(total)
+            method.finish(context)
+        return meter.costs
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _train(self, total):
+        context, costs = self.context, self.context.meter.costs
+        params = [p for p in context.student.parameters() if p.requires_grad]
+        self.model, self.optimizer = self.accelerator.prepare(context.student, self._optimizer(params))
+        masked = [(p, context._mask[n], p.detach().clone()) for n, p in context.student.named_parameters()
+                  if n in context._mask]
+        with tqdm(total=total, desc=self.method.name, disable=None if self.progress else True, leave=False) as bar:
+            for context.epoch in range(1, self.recipe.epochs + 1):
+                losses = []
+                terms = [t for t in self.method.terms if t.when(context.epoch)]
+                for step in self._plan(context.epoch):
+                    if self._spent(step):
+                        break
+                    for group in self.optimizer.param_groups:
+                        group["lr"] = lr = self._lr(context.step / total)
+                    shapes = tuple((on, len(positions)) for on, positions in step)
+                    losses.append(self._step(step, terms, params, masked))
+                    context.step += 1
+                    costs.steps, costs.examples = context.step, costs.examples + sum(n for _, n in shapes)
+                    if not math.isfinite(losses[-1]):
+                        costs.losses.append(losses[-1])
+                        raise NonFiniteLoss(f"{self.method.name}: the loss is {losses[-1]} at step {context.step} with lr {lr:g}: "
+                                            f"try a smaller rate, --set lr={lr / 10:g}", costs)
+                    bar.update()
+                if losses:
+                    costs.losses.append(sum(losses) / len(losses))
+                if costs.stopped_by != "epochs":
+                    break
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.free_memory()
+
+    def _step(self, step, terms, params, masked):
+        """One optimiser step over the step's batches; returns its loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        pieces = []
+        for on, positions in step:
+            mine = positions[rank::world]
+            weight = len(positions) if len(mine) else math.inf  # nothing left for this process: one example at weight 0
+            mine = mine if len(mine) else positions[:1]
+            pieces += [(on, piece, weight) for piece in mine.chunk(max(1, self.recipe.accumulate))]
+        total = 0.0
+        for i, (on, positions, n) in enumerate(pieces):
+            last = i == len(pieces) - 1
+            batch = send_to_device(self._views[on][positions], self.accelerator.device)
+            key = ("step", on, last, tuple(terms), *_shapes(batch))
+            with self.context.meter.flops(key), contextlib.ExitStack() as stack:
+                if not last:
+                    stack.enter_context(self.accelerator.no_sync(self.model))
+                with self.accelerator.autocast():
+                    loss = self._loss(on, positions, batch, terms) / n * world
+                    penalty = self.method.penalty(self.context) if last else None
+                    if penalty is not None:
+                        loss = loss + penalty
+                self.accelerator.backward(loss)
+            total = total + loss.detach()
+        for param, mask, _ in masked:
+            if param.grad is not None:
+                param.grad.mul_(mask)
+        if self.recipe.clip:
+            self.accelerator.clip_grad_norm_(params, self.recipe.clip)
+        self.optimizer.step()
+        if self.context._hold:
+            with torch.no_grad():
+                for param, mask, before in masked:
+                    torch.where(mask, param, before, out=param)
+        return (self.accelerator.reduce(total, "mean") if world > 1 else total).item()
+
+    def _loss(self, on, positions, batch, terms):
+        """Σ over a batch and the terms on its examples of weight × measure."""
+        split = len(self._views["forget"])
+        rows = {on: slice(None)}
+        if on == "union":
+            rows = {"forget": (positions < split).nonzero().flatten(), "retain": (positions >= split).nonzero().flatten()}
+        terms = [t for t in terms if t.on in rows and (on != "union" or len(rows[t.on]))]
+        if not terms:
+            return self.context.task.forward(self.model, batch).loss.sum() * 0
+        corrupted = {t.on: t for t in terms if t.target in ("wrong", "random")}
+        as_it_is = [t for t in terms if t.on in corrupted and t.target not in ("wrong", "random")]
+        total = 0.0
+        for group in ([t for t in terms if t not in as_it_is], as_it_is):
+            if not group:
+                continue
+            given = batch
+            for t in corrupted.values() if group is not as_it_is else ():
+                given = self._corrupt(given, positions, rows[t.on], t)
+            out = self.context.task.forward(self.model, given, features=any(t.measure == "rep" for t in group))
+            for t in group:
+                mine = out[rows[t.on]]
+                if t.measure == "loss":
+                    value = mine.loss
+                else:
+                    at = positions[rows[t.on]] - (split if on == "union" and t.on == "retain" else 0)
+                    view = getattr(self.context, t.on)
+                    theirs = self.context.teacher(t.target).outputs(view, t.measure == "rep")[at.to(out.loss.device)]
+                    value = (self.context.task.distance(mine, theirs) if t.measure == "rep" else
+                             self.context.task.divergence(mine, theirs, t.temperature, t.per))
+                total = total + t.weight * value.sum()
+        return total
+
+    def _corrupt(self, batch, positions, rows, term):
+        """The batch with the ``rows`` of the term's set corrupted, by draws that depend on seed, epoch and example alone."""
+        purpose = f"labels/{term.on}/{self.context.epoch if term.redraw else 0}"
+        if getattr(self, "_drawn", None) != purpose:
+            view = self._views["union" if "union" in self._views else term.on]
+            self._drawn, self._draws = purpose, torch.rand(len(view), generator=self.context.generator(purpose))
+        wrong = self.context.task.corrupt(batch, self._draws[positions], other=term.target == "wrong")
+        merged = dict(batch)
+        for name, value in wrong.items():
+            if value is not batch[name]:
+                merged[name] = batch[name].clone()
+                merged[name][rows] = value[rows]
+        return merged
+
+    # -- the plan --------------------------------------------------------------------------------------------------
+
+    def _plan(self, epoch, count=False):
+        """The steps of an epoch, each a list of (view, positions)."""
+        size, small = self.recipe.batch_size, self.context.forget_batch_size
+
+        def batches(on):
+            n = len(self._views[on])
+            chosen = self.method.select(self.context) if on == "forget" and not count else None
+            order = torch.arange(n) if chosen is None else torch.as_tensor(chosen)
+            if self.shuffle and not count:
+                order = order[torch.randperm(len(order), generator=self._order)]
+            return [(on, b) for b in order.split(small if on == "forget" else size) if len(b)]
+
+        schedule = self.method.schedule
+        if schedule == "none":
+            return []
+        if schedule == "joint":
+            forget, retain = batches("forget"), batches("retain")
+            if not forget or not retain:
+                raise MubenchError(f"{self.method.name} pairs the two sets: neither may be empty")
+            pairs = zip(cycle(forget), retain) if len(retain) >= len(forget) else zip(forget, cycle(retain))
+            return [list(pair) for pair in pairs]
+        if schedule == "alternate":
+            active = [t.on for t in self.method.terms if t.when(epoch)]
+            return [[b] for on in ("forget", "retain") if on in active for b in batches(on)]
+        return [[b] for b in batches(schedule.removesuffix("_only"))]
+
+    def _lr(self, progress):
+        """The rate at a share of all steps, in the current epoch."""
+        r = self.recipe
+        if progress < r.warmup:
+            factor = progress / r.warmup
+        else:
+            left = (1 - progress) / (1 - r.warmup) if r.warmup < 1 else 1.0
+            factor = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}[r.lr_schedule]
+        return r.lr * factor * r.lr_decay ** sum(m < self.context.epoch for m in r.milestones)
+
+    def _optimizer(self, params):
+        r = self.recipe
+        if r.optimizer == "sgd":
+            return torch.optim.SGD(params, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay)
+        if r.optimizer not in ("adam", "adamw"):
+            raise MubenchError(f"optimizer {r.optimizer!r}: adamw, adam or sgd")
+        return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[r.optimizer](
+            params, lr=r.lr, weight_decay=r.weight_decay)
+
+    def _spent(self, step):
+        """Whether the next step would go over the budget; notes which."""
+        costs, budget = self.context.meter.costs, self.budget
+        seconds = self.context.meter.seconds()
+        if self.accelerator.num_processes > 1 and budget.seconds < math.inf:
+            seconds = self.accelerator.reduce(torch.tensor(seconds, device=self.accelerator.device), "mean").item()
+        over = {"steps": costs.steps + 1 > budget.steps, "seconds": seconds > budget.seconds,
+                "examples": costs.examples + sum(len(p) for _, p in step) > budget.examples}
+        costs.stopped_by = next((name for name, gone in over.items() if gone), "epochs")
+        return costs.stopped_by != "epochs"
+
+
+def make_accelerator(precision="no"):
+    """The process's `accelerate.Accelerator` at a precision: ``no`` (float32), ``bf16`` or ``fp16``."""
+    state = AcceleratorState._shared_state
+    if state and state.get("_mixed_precision") != precision:
+        AcceleratorState._reset_state()
+    try:
+        return Accelerator(mixed_precision=precision,
+                           kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    except ValueError as error:
+        raise MubenchError(f"precision {precision!r} is not to be had here: {error}") from error
+
+
+def _frozen(model):
+    return model.eval().requires_grad_(False)
+
+
+def _shapes(batch):
+    return tuple((k, tuple(v.shape)) for k, v in sorted(batch.items()) if isinstance(v, torch.Tensor))

@@ -1,0 +1,69 @@
+"""One pass over each set writes per-example predictions; every metric is computed from those."""
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.utils import gather_object, send_to_device
+
+BATCH = 256
+SETS = ("test", "forget", "retain", "transfer")
+
+
+def predict(task, model, sets, incompetent=None, accelerator=None):
+    """Predictions of a model on sets (name → examples) as a ``DataFrame``, one row per example and set.
+
+    incompetent: an untrained model; its logits on the forget set are kept for ZRF, where the task has logits. With an
+    ``accelerator`` of several processes every process takes its share and all get the whole.
+    """
+    from mubench.engine import make_accelerator
+
+    accelerator = accelerator or make_accelerator()
+    frames = []
+    for name, view in sets.items():
+        mine = torch.arange(accelerator.process_index, len(view), accelerator.num_processes)
+        columns = _columns(task.predict, task, model, view, mine, accelerator)
+        if name == "forget" and incompetent is not None and "logits" in columns:
+            columns["incompetent"] = _columns(task.predict, task, incompetent, view, mine, accelerator)["logits"]
+        if columns:
+            frames.append(pd.DataFrame({"set": name, **columns}))
+    if accelerator.num_processes > 1:
+        frames = gather_object(frames)
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.sort_values(["set", "index"], ignore_index=True)
+
+
+@torch.no_grad()
+def _columns(run, task, model, view, positions, accelerator):
+    training = model.training
+    model.to(accelerator.device).eval()
+    pieces = []
+    for chunk in positions.split(BATCH) if len(positions) else ():
+        batch = send_to_device(view[chunk], accelerator.device)
+        with accelerator.autocast():
+            piece = run(model, batch)
+        pieces.append({"index": batch["index"], **piece})
+    model.train(training)
+    return {name: _stored(torch.cat([p[name] for p in pieces]).cpu()) for name in (pieces[0] if pieces else ())}
+
+
+def _stored(values):
+    """A column as it is written: integers as int64, scores as float64, everything else as float32."""
+    if values.ndim > 1:
+        return list(values.float().numpy())
+    if not values.is_floating_point():
+        return values.long().numpy()
+    return values.numpy() if values.dtype == torch.float64 else values.float().numpy().astype(np.float32)
+
+
+def scorer(task):
+    """The task's primary metric as a function of a set's rows."""
+    from mubench.metrics.primary import load_primary
+
+    return load_primary(task.metric).score
+
+
+def scores(task, frame):
+    """Set name → primary score in [0, 1]."""
+    from mubench.metrics import Predictions
+
+    p = Predictions(frame)
+    return {name: scorer(task)(p[name]) for name in frame["set"].unique()}

@@ -1,0 +1,191 @@
+"""Many runs: expanded from lists, done one by one or by several workers, each run once whoever asks for it."""
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import time
+
+from mubench import registry
+from mubench.errors import MubenchError
+from mubench.results import Incompatible, Store, make_spec, read
+
+SUITES = ("mini", "paper")
+
+
+def expand_tasks(names):
+    """Task references from names, comma-separated lists and the suites ``mini``, ``paper`` and ``all``."""
+    found = []
+    for name in _listed(names):
+        if name in (*SUITES, "all"):
+            found += [t for t in registry.tasks.names() if name == "all" or registry.tasks.get(t).tier == name]
+        else:
+            registry.tasks.get(name)
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def expand_methods(names):
+    """Method references from names, comma-separated lists and ``all``."""
+    found = [m for name in _listed(names) for m in (registry.methods.names() if name == "all" else [name])]
+    for name in found:
+        registry.methods.get(name)
+    return list(dict.fromkeys(found))
+
+
+def expand(tasks, methods, models=None, ratios=(5,), seeds=(0,), **options):
+    """Every `RunSpec` of tasks × models × ratios × seeds × methods; the references (retrain, original) come first, as the
+    others' budgets depend on them. Returns the specs and a sentence for each pair that cannot work."""
+    specs, left_out = {}, []
+    methods = sorted(expand_methods(methods), key=lambda m: (registry.methods.get(m).start != "fresh", bool(_terms(m))))
+    for name in expand_tasks(tasks):
+        task = registry.load_task(name)
+        for model in list(task.models) if models == ["all"] else models or [None]:
+            for ratio in ratios:
+                for seed in seeds:
+                    for method in methods:
+                        try:
+                            spec = make_spec(task=name, model=model, method=method, ratio=ratio, seed=seed, **options)
+                        except Incompatible as error:
+                            left_out.append(str(error))
+                        else:
+                            specs[spec.id] = spec
+    if not specs:
+        raise MubenchError(left_out[0] if left_out else "nothing to run: no task or no method was named")
+    return list(specs.values()), list(dict.fromkeys(left_out))
+
+
+def sweep(specs, out="results", workers=1, force=False, save_model=False, report=print):
+    """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
+    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder."""
+    store, since = Store(out), time.time()
+    before = [spec for spec in specs if not force and store.done(spec)]
+    todo = [spec for spec in specs if spec not in before]
+    if workers > 1 and len(todo) > 1:
+        _with_workers(todo, out, min(workers, len(todo)), since, save_model)
+    else:
+        _work(todo, out, since, save_model, report=report)
+    failed = [spec for spec in todo if store.failed(spec, since)]
+    return [spec for spec in todo if spec not in failed], before, failed
+
+
+def reason(spec, out):
+    """Why a run failed."""
+    return next((e["reason"] for e in Store(out).errors() if e["id"] == spec.id), "no reason recorded")
+
+
+def _work(specs, out, since, save_model=False, report=print, current=None, parent=None):
+    """Do every run nobody else has done or is doing; wait for those that others are doing, in case they die."""
+    from mubench.run import try_run
+
+    store, waiting = Store(out), list(specs)
+    while waiting:
+        busy = []
+        for spec in waiting:
+            if parent and os.getppid() != parent:
+                return  # the sweep was killed: its workers stop after the run they are in
+            with _agreed_claim(store, spec, since) as claim:
+                if claim == "busy":
+                    busy.append(spec)
+                elif claim == "mine":
+                    if current is not None:
+                        current.value = spec.id.encode()
+                    try:
+                        try_run(spec, store, save_model, progress=parent is None)
+                        line = _summary(read(store.path(spec)))
+                    except Exception as error:
+                        line = f"failed: {str(error) if isinstance(error, MubenchError) else repr(error)}"
+                    if current is not None:
+                        current.value = b""
+                    if _rank() == 0:
+                        report(f"{spec.folder.parent}, seed {spec.seed}: {line}", flush=True)
+        waiting = busy
+        if waiting:
+            time.sleep(0.3)
+
+
+def _with_workers(specs, out, workers, since, save_model):
+    """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed."""
+    import torch
+
+    context, store = multiprocessing.get_context("spawn"), Store(out)
+    by_id, cores = {spec.id: spec for spec in specs}, max(1, torch.get_num_threads() // workers)
+
+    def start():
+        current = context.Array("c", 16)
+        process = context.Process(target=_worker, args=(specs, out, since, save_model, cores, current, os.getpid()))
+        process.start()
+        return process, current
+
+    running = [start() for _ in range(workers)]
+    try:
+        while running:
+            multiprocessing.connection.wait([process.sentinel for process, _ in running])
+            for process, current in [pair for pair in running if not pair[0].is_alive()]:
+                running.remove((process, current))
+                spec = by_id.get(current.value.decode())
+                if process.exitcode == 130:
+                    raise KeyboardInterrupt
+                if process.exitcode and spec is not None:
+                    if not store.done(spec):
+                        store.write_error(spec, f"the worker process died with exit code {process.exitcode} (out of memory?)")
+                    running.append(start())
+                elif process.exitcode:
+                    raise MubenchError(f"a worker could not start (exit code {process.exitcode}): run with --workers 1 to see why")
+    finally:
+        for process, _ in running:
+            process.terminate()
+        for process, _ in running:
+            process.join()
+
+
+def _worker(specs, out, since, save_model, cores, current, parent):
+    import sys
+
+    import torch
+
+    torch.set_num_threads(cores)
+    try:
+        _work(specs, out, since, save_model, current=current, parent=parent)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def _agreed_claim(store, spec, since):
+    """``mine``, ``busy`` or ``done``: decided by the first of several cooperating processes, the same for all of them."""
+    def settled():
+        path = store.path(spec) / "result.json"
+        return store.failed(spec, since) or path.is_file() and path.stat().st_mtime >= since
+
+    with contextlib.ExitStack() as stack:
+        claim = "done"
+        if _rank() == 0 and not settled():
+            claim = "mine" if stack.enter_context(store.claim(spec)) else "busy"
+            claim = "done" if claim == "mine" and settled() else claim  # finished by another while we looked
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            from accelerate.utils import broadcast_object_list
+
+            from mubench.engine import make_accelerator
+
+            make_accelerator(spec.precision)
+            claim = broadcast_object_list([claim])[0]
+        yield claim
+
+
+def _rank():
+    return int(os.environ.get("RANK", 0))
+
+
+def _summary(result):
+    show = {"test": "test_score", "forget": "forget_score", "retain": "retain_score", "MIA AUC": "mia_loss_auc"}
+    values = [f"{label} {100 * result.metrics[name]:.1f}" for label, name in show.items() if result.metrics.get(name) is not None]
+    return ", ".join([*values, f"{result.costs['unlearning_seconds']:.1f} s"])
+
+
+def _terms(method):
+    return registry.load_method(method).terms
+
+
+def _listed(names):
+    names = [names] if isinstance(names, str) else names
+    return [part for name in names for part in (name.split(",") if not isinstance(name, type) else [name]) if part]

@@ -1,0 +1,77 @@
+"""`mubench ls`: what there is, from the declarations alone, without torch."""
+import inspect
+
+from mubench import registry
+
+
+def show(what):
+    """The listing of a kind (``tasks``, ``models``, ``methods``, ``metrics``), or the facts of one task or method, as text."""
+    if what in _KINDS:
+        return _table(_KINDS[what]())
+    if what in registry.tasks.names():
+        return _task(registry.load_task(what))
+    if what in registry.methods.names() or ".py" in what:
+        return _method(registry.methods.get(what))
+    from mubench.errors import nearest
+
+    raise nearest("name", what, [*_KINDS, *registry.tasks.names(), *registry.methods.names()], "`mubench ls tasks|models|methods|metrics`")
+
+
+def taxonomy():
+    """The paper's Table 2, computed from the methods' terms: a list of dicts, one per method."""
+    rows = []
+    for name in registry.methods.names():
+        method = registry.load_method(name)
+        rows.append({"method": name, **method.taxonomy(), "about": _first(method)})
+    return rows
+
+
+def _methods():
+    return [{"method": r["method"], "D_f": r["forget"], "corruption": r["corruption"], "D_r": r["retain"],
+             "parameters": r["parameters"], "schedule": r["schedule"], "about": r["about"]} for r in taxonomy()]
+
+
+def _tasks():
+    tasks = [registry.load_task(name) for name in registry.tasks.names()]
+    return [{"task": t.name, "tier": t.tier, "modality": t.modality, "metric": t.metric, "random": f"{t.random_guess:.3g}",
+             "models": " ".join(t.models), "about": _first(t)} for t in tasks]
+
+
+def _models():
+    tasks = [registry.load_task(name) for name in registry.tasks.names()]
+    return [{"task": t.name, "model": name, "class": m.architecture, "from": m.pretrained or "scratch"}
+            for t in tasks for name, m in t.models.items()]
+
+
+def _metrics():
+    from mubench.metrics import METRICS
+
+    return [{"metric": m.name, "better": m.better, "about": m.description} for m in METRICS.values()]
+
+
+_KINDS = {"tasks": _tasks, "models": _models, "methods": _methods, "metrics": _metrics}
+
+
+def _task(task):
+    facts = {"tier": task.tier, "modality": task.modality, "source": task.source, "licence": task.licence,
+             "citation": task.citation, "transfer": task.transfer, "metric": f"{task.metric} (random guess {task.random_guess:.3g})",
+             "labels": ", ".join(task.labels), "models": ", ".join(f"{n} ({m.architecture})" for n, m in task.models.items()),
+             "recipe": str(task.recipe)}
+    return f"{task.name}: {inspect.getdoc(task)}\n\n" + "\n".join(f"{k:9} {v}" for k, v in facts.items() if v)
+
+
+def _method(cls):
+    defaults = "\n".join(f"  {name:18} {value!r}" for name, value in cls.defaults().items())
+    return (f"{cls.name}: {inspect.getdoc(cls)}\n\npaper: {cls.paper or '-'}\n\nhyperparameters and defaults (None: as the original's "
+            f"recipe):\n{defaults}")
+
+
+def _first(thing):
+    return (inspect.getdoc(thing) or "").split("\n")[0]
+
+
+def _table(rows):
+    """Columns as wide as their widest cell, the last one left as it is."""
+    lines = [list(rows[0]), *([str(v) for v in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(rows[0]) - 1)] + [0]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)

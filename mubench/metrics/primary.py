@@ -1,0 +1,60 @@
+"""The primary metrics of tasks, as `evaluate.Metric`: made here, never downloaded."""
+import datasets
+import evaluate
+import numpy as np
+
+from mubench.errors import nearest
+
+
+class Primary(evaluate.Metric):
+    """A score in [0, 1], higher is better, of predicted against true labels (integers)."""
+
+    def __init__(self, **options):
+        super().__init__(keep_in_memory=True, **options)
+
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
+        return evaluate.MetricInfo(description=self.__doc__, citation="", features=features)
+
+    def per_example(self, predictions, references):
+        """1.0 where the label is right, else 0.0."""
+        return np.equal(predictions, references).astype("float64")
+
+    def score(self, rows):
+        """The score of a set's `Rows`; give it as the fact ``scorer`` where it is not the mean of the per-example ones."""
+        return self.compute(predictions=rows["prediction"], references=rows["target"])[self.name]
+
+
+class Accuracy(Primary):
+    """Share of right labels."""
+
+    def _compute(self, predictions, references):
+        return {self.name: float(self.per_example(predictions, references).mean())}
+
+
+class MicroF1(Primary):
+    """F1 of the ``positive_labels`` counted together, as is usual in relation extraction, where one label means "none".
+
+    2 TP / (2 TP + FP + FN); 0 where no positive label is true or predicted. With all labels positive (None) it is the
+    accuracy.
+    """
+
+    def __init__(self, positive_labels=None, **options):
+        self.positive_labels = positive_labels
+        super().__init__(**options)
+
+    def _compute(self, predictions, references, positive_labels=None):
+        from sklearn.metrics import f1_score
+
+        labels = self.positive_labels if positive_labels is None else positive_labels
+        return {self.name: float(f1_score(references, predictions, labels=labels, average="micro", zero_division=0))}
+
+
+PRIMARY = {"accuracy": Accuracy, "micro_f1": MicroF1}
+
+
+def load_primary(name, **options):
+    """The `Primary` of that name, with its options; raises `MubenchError` for an unknown one."""
+    if name not in PRIMARY:
+        raise nearest("primary metric", name, PRIMARY, "mubench.metrics.primary.PRIMARY")
+    return PRIMARY[name](**options)

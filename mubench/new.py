@@ -1,0 +1,82 @@
+"""`mubench new`: commented starting files that run as they are."""
+import re
+from pathlib import Path
+
+from mubench import registry
+from mubench.errors import MubenchError
+
+METHOD = '''from mubench.methods.base import Method, Term
+
+
+class {Class}(Method):
+    """One paragraph as in a paper: what is pulled where, and why D_f is forgotten. (The first line shows in `mubench ls`.)"""
+
+    paper = "who, year, equation; code owner/repository"
+    schedule = "joint"  # what a step sees: forget_only, retain_only, union, joint or alternate
+    alpha: float = 0.9  # annotated attributes are hyperparameters: --set alpha=0.8
+    lr_factor = 0.5  # learning rate, as a share of the rate the original was trained with
+    epochs = 2
+
+    @property
+    def terms(self):
+        # Term(on, measure, target, weight): the summands of the loss; see `mubench.methods.base.Term`.
+        return (Term("retain", "loss", "true", weight=self.alpha),
+                Term("forget", "logit", "incompetent", weight=1 - self.alpha))
+
+    # What terms cannot say has four hooks, each optional:
+    # def prepare(self, context): ...   before the first step: masks (context.freeze), a part of a set
+    # def penalty(self, context): ...   a scalar added to every step's loss
+    # def select(self, context): ...    positions of the forget set to visit in this epoch
+    # def finish(self, context): ...    after the last step: edit context.student
+'''
+
+TASK = '''from mubench.recipe import Recipe
+from mubench.tasks.base import Model
+from mubench.tasks.image import ImageClassification
+
+
+class {Class}(ImageClassification):
+    """What the data is, in one line. (This file runs as it is, on scikit-learn's handwritten digits.)"""
+
+    tier = "mini"
+    source = "where the data comes from"
+    licence = "under which terms"
+    citation = "whom to cite"
+    labels = tuple("0123456789")
+    random_guess = 1 / 10
+    # How originals are trained (and retrained): until the model fits its training set, so that there is something to forget.
+    recipe = Recipe(lr=5e-3, epochs=8, batch_size=64, lr_schedule="linear", warmup=0.1)
+    models = {{  # name → a transformers class and its configuration; the first is the default
+        "resnet": Model("ResNetForImageClassification", dict(
+            num_channels=1, embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic"),
+            inputs=dict(mean=0.3, std=0.38)),
+    }}
+
+    def read(self):
+        # A datasets.DatasetDict with train and test (and, if there are such, validation and transfer);
+        # pictures in "image", classes in "label". `datasets.load_dataset("imagefolder", data_dir=…)` gives just that.
+        import datasets
+        from PIL import Image
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        rows = [{{"image": Image.fromarray((picture * 15).astype("uint8")), "label": int(label)}}
+                for picture, label in zip(digits.images, digits.target)]
+        return datasets.DatasetDict(train=datasets.Dataset.from_list(rows[:1400]), test=datasets.Dataset.from_list(rows[1400:]))
+'''
+
+
+def new(kind, name, folder="."):
+    """Write ``NAME.py``, a starting file for a ``method`` or ``task``, into a folder; returns what to do next."""
+    known = {"method": registry.methods, "task": registry.tasks}[kind]
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise MubenchError(f"{kind} name {name!r} must be snake_case, such as my_{kind}")
+    if name in known.modules:
+        raise MubenchError(f"{name} is already a {kind} of mubench: choose another name")
+    path = Path(folder) / f"{name}.py"
+    if path.exists():
+        raise MubenchError(f"{path} exists already: choose another name or remove it")
+    title = "".join(part.capitalize() for part in name.split("_"))
+    path.write_text({"method": METHOD, "task": TASK}[kind].format(Class=title))
+    then = {"method": f"mubench run fashion {path}:{title}", "task": f"mubench original {path}:{title} --train && mubench run {path}:{title} salun"}
+    return f"written: {path}\nnext:    {then[kind]}\nthen:    mubench check {path}:{title}"

@@ -1,0 +1,126 @@
+"""Names of tasks and methods: found by file name without importing them, by path, or by entry point.
+
+A file ``methods/salun.py`` holds the method ``salun``; files starting with ``_`` and ``base`` are helpers. Outside the
+package, ``path/to/file.py:Class`` names a class directly (its registry name is the file's), and installed packages add
+their own through the entry points ``mubench.tasks`` and ``mubench.methods``.
+"""
+import functools
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+import re
+import sys
+from pathlib import Path
+
+from mubench.errors import MubenchError, nearest
+
+
+class Registry:
+    """Classes of one ``kind`` ('task' or 'method') below a package, each the subclass of ``Base`` its file defines."""
+
+    def __init__(self, kind):
+        self.kind, self.group = kind, f"mubench.{kind}s"
+
+    @functools.cached_property
+    def base(self):
+        return getattr(importlib.import_module(f"{self.group}.base"), self.kind.capitalize())
+
+    @functools.cached_property
+    def modules(self):
+        """Name → module path of what ships with the package."""
+        package = importlib.import_module(self.group)
+        found = pkgutil.walk_packages(package.__path__, self.group + ".")
+        names = {m.name.rsplit(".", 1)[1]: m.name for m in found if not m.ispkg}
+        return {n: m for n, m in names.items() if n != "base" and not n.startswith("_")}
+
+    @functools.cached_property
+    def plugins(self):
+        """Name → entry point of what other packages add."""
+        from importlib.metadata import entry_points
+
+        return {e.name: e for e in entry_points(group=self.group)}
+
+    def names(self):
+        return sorted({*self.modules, *self.plugins})
+
+    def get(self, reference):
+        """The class a registry name or ``path/to/file.py:Class`` stands for; unknown names are answered with the nearest."""
+        if isinstance(reference, type):
+            return reference
+        if ".py" in str(reference):
+            return self._from_file(str(reference))
+        if reference in self.modules:
+            return self._named(self._only(importlib.import_module(self.modules[reference])), reference)
+        if reference in self.plugins:
+            return self._named(self._checked(self.plugins[reference].load(), reference), reference)
+        raise nearest(self.kind, reference, self.names(), f"`mubench ls {self.kind}s`")
+
+    def fingerprint(self, reference):
+        """What changes when the code behind a reference changes: the class's version, or the hash of its file."""
+        if ".py" in str(reference):
+            path = Path(str(reference).partition(":")[0])
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return self.get(reference).version
+
+    def _from_file(self, reference):
+        path, _, name = reference.partition(":")
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise MubenchError(f"no file {str(path)!r} for {self.kind} {reference!r}: give path/to/file.py:Class")
+        if path.stem in self.modules:
+            raise MubenchError(f"{path} would be called {path.stem!r}, which is a {self.kind} of mubench: rename the file")
+        unique = f"mubench_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+        module = sys.modules.get(unique)
+        if module is None:
+            spec = importlib.util.spec_from_file_location(unique, path)
+            module = importlib.util.module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except Exception as error:
+                raise MubenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+            sys.modules[unique] = module
+        if not name:
+            return self._named(self._only(module), path.stem)
+        if not hasattr(module, name):
+            raise MubenchError(f"{path} has no class {name!r}")
+        return self._named(self._checked(getattr(module, name), reference), path.stem)
+
+    def _only(self, module):
+        mine = [c for c in vars(module).values()
+                if isinstance(c, type) and issubclass(c, self.base) and c.__module__ == module.__name__]
+        if len(mine) != 1:
+            raise MubenchError(f"{module.__file__} must define one subclass of {self.base.__name__}, it has {len(mine)}: "
+                               f"name the one meant as file.py:Class")
+        return mine[0]
+
+    def _checked(self, cls, reference):
+        if not (isinstance(cls, type) and issubclass(cls, self.base)):
+            raise MubenchError(f"{reference} is not a subclass of {self.group}.base.{self.base.__name__}")
+        return cls
+
+    def _named(self, cls, name):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise MubenchError(f"{self.kind} name {name!r} must be snake_case: it becomes a folder and a table row")
+        cls.name = name
+        return cls
+
+
+tasks = Registry("task")
+methods = Registry("method")
+
+
+def load_task(reference):
+    """A ``Task`` by registry name, ``path/to/file.py:Class``, class or instance."""
+    from mubench.tasks.base import Task
+
+    return reference if isinstance(reference, Task) else tasks.get(reference)()
+
+
+def load_method(reference, **hyperparameters):
+    """A ``Method`` by registry name, ``path/to/file.py:Class`` or class, with its hyperparameters set; an instance as it is."""
+    from mubench.methods.base import Method
+
+    if isinstance(reference, Method):
+        return reference
+    return methods.get(reference)(**hyperparameters)

@@ -1,0 +1,237 @@
+"""Runs and their records: what is run (`RunSpec`), what came of it (`Result`), where both are kept (`Store`)."""
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mubench import registry
+from mubench.cache import file_hash, fsync, whole, writing
+from mubench.errors import MubenchError
+from mubench.splits import ratio_name
+
+SCHEMA = 1
+RESULT, PREDICTIONS, MODEL, ERROR = "result.json", "predictions.parquet", "model", "error.json"
+
+
+class Incompatible(MubenchError):
+    """The method needs what the task does not provide."""
+
+
+class RunSpec(BaseModel):
+    """What exactly is run; frozen. ``id`` is the hash of its canonical JSON and of the versions of task and method."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(description="registry name of the task, or path/to/file.py:Class")
+    model: str = Field(description="name of the task's model")
+    method: str = Field(description="registry name of the method, or path/to/file.py:Class")
+    ratio: str = Field("5", description="deletion ratio in per cent, above 0 and at most 50; ignored with split_file")
+    seed: int = Field(0, ge=0, description="of everything random in unlearning, not of the split")
+    params: dict[str, Any] = Field({}, description="hyperparameters passed; the others keep the method's defaults")
+    split_file: Optional[str] = Field(None, description="an index file used instead of the standard split")
+    checkpoint: Optional[str] = Field(None, description="the original model, a folder or hub id, instead of the standard one")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
+    max_steps: Optional[int] = Field(None, gt=0, description="budget of optimiser steps")
+    max_seconds: Optional[float] = Field(None, gt=0, description="budget of seconds")
+    limit: Optional[int] = Field(None, gt=0, description="only so many rows of each set: a trial, never ranked")
+    trials: int = Field(0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand")
+
+    @property
+    def id(self):
+        """12 hex digits, the same for the same spec, whatever order its options were given in."""
+        said = self.model_dump(exclude_defaults=True) | {"ratio": self.ratio, "seed": self.seed}
+        said["versions"] = [str(registry.tasks.fingerprint(self.task)), str(registry.methods.fingerprint(self.method))]
+        if self.split_file:
+            said["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def folder(self):
+        """Where its result lies in a store: task/model/method/ratio/id."""
+        names = registry.tasks.get(self.task).name, self.model, registry.methods.get(self.method).name
+        return Path(*names, "file" if self.split_file else self.ratio, self.id)
+
+
+def make_spec(**fields):
+    """A `RunSpec` from what a user typed: names checked, ratio and hyperparameters brought to one form."""
+    task = registry.load_task(fields["task"])
+    method = registry.load_method(fields["method"], **fields.get("params") or {})
+    fields["model"] = task.model(fields.get("model"))
+    fields["ratio"] = ratio_name(fields.get("ratio", "5"))
+    fields["params"] = {name: getattr(method, name) for name in fields.get("params") or {}}
+    if missing := method.needs - set(task.provides):
+        raise Incompatible(f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "
+                           "does not provide")
+    try:
+        return RunSpec(**{k: v for k, v in fields.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MubenchError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
+
+
+class Result(BaseModel):
+    """The record of a finished run: everything needed to judge it and to do it again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema", description="version of this format")
+    id: str = Field(description="hash of the spec")
+    spec: dict = Field(description="what was passed (RunSpec)")
+    task: dict = Field(description="name, version, tier, metric, labels, random_guess")
+    method: dict = Field(description="name, version, paper, all hyperparameters, the recipe they came to")
+    model: dict = Field(description="name, class, number of parameters")
+    split: dict = Field(description="name, sizes, checksum of the forget rows, checksum of the training rows")
+    checkpoint: dict = Field(description="the original: source, weights hash, its test score")
+    costs: dict = Field(description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses")
+    evaluation_seconds: float
+    metrics: dict[str, Optional[float]] = Field(description="fractions; a function of the predictions and facts alone")
+    predictions: dict = Field(description="sha256 and rows of predictions.parquet")
+    weights: Optional[str] = Field(None, description="sha256 of the unlearned weights (model.safetensors), computed for every run")
+    environment: dict = Field(description="versions, hardware, git state")
+    command: str = Field(description="the command that repeats this run")
+    started: str
+    status: Literal["complete", "stopped", "limited"] = Field(
+        description="stopped: a budget ran out; limited: a trial on a few rows, never ranked")
+
+    @property
+    def facts(self):
+        """What metrics may use besides the predictions."""
+        from mubench.metrics.primary import load_primary
+
+        return {"num_labels": len(self.task["labels"]), "random_guess": self.task["random_guess"],
+                "original_test_score": self.checkpoint["test_score"], "scorer": load_primary(self.task["metric"]).score}
+
+
+class Store:
+    """A folder of results. A reader sees a whole result or none; writers of the same run exclude each other."""
+
+    def __init__(self, root="results"):
+        self.root = Path(root)
+
+    def path(self, spec):
+        return self.root / spec.folder
+
+    def done(self, spec):
+        return (self.path(spec) / RESULT).is_file()
+
+    @contextlib.contextmanager
+    def claim(self, spec):
+        """Holds the run for this process; gives False where another process holds it. Released by the system if we die."""
+        from filelock import FileLock, Timeout
+
+        with writing(self.root):
+            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.root / ".locks" / f"{spec.id}.lock")
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                lock = None
+        if lock is None:
+            yield False
+            return
+        try:
+            for left_over in self.path(spec).parent.glob(f".{spec.id}.*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            yield True
+        finally:
+            lock.release()
+
+    def write(self, spec, result, frame, model=None):
+        """Store a result whole: written aside, synced, renamed. ``frame``: predictions; ``model``: saved too if given."""
+        final = self.path(spec)
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            aside = final.parent / f".{spec.id}.{os.getpid()}"
+            try:
+                aside.mkdir()
+                frame.to_parquet(aside / PREDICTIONS, index=False)
+                if model is not None:
+                    from mubench.originals import no_bars
+
+                    with no_bars():
+                        model.save_pretrained(aside / MODEL, safe_serialization=True)
+                result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
+                (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n")
+                for path in [*aside.rglob("*"), aside]:
+                    fsync(path)
+                if final.exists():
+                    final.rename(final.parent / f".{spec.id}.old")
+                aside.rename(final)
+                fsync(final.parent)
+            finally:
+                for left_over in (aside, final.parent / f".{spec.id}.old"):
+                    shutil.rmtree(left_over, ignore_errors=True)
+        return final
+
+    def write_error(self, spec, reason, **recorded):
+        """Record that a run failed, and what was recorded until then."""
+        with whole(self.path(spec) / ERROR) as path:
+            path.write_text(json.dumps({"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **recorded},
+                                       indent=1, default=str) + "\n")
+
+    def failed(self, spec, since=0.0):
+        """Whether the run failed, at or after a time (seconds since the epoch)."""
+        path = self.path(spec) / ERROR
+        return not self.done(spec) and path.is_file() and path.stat().st_mtime >= since
+
+    def results(self):
+        """Folders of all finished runs below the root, in a fixed order."""
+        return sorted(p.parent for p in self.root.rglob(RESULT) if not any(part.startswith(".") for part in p.parts[:-1]
+                                                                            if part not in (".", "..")))
+
+    def errors(self):
+        """What `write_error` recorded of runs that have no result."""
+        return [json.loads(p.read_text()) for p in sorted(self.root.rglob(ERROR)) if not (p.parent / RESULT).exists()]
+
+
+def read(folder):
+    """The `Result` in a folder; raises `MubenchError` where there is none or it is not one."""
+    path = Path(folder)
+    path = path / RESULT if path.is_dir() else path
+    if not path.is_file():
+        raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {RESULT}")
+    try:
+        return Result.model_validate_json(path.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        raise MubenchError(f"{path} is no result of schema {SCHEMA}: {'.'.join(map(str, first['loc']))} {first['msg']}") from None
+
+
+def read_predictions(folder):
+    """The predictions in a result's folder, their hash verified against the result."""
+    import pandas as pd
+
+    path, recorded = Path(folder) / PREDICTIONS, read(folder).predictions["sha256"]
+    if not path.is_file():
+        raise MubenchError(f"{folder} has no {PREDICTIONS}: the result is incomplete")
+    if file_hash(path) != recorded:
+        raise MubenchError(f"{path} was changed after its result was written: its checksum is not the recorded {recorded[:12]}…")
+    return pd.read_parquet(path)
+
+
+def score(folder, retrain=None, tolerance=1e-12):
+    """Recompute every metric of a stored result from its predictions.
+
+    Returns name → value, with the distances to the retrained model where the folder of a ``retrain`` result is given.
+    Raises `MubenchError` if a stored value differs by more than ``tolerance``.
+    """
+    from mubench.metrics import compute_all
+
+    result = read(folder)
+    values = compute_all(read_predictions(folder), result.facts, None if retrain is None else read_predictions(retrain))
+    for name, stored in result.metrics.items():
+        found = values.get(name, math.nan)
+        if not (stored is found is None) and not (None not in (stored, found) and abs(stored - found) <= tolerance):
+            raise MubenchError(f"{folder}: metric {name} is {stored} in {RESULT} but {found} from the predictions")
+    return values
+
+
+def now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,178 @@
+"""The one path: RunSpec → task → split → original checkpoint → method on the engine → evaluation → result."""
+import functools
+import math
+import os
+import platform
+import shlex
+import subprocess
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+
+from mubench import originals
+from mubench.engine import Budget, Context, Engine, NonFiniteLoss, make_accelerator
+from mubench.errors import MubenchError
+from mubench.evaluation import SETS, predict, scores
+from mubench.metrics import compute_all
+from mubench.registry import load_method, load_task
+from mubench.results import Result, Store, make_spec, now
+
+
+@functools.lru_cache(maxsize=2)
+def _task(reference):
+    return load_task(reference)  # kept: the runs of a grid share the decoded data
+
+
+def run_spec(spec, store, save_model=False, progress=True):
+    """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process)."""
+    started, accelerator = now(), make_accelerator(spec.precision)
+    task, method = _task(spec.task), load_method(spec.method, **spec.params)
+    split = task.split(spec.ratio, spec.split_file)
+    network, checkpoint = originals.load(task, spec.model, spec.checkpoint)
+    sets = task.sets(spec.model, split, spec.limit)
+    fresh = functools.partial(task.build, spec.model, spec.seed)
+
+    reference = _original_scores(task, spec, network, checkpoint, sets, accelerator)
+    recipe = method.recipe(task.model_recipe(spec.model))
+    context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start)
+    costs = Engine(method, context, recipe, budget(spec, task, method, len(sets["retain"]), store), progress=progress).run()
+
+    clock = time.perf_counter()
+    frame = predict(task, context.student, {name: sets[name] for name in SETS if name in sets}, fresh(), accelerator)
+    seconds = time.perf_counter() - clock
+    if not accelerator.is_main_process:
+        return store.path(spec)
+    result = Result(
+        schema=1, id=spec.id, spec=spec.model_dump(), started=started, command=command(spec, store),
+        task={"name": task.name, "version": task.version, "tier": task.tier, "metric": task.metric,
+              "labels": list(task.labels), "random_guess": task.random_guess},
+        method={"name": method.name, "version": method.version, "paper": method.paper,
+                "hyperparameters": method.hyperparameters(), "recipe": asdict(recipe)},
+        model={"name": spec.model, "class": type(network).__name__,
+               "parameters": sum(p.numel() for p in context.student.parameters())},
+        split={"name": split.name, "forget": len(split.forget), "retain": split.n - len(split.forget),
+               "checksum": split.checksum, "data": split.data},
+        checkpoint={"source": portable(checkpoint["source"]), "sha256": checkpoint["sha256"], "test_score": reference},
+        costs=costs.asdict(), evaluation_seconds=seconds, metrics={}, predictions={}, weights=weights_hash(context.student),
+        environment=environment(accelerator),
+        status="limited" if spec.limit else "complete" if costs.stopped_by == "epochs" else "stopped")
+    result.metrics = compute_all(frame, result.facts)
+    return store.write(spec, result, frame, context.student if save_model else None)
+
+
+def run(task, method="salun", *, model=None, ratio=5, seed=0, out="results", save_model=False, force=False, **options):
+    """Unlearn with one method on one task, evaluate and store; returns the `Result`.
+
+    task, method: registry names or ``path/to/file.py:Class``; model: a model of the task (default: its first); ratio: per cent
+    of D to forget, in (0, 50]; options: ``params`` (a dict of hyperparameters) and the other fields of `RunSpec`.
+    A run that ``out`` already holds is read, not repeated, unless ``force``. Raises `MubenchError` for anything the
+    caller can mend.
+    """
+    from mubench.results import read
+
+    spec, store = make_spec(task=task, method=method, model=model, ratio=ratio, seed=seed, **options), Store(out)
+    if force or not store.done(spec):
+        with store.claim(spec) as mine:
+            if not mine:
+                raise MubenchError(f"run {spec.id} is under way in another process on {out}")
+            try_run(spec, store, save_model)
+    return read(store.path(spec))
+
+
+def try_run(spec, store, save_model=False, progress=True):
+    """`run_spec`, leaving an ``error.json`` with the reason and what was recorded if it fails."""
+    try:
+        return run_spec(spec, store, save_model, progress)
+    except Exception as error:
+        recorded = {"costs": error.costs.asdict()} if isinstance(error, NonFiniteLoss) else {}
+        known = isinstance(error, MubenchError)
+        store.write_error(spec, str(error) if known else f"{type(error).__name__}: {error}",
+                          traceback=None if known else traceback.format_exc(), **recorded)
+        raise
+
+
+def budget(spec, task, method, retain, store):
+    """What the run may use: what the spec says, and by default never more than retraining: its examples by the recipe, and
+    its seconds where the store holds the retrained model of the same task, model, ratio and seed on this machine."""
+    seconds = spec.max_seconds or math.inf
+    retrain = spec.model_copy(update={"method": "retrain", "params": {}, "max_steps": None, "max_seconds": None, "trials": 0})
+    if method.start == "original" and seconds == math.inf and store.done(retrain):
+        from mubench.results import read
+
+        known = read(store.path(retrain))
+        if known.environment["machine"] == machine() and known.environment["threads"] == threads():
+            seconds = known.costs["unlearning_seconds"]
+    return Budget(spec.max_steps or math.inf, seconds, task.model_recipe(spec.model).epochs * retain)
+
+
+def _original_scores(task, spec, network, checkpoint, sets, accelerator):
+    """The original's test score: from its card, or measured where there is none or only a part of the rows is used."""
+    if checkpoint["card"] and not spec.limit:
+        return checkpoint["card"]["scores"]["test"]
+    return scores(task, predict(task, network, {"test": sets["test"]}, accelerator=accelerator))["test"]
+
+
+def command(spec, store):
+    """The command line that repeats a run."""
+    words = ["mubench", "run", spec.task, spec.method, "--model", spec.model, "--ratio", spec.ratio, "--seed", str(spec.seed)]
+    for name, value in spec.params.items():
+        words += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
+    for name in ("split_file", "checkpoint", "max_steps", "max_seconds", "limit"):
+        if getattr(spec, name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(getattr(spec, name))]
+    if spec.precision != "no":
+        words += ["--precision", spec.precision]
+    return shlex.join(words)
+
+
+def portable(source):
+    """A checkpoint's source without this machine's folders: relative to the package where it ships with it."""
+    package = Path(__file__).resolve().parent.parent
+    path = Path(source).resolve()
+    return str(path.relative_to(package)) if path.is_relative_to(package) else source
+
+
+def weights_hash(model):
+    """SHA-256 over names, shapes and bytes of all weights and buffers, in alphabetical order."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def machine():
+    """What the hardware is, in words: comparable times come from equal ones."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def threads():
+    import torch
+
+    return torch.get_num_threads()
+
+
+def environment(accelerator):
+    """Versions, hardware and git state, as recorded in every result."""
+    from importlib.metadata import version
+
+    names = ("mubench", "torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
+    git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
+    try:  # a package installed inside somebody else's checkout is not tracked there
+        tracked = git(["git", "ls-files", "--error-unmatch", Path(__file__).name]).returncode == 0
+        commit = git(["git", "rev-parse", "HEAD"]).stdout.strip() if tracked else None
+        dirty = bool(git(["git", "status", "--porcelain"]).stdout.strip()) if tracked else None
+    except OSError:
+        commit = dirty = None
+    return {"python": platform.python_version(), **{n: version(n) for n in names}, "system": platform.system(),
+            "machine": machine(), "threads": threads(), "processes": accelerator.num_processes,
+            "precision": accelerator.mixed_precision, "git_commit": commit, "git_dirty": dirty}

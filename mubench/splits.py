@@ -1,0 +1,127 @@
+"""Deletion splits: which training rows are to be forgotten. The same for ever and in any language.
+
+Units (rows, or persons whose rows go together) are ranked by the hex digest of SHA-256(``"{task}/{unit}"``), compared as
+text; the forget set D_f at r % is the first ``round(r/100·n)`` of the n units, halves rounded up. So sets are nested:
+1 % ⊂ 2 % ⊂ … ⊂ 50 %.
+"""
+import hashlib
+import os
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from pathlib import Path
+
+from mubench.errors import MubenchError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Forget rows (ascending) among the ``n`` training rows of a task, and the checksum of the rows they were made for.
+
+    name: the ratio in per cent as text (``"5"``), or ``file-`` and a hash for somebody's own index file.
+    """
+
+    task: str
+    name: str
+    n: int
+    forget: tuple
+    data: str
+
+    @property
+    def retain(self):
+        """The other rows, ascending."""
+        gone = set(self.forget)
+        return tuple(row for row in range(self.n) if row not in gone)
+
+    @property
+    def checksum(self):
+        """SHA-256 of the forget rows as written by `export`."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def text(self):
+        """One row index per line, ascending."""
+        return "".join(f"{row}\n" for row in self.forget)
+
+    def verify(self, data, n):
+        """Refuse to run on rows other than those the split was made for."""
+        if (data, n) != (self.data, self.n):
+            raise MubenchError(f"split {self.name} of {self.task} was made for {self.n} rows with checksum {self.data[:12]}…, the data "
+                               f"has {n} rows with checksum {data[:12]}…: fetch the data set again or make the split anew")
+
+    def export(self, path):
+        Path(path).write_text(self.text())
+
+    def check(self, path):
+        """Raise unless the index file says the same as this split."""
+        other = read_indices(path, self.n)
+        if other != self.forget:
+            missing, extra = set(self.forget) - set(other), set(other) - set(self.forget)
+            raise MubenchError(f"{path} is not the {self.name} % split of {self.task}: {len(missing)} rows missing, {len(extra)} "
+                               f"rows too many; `mubench split {self.task} --ratio {self.name} --export FILE` writes the right one")
+
+
+def parse_ratio(ratio):
+    """A ratio in per cent as an exact number in (0, 50]."""
+    try:
+        value = Decimal(str(ratio))
+    except InvalidOperation:
+        value = None
+    if value is None or not value.is_finite() or not 0 < value <= 50:
+        raise MubenchError(f"ratio {ratio!r}: it must be a number of per cent above 0 and at most 50, such as 5")
+    return value
+
+
+def ratio_name(ratio):
+    """``5``, ``5.0`` and ``"5"`` → ``"5"``; ``0.5`` → ``"0.5"``."""
+    value = parse_ratio(ratio).normalize()
+    return f"{value:f}"
+
+
+def rank(keys):
+    """Positions of the ``keys`` in the order of their SHA-256 hex digests."""
+    digests = [hashlib.sha256(key.encode()).hexdigest() for key in keys]
+    return sorted(range(len(digests)), key=lambda i: (digests[i], i))
+
+
+def make_split(task, ratio, units, data):
+    """The standard split of a task at ``ratio`` per cent. units: the unit of each training row; data: checksum of the rows."""
+    distinct = list(dict.fromkeys(units))
+    count = int((parse_ratio(ratio) / 100 * len(distinct)).to_integral_value(ROUND_HALF_UP))
+    chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[:count]}
+    forget = tuple(row for row, unit in enumerate(units) if unit in chosen)
+    if not forget:
+        raise MubenchError(f"ratio {ratio} % of {len(distinct)} units of {task} is no unit at all: ask for a larger ratio")
+    return Split(task, ratio_name(ratio), len(units), forget, data)
+
+
+def file_split(task, path, n, data):
+    """A user's own index file as a split of a task with n training rows."""
+    forget = read_indices(path, n)
+    text = "".join(f"{row}\n" for row in forget)
+    return Split(task, f"file-{hashlib.sha256(text.encode()).hexdigest()[:8]}", n, forget, data)
+
+
+def read_indices(path, n):
+    """Row indices, ascending, from a file with one integer per line; what is wrong is refused with its line number."""
+    if not os.path.isfile(path):
+        raise MubenchError(f"no index file {str(path)!r}: give a file with one row index per line")
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise MubenchError(f"{path} is no text file: it must hold one row index per line") from None
+    seen = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not (text.isascii() and text.isdecimal()):
+            raise MubenchError(f"{path}, line {number}: {line.strip()[:40]!r} is not a row index (a whole number from 0)")
+        row = int(text)
+        if row >= n:
+            raise MubenchError(f"{path}, line {number}: row {row} is out of range, the training set has rows 0 to {n - 1}: "
+                               "is this file for other data?")
+        if row in seen:
+            raise MubenchError(f"{path}, line {number}: row {row} is already on line {seen[row]}")
+        seen[row] = number
+    if not seen:
+        raise MubenchError(f"{path} is empty: the forget set must hold at least one row")
+    if len(seen) == n:
+        raise MubenchError(f"{path} lists every row: nothing would be left to retain")
+    return tuple(sorted(seen))

@@ -1,0 +1,245 @@
+"""What a task is: a data set, the behaviour of its modality and a set of models, declared in one file per data set."""
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mubench.behaviour import Behaviour
+from mubench.cache import cache_dir, whole
+from mubench.errors import MubenchError, nearest
+from mubench.fetch import fetch
+from mubench.recipe import Recipe
+from mubench.splits import file_split, make_split, rank
+
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a task: a `transformers` class, its configuration or pretrained id, and the recipe of its original.
+
+    architecture: the class's name; config: keyword arguments of its configuration (models trained from scratch);
+    pretrained: hub id it starts from; original: hub id of a published original; recipe: what differs from the task's
+    recipe; inputs: options of the modality's preprocessing.
+    """
+
+    architecture: str
+    config: dict = field(default_factory=dict)
+    pretrained: str = ""
+    original: str = ""
+    recipe: dict = field(default_factory=dict)
+    inputs: dict = field(default_factory=dict)
+
+
+class Task(Behaviour):
+    """A data set with its models. A data card states the attributes below; a modality's base class has the methods.
+
+    name: the file's name; tier: ``mini`` or ``paper``; modality; source, licence, citation: of the data; labels: the names of
+    the classes; metric: the primary metric; random_guess: its value for a model that knows nothing; transfer: what the
+    transfer set is, or ""; recipe: how originals are trained; models: name → `Model`, the first being the default;
+    checksum: of the training rows, pinned (see `rows_checksum`); archive: what `mubench fetch` brings, if anything.
+    """
+
+    version = 1
+    name = ""
+    tier = "mini"
+    modality = ""
+    source = licence = citation = transfer = ""
+    labels: tuple = ()
+    metric = "accuracy"
+    random_guess = 0.0
+    recipe = Recipe(lr=1e-3, epochs=10, batch_size=32)
+    models: dict = {}
+    checksum = ""
+    archive = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "models" in vars(cls):  # a data card: a misspelt fact is an error, not a fact ignored
+            for name, value in vars(cls).items():
+                if not name.startswith("_") and not callable(value) and not hasattr(super(cls, cls), name):
+                    raise nearest(f"attribute of data card {cls.__name__}", name, vars(Task), "mubench.tasks.base.Task")
+
+    # -- what a modality or a data card implements -----------------------------------------------------------------
+
+    def read(self):
+        """The data as published: a ``DatasetDict`` with train, test and, where there are such, validation and transfer."""
+        raise NotImplementedError
+
+    def prepare(self, dataset, model):
+        """A split of `read` as columns for a model: name → tensor, fixed (no random augmentation)."""
+        raise NotImplementedError
+
+    def collate(self, batch, model):
+        """Columns of a batch → the arguments of the model and ``labels``."""
+        return batch
+
+    def preparation(self, model):
+        """What `prepare` depends on besides the rows, as JSON values: models with the same share prepared sets."""
+        return self.models[model].inputs
+
+    def units(self):
+        """The unit of deletion each training row belongs to; a row of its own unless people ask to be forgotten."""
+        return range(len(self.data["train"]))
+
+    def fetch(self):
+        """Bring what the task needs into the cache; afterwards everything runs offline. Raises `MubenchError` if it cannot."""
+        if self.archive is not None:
+            fetch(self.archive, cache_dir() / "archives")
+        return self.data
+
+    @property
+    def fetched(self):
+        """Path of what `fetch` has brought; says which command to run where it has not."""
+        path = cache_dir() / "archives" / self.archive.member
+        if not path.is_file():
+            raise MubenchError(f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch {self.name}`")
+        return path
+
+    # -- data --------------------------------------------------------------------------------------------------------
+
+    @property
+    def num_labels(self):
+        return len(self.labels)
+
+    @functools.cached_property
+    def data(self):
+        """What `read` gives, its training rows verified against the pinned checksum."""
+        data = self.read()
+        found = self._checksums["train"] = rows_checksum(data["train"])
+        if self.checksum and found != self.checksum:
+            raise MubenchError(f"the training rows of {self.name} have checksum {found[:12]}…, not {self.checksum[:12]}…: they are "
+                               f"not the published ones; `mubench fetch {self.name}` brings those, or reinstall the package")
+        return data
+
+    @functools.cached_property
+    def _checksums(self):
+        return {}
+
+    def load(self):
+        """The data as a ``datasets.DatasetDict``: train (all of D), validation, test (without validation rows) and, where the
+        task has one, transfer. Raises `MubenchError` saying how to supply what is missing."""
+        import datasets
+
+        validation, test = self.held_out
+        rows = {"train": None, "validation": validation, "test": test, "transfer": None}
+        official = self.data.get("validation") is not None
+        return datasets.DatasetDict({
+            name: self.data[name] if chosen is None or official else self.data["test"].select(chosen)
+            for name, chosen in rows.items() if name in self.data or name == "validation"})
+
+    @functools.cached_property
+    def held_out(self):
+        """Rows of (validation, test). Without an official validation set it is the first 20 % of the test rows, ranked by
+        SHA-256(``"{task}/validation/{row}"``), and those never count in D_t, for anybody."""
+        n = len(self.data["test"])
+        return (list(range(len(self.data["validation"]))), list(range(n))) if "validation" in self.data else self.test_rows(n)
+
+    def test_rows(self, n):
+        """n test rows cut into (validation, test) by the hash ranking."""
+        ranked = rank([f"{self.name}/validation/{row}" for row in range(n)])
+        cut = round(VALIDATION_SHARE * n)
+        return sorted(ranked[:cut]), sorted(ranked[cut:])
+
+    def split(self, ratio=5, file=None):
+        """The standard deletion `Split` at ``ratio`` per cent, or somebody's own index ``file``."""
+        n, checksum = len(self.data["train"]), self.data and self._checksums["train"]
+        if file is not None:
+            return file_split(self.name, file, n, checksum)
+        return make_split(self.name, ratio, self.units(), checksum)
+
+    def prepared(self, model, name):
+        """A whole set (``train``, ``test``, …) as `Examples` for a model; computed once, then read from the cache."""
+        from safetensors.torch import load_file, save_file
+
+        from mubench.examples import Examples
+
+        if name not in self._checksums:
+            self._checksums[name] = rows_checksum(self.data[name])
+        code = [c.version for c in type(self).__mro__ if "prepare" in vars(c)]
+        key = json.dumps([self._checksums[name], self.preparation(model), code], sort_keys=True)
+        path = cache_dir() / "prepared" / f"{self.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        try:
+            columns = load_file(path)
+        except Exception:  # absent, or cut off by a power failure: made anew either way
+            columns = {k: v.contiguous() for k, v in self.prepare(self.data[name], model).items()}
+            with whole(path) as temporary:
+                save_file(columns, temporary)
+        return Examples(columns, collate=functools.partial(self.collate, model=model))
+
+    def sets(self, model, split, limit=None):
+        """Set name → `Examples`: train, forget, retain, validation, test and, where there is one, transfer; ``limit``: the first
+        so many rows of each."""
+        split.verify(self.data and self._checksums["train"], len(self.data["train"]))
+        train, test = self.prepared(model, "train"), self.prepared(model, "test")
+        validation, rest = self.held_out
+        sets = {"train": train, "forget": train.select(list(split.forget)), "retain": train.select(list(split.retain)),
+                "validation": (self.prepared(model, "validation") if "validation" in self.data else test).select(validation),
+                "test": test.select(rest)}
+        if "transfer" in self.data:
+            sets["transfer"] = self.prepared(model, "transfer")
+        return {name: view.select(slice(limit)) for name, view in sets.items()} if limit else sets
+
+    # -- models --------------------------------------------------------------------------------------------------------
+
+    def model(self, name=None):
+        """The name of a model of this task: ``name``, checked, or the default."""
+        if name is not None and name not in self.models:
+            raise nearest(f"model of {self.name}", name, self.models, f"`mubench ls {self.name}`")
+        return name or next(iter(self.models))
+
+    def model_recipe(self, model):
+        """The `Recipe` an original of this task is trained with."""
+        return replace(self.recipe, **self.models[model].recipe)
+
+    def model_class(self, model):
+        import transformers
+
+        return getattr(transformers, self.models[model].architecture)
+
+    def build(self, model, seed=0):
+        """A new model before any training on D, initialised by ``seed``."""
+        import torch
+
+        declared, cls = self.models[model], self.model_class(model)
+        labels = {"num_labels": self.num_labels} if self.labels else {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if declared.pretrained:
+                return cls.from_pretrained(declared.pretrained, **labels)
+            return cls(cls.config_class(**declared.config, **labels))
+
+    def originals_dir(self, model):
+        """The folder of the original checkpoint that ships with the package, whether it is there or not."""
+        return Path(inspect.getfile(type(self))).parent / "originals" / self.name / model
+
+
+def stored(card, name):
+    """The ``DatasetDict`` of the Parquet files ``data/{name}-{split}.parquet`` next to a data card, read into memory."""
+    import datasets
+    import pyarrow.parquet
+
+    files = {path.stem.rsplit("-", 1)[1]: path for path in (Path(card).parent / "data").glob(f"{name}-*.parquet")}
+    if not {"train", "test"} <= set(files):
+        raise MubenchError(f"the data of {name} is missing next to {card}: reinstall the package")
+    return datasets.DatasetDict({split: datasets.Dataset(datasets.table.InMemoryTable(pyarrow.parquet.read_table(path)))
+                                 for split, path in sorted(files.items())})
+
+
+def rows_checksum(dataset):
+    """SHA-256 over the rows of a ``datasets.Dataset``, column by column in alphabetical order, as stored: encoded bytes of
+    pictures and sounds, UTF-8 of texts, decimal digits of numbers, each preceded by its length."""
+    digest = hashlib.sha256()
+    for name in sorted(dataset.column_names):
+        digest.update(f"{name}:".encode())
+        for batch in dataset.select_columns([name]).with_format("arrow").iter(1000):
+            for value in batch[name].to_pylist():
+                value = value["bytes"] if isinstance(value, dict) and "bytes" in value else value
+                value = value if isinstance(value, bytes) else str(value).encode()
+                digest.update(f"{len(value)}:".encode())
+                digest.update(value)
+    return digest.hexdigest()

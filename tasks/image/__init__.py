@@ -1,0 +1,46 @@
+"""Image classification: pictures kept as bytes, normalised in the batch."""
+from mubench.tasks.base import Task
+
+
+class ImageClassification(Task):
+    """A model's ``inputs``: ``mean`` and ``std`` of the pixels (in [0, 1]), one number or one per channel, and ``size``, the
+    side pictures are resized to where it differs from their own."""
+
+    modality = "image"
+
+    def with_corrupted(self, data):
+        """``data`` with a transfer set: the rows that count in D_t, each under one corruption (see `_corruptions`)."""
+        import datasets
+        import numpy as np
+        from PIL import Image
+
+        from mubench.tasks.image._corruptions import corrupt
+
+        rows = self.test_rows(len(data["test"]))[1]
+        clean = data["test"].select(rows)
+        pictures = corrupt(np.stack([np.asarray(picture) for picture in clean["image"]]), np.array(rows))
+        data["transfer"] = datasets.Dataset.from_dict(
+            {"image": [Image.fromarray(p) for p in pictures], "label": list(clean["label"])}, features=clean.features)
+        return data
+
+    def preparation(self, model):
+        return "pixels"
+
+    def prepare(self, dataset, model):
+        import numpy as np
+        import torch
+
+        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in dataset["image"]]))
+        if pixels.ndim == 3:
+            pixels = pixels.unsqueeze(-1)
+        return {"pixels": pixels.permute(0, 3, 1, 2), "labels": torch.tensor(dataset["label"])}
+
+    def collate(self, batch, model):
+        import torch
+        import torch.nn.functional as F
+
+        inputs, pixels = self.models[model].inputs, batch["pixels"].float() / 255
+        if inputs.get("size", pixels.shape[-1]) != pixels.shape[-1]:
+            pixels = F.interpolate(pixels, size=(inputs["size"],) * 2, mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(inputs[k]).reshape(-1, 1, 1) for k in ("mean", "std"))
+        return {"pixel_values": (pixels - mean) / std, "labels": batch["labels"]}
