@@ -1,12 +1,12 @@
 """Make the `spoken_words` data set (ten keywords, spoken by espeak-ng) and write it as three parquet files.
 
     pip install espeakng-loader==0.2.4 soundfile
-    python -m mubench.tasks.speech.generate_spoken_words --out tasks/speech/data
+    python -m mubench.tasks.speech._generate_spoken_words --out tasks/speech/data
 
 No user of mubench needs this module: the files it writes are in the package. espeak-ng is not thread safe and its
 random numbers depend on everything said before, so clips are made one after another, in a fixed order, in one fresh
 process, with the generator of random numbers seeded before each clip. Two runs on one machine give the same bytes;
-another CPU, libc or codec version may not. The noise is added at load time (audio.py).
+another CPU, libc or codec version may not. The noise is added at load time (_audio.py).
 """
 import argparse
 import ctypes
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .audio import RATE, decode
+from ._audio import RATE, decode
 
 WORDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 ACCENTS = ["en-us", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc"]

@@ -1,0 +1,27 @@
+"""Trains the tokenizers that ship in ``data/``: WordPiece, lower-cased, the same file in every process.
+
+    python -m mubench.tasks.text._tokenizer movie_snippets tokenizer.json
+"""
+import sys
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def train(texts, size=4000):
+    """A ``tokenizers.Tokenizer`` of ``size`` entries that puts [CLS] and [SEP] around a text."""
+    from tokenizers import BertWordPieceTokenizer
+
+    trained = BertWordPieceTokenizer(lowercase=True)
+    # The trainer numbers the continuing letters (##a, …) in the order of a hash map that differs between processes, and
+    # breaks ties by number: pinned in front of all else, they have the same numbers everywhere.
+    words = {word for text in texts
+             for word, _ in trained.pre_tokenizer.pre_tokenize_str(trained.normalizer.normalize_str(text))}
+    letters = sorted({f"##{letter}" for word in words for letter in word[1:]})
+    trained.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False, special_tokens=SPECIAL + letters)
+    return BertWordPieceTokenizer(vocab=trained.get_vocab(), lowercase=True)._tokenizer  # the letters no longer special
+
+
+if __name__ == "__main__":
+    from mubench.registry import load_task
+
+    train(list(load_task(sys.argv[1]).data["train"]["text"])).save(sys.argv[2])

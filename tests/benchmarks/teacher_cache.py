@@ -1,0 +1,66 @@
+"""Bad-T for 4 epochs: teacher outputs computed once per example, against the same loop that calls both teachers every step.
+
+    python tests/benchmarks/teacher_cache.py
+
+Limit: 0.75 of the time (the least possible is about 0.6), with equal parameters.
+"""
+import copy
+import functools
+
+import torch
+from _paired import ratio
+
+from mubench.engine import Context, Engine
+from mubench.registry import load_method, load_task
+
+torch.set_num_threads(1)
+EPOCHS, SIZE, LR = 4, 64, 1e-3
+
+
+def by_engine(task, model, fresh, sets):
+    method = load_method("bad_t", epochs=EPOCHS, lr=LR, batch_size=SIZE, retain_share=0.2)
+    context = Context(task, model, fresh, sets["forget"], sets["retain"])
+    Engine(method, context, method.recipe(task.recipe), progress=False).run()
+    return context.student
+
+
+def every_step(task, model, fresh, sets):
+    """The same batches in the same order, both teachers run on all of every batch."""
+    context = Context(task, model, fresh, sets["forget"], sets["retain"])
+    good, bad, student = copy.deepcopy(model).eval(), fresh().eval(), model.train()
+    retain = context.sample(sets["retain"], 0.2)
+    union, split, order = sets["forget"] + retain, len(sets["forget"]), context.generator("order")
+    optimizer = torch.optim.AdamW(student.parameters(), lr=LR, weight_decay=task.recipe.weight_decay)
+    for _ in range(EPOCHS):
+        for positions in torch.randperm(len(union), generator=order).split(SIZE):
+            batch = union[positions]
+            with torch.no_grad():
+                forget = (positions < split)[:, None]
+                target = torch.where(forget, task.forward(bad, batch).logits, task.forward(good, batch).logits).log_softmax(-1)
+            out = task.forward(student, batch).logits.log_softmax(-1)
+            loss = torch.nn.functional.kl_div(out, target, reduction="batchmean", log_target=True)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), task.recipe.clip)
+            optimizer.step()
+            loss.item()
+    return student
+
+
+def main():
+    task = load_task("fashion")
+    name = task.model()
+    sets = task.sets(name, task.split(10))
+    fresh = functools.partial(task.build, name, 0)
+    original = task.build(name, 1)
+    arguments = lambda: (task, copy.deepcopy(original), fresh, sets)
+    ours, theirs = by_engine(*arguments()), every_step(*arguments())
+    apart = max((a - b).abs().max().item() for a, b in zip(ours.parameters(), theirs.parameters()))
+    middle, low, high = ratio(lambda: by_engine(*arguments()), lambda: every_step(*arguments()), pairs=5)
+    print(f"Bad-T, {EPOCHS} epochs: cached teachers / teachers every step = {middle:.3f} ({low:.3f} to {high:.3f}), limit 0.75; "
+          f"largest difference of a parameter {apart:.1e}")
+    raise SystemExit(not (middle <= 0.75 and apart < 1e-3))
+
+
+if __name__ == "__main__":
+    main()
