@@ -13,8 +13,8 @@ class BadT(Method):
     temperature: float = 1.0
     retain_share: float = 0.3
     per: str = "example"
-    lr_factor = 0.5
-    epochs = 2
+    lr_factor = 0.3
+    epochs = 3
 
     @property
     def terms(self):

@@ -60,8 +60,10 @@ class Term:
 
     def __post_init__(self):
         allowed = LABELS if self.measure == "loss" else ("original", "incompetent")
-        if self.on not in ("forget", "retain") or self.measure not in MEASURES or self.target not in allowed:
-            raise MubenchError(f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}")
+        if (self.on not in ("forget", "retain") or self.measure not in MEASURES or self.target not in allowed
+                or self.per not in ("example", "class")):
+            raise MubenchError(f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
+                               "per example/class")
 
 
 class Method:
@@ -108,6 +110,7 @@ class Method:
             setattr(self, name, self._typed(name, value))
         if self.schedule not in SCHEDULES:
             raise nearest("schedule", self.schedule, SCHEDULES, "`mubench ls methods`")
+        self.terms  # hyperparameters that make no term are refused here, not in the middle of a run
 
     # -- hooks: what terms cannot say ------------------------------------------------------------------------------
 
@@ -166,7 +169,7 @@ class Method:
         """``value`` as the type the hyperparameter declares; text is read as JSON where it is JSON."""
         import json
 
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ConfigDict, TypeAdapter, ValidationError
 
         hint = self.hints()[name]
         if isinstance(value, str):
@@ -175,7 +178,10 @@ class Method:
             except json.JSONDecodeError:
                 value = None if value == "None" else value
         try:
-            return TypeAdapter(hint).validate_python(value)
+            checked = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+            if isinstance(value, bool) and checked is not value:
+                raise MubenchError(f"{name}={value!r} does not fit {self.name}: it must be a number")
+            return checked
         except ValidationError as error:
             kind = str(hint).replace("typing.", "").replace("<class '", "").replace("'>", "")
             raise MubenchError(f"{name}={value!r} does not fit {self.name}: it must be {kind} "

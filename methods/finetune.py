@@ -7,5 +7,5 @@ class Finetune(Method):
     paper = "Jia et al. 2023; code OPTML-Group/Unlearn-Saliency, Classification/unlearn/FT.py"
     schedule = "retain_only"
     terms = (Term("retain", "loss", "true"),)
-    epochs = 2
-    lr_factor = 0.5
+    epochs = 3
+    lr_factor = 0.3

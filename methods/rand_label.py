@@ -11,8 +11,8 @@ class RandLabel(Method):
     schedule = "union"
     labels: str = "wrong"
     redraw: bool = False
-    lr_factor = 0.5
-    epochs = 2
+    lr_factor = 0.1
+    epochs = 3
 
     @property
     def terms(self):

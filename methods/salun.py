@@ -18,8 +18,8 @@ class SalUn(Method):
     labels: str = "wrong"
     redraw: bool = True
     hold: bool = True
-    lr_factor = 0.5
-    epochs = 2
+    lr_factor = 0.3
+    epochs = 3
 
     @property
     def terms(self):

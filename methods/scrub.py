@@ -15,7 +15,7 @@ class Scrub(Method):
     gamma: float = 1.0
     temperature: float = 2.0
     msteps: int = 2
-    lr_factor = 0.5
+    lr_factor = 0.3
     epochs = 3
 
     @property

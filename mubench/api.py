@@ -1,4 +1,4 @@
-"""The Python side for one's own models and checkpoints; `mubench.run` is in `mubench.run`."""
+"""The Python side for one's own models and checkpoints; `mubench.run` is in `mubench.runner`."""
 import copy
 from dataclasses import dataclass
 
@@ -55,7 +55,8 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     student = model if inplace else copy.deepcopy(model)
     context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start)
     recipe = chosen.recipe(Recipe(lr=1e-3, epochs=10, batch_size=batch_size))
-    budget = Budget(max_steps or float("inf"), max_seconds or float("inf"))
+    limits = {"steps": max_steps, "seconds": max_seconds}
+    budget = Budget(**{name: limit for name, limit in limits.items() if limit is not None})
     costs = Engine(chosen, context, recipe, budget, progress=progress).run()
     return Unlearned(context.student.eval(), costs)
 
@@ -71,12 +72,13 @@ def evaluate(task, checkpoint, *, model=None, ratio=5, split_file=None, seed=0, 
     from mubench import originals
     from mubench.evaluation import SETS, predict, scorer
     from mubench.metrics import compute_all
+    from mubench.runner import UNTRAINED
 
     task = load_task(task)
     model = task.model(model)
     network = originals.load(task, model, checkpoint)[0] if isinstance(checkpoint, str) or hasattr(checkpoint, "parts") else checkpoint
     sets = task.sets(model, task.split(ratio, split_file), limit)
-    frame = predict(task, network, {n: sets[n] for n in SETS if n in sets}, task.build(model, seed))
+    frame = predict(task, network, {n: sets[n] for n in SETS if n in sets}, task.build(model, UNTRAINED + seed))
     original, facts = originals.load(task, model)
     reference = facts["card"]["scores"]["test"] if facts["card"] and not limit else None
     if reference is None:

@@ -56,6 +56,8 @@ def writing(path):
     except OSError as error:
         why = {errno.ENOSPC: "the disk is full: free some space", errno.EDQUOT: "the disk quota is used up: free some space",
                errno.EACCES: "permission denied: choose another folder with --out", errno.ENOTDIR: "a file is in the way of the folder",
+               errno.EEXIST: "a file is in the way of the folder", errno.ENOENT: "there is no such folder",
+               errno.EISDIR: "that is a folder",
                errno.EROFS: "the file system is read-only: choose another folder with --out"}.get(error.errno)
         if why is None:
             raise

@@ -114,7 +114,7 @@ def check_task(reference):
 def check_result(folder):
     """A result can be read, its predictions are the ones it was written with, and every metric follows from them."""
     from mubench import results
-    from mubench.run import weights_hash
+    from mubench.runner import weights_hash
 
     result = results.read(folder)
     yield f"schema {results.SCHEMA}: {result.task['name']}/{result.model['name']}/{result.method['name']}, {result.status}"

@@ -38,11 +38,15 @@ class Meter:
 
     @contextlib.contextmanager
     def flops(self, key):
-        """Adds the FLOPs of the block; blocks of the same ``key`` (same shapes) are traced once and counted every time."""
+        """Adds the FLOPs of the block; blocks of the same ``key`` (same shapes) are traced once and counted every time.
+
+        A block inside another counts as its own only: a teacher asked in the middle of a step is no part of each later step.
+        """
         if key not in self._flops:
+            before = self.costs.flops
             with FlopCounterMode(display=False) as counter:
                 yield
-            self._flops[key] = counter.get_total_flops()
+            self._flops[key] = counter.get_total_flops() - (self.costs.flops - before)
         else:
             yield
         self.costs.flops += self._flops[key]

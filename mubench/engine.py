@@ -46,17 +46,23 @@ class Context:
         self.accelerator = accelerator or make_accelerator()
         self.task, self.forget, self.retain, self.seed = task, forget, retain, seed
         self.device = self.accelerator.device
-        self.fresh = lambda: fresh().to(self.device)
+        self._fresh = fresh
         self.student = self.fresh() if start == "fresh" else model.to(self.device)
         self.epoch, self.step, self.meter = 0, 0, Meter(self.device)
         self._model = model
         self._mask, self._hold, self._teachers = {}, True, {}
 
+    def fresh(self):
+        """A new, untrained model, its random numbers drawn from the run's seed and from nobody else's."""
+        with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else None):
+            torch.manual_seed(self.generator("fresh").initial_seed())
+            return self._fresh().to(self.device)
+
     @functools.cached_property
     def original(self):
         if self.step:
             raise MubenchError("context.original is a copy of the student before the first step: touch it in prepare()")
-        return _frozen(copy.deepcopy(self._model))
+        return _frozen(copy.deepcopy(self._model).to(self.device))
 
     @functools.cached_property
     def incompetent(self):
@@ -283,7 +289,10 @@ class Engine:
             order = torch.arange(n) if chosen is None else torch.as_tensor(chosen)
             if self.shuffle and not count:
                 order = order[torch.randperm(len(order), generator=self._order)]
-            return [(on, b) for b in order.split(small if on == "forget" else size) if len(b)]
+            pieces = [b for b in order.split(small if on == "forget" else size) if len(b)]
+            if len(pieces) > 1 and len(pieces[-1]) == 1 < len(pieces[0]):  # batch norm has no statistics of one example
+                pieces[-2:] = [torch.cat(pieces[-2:])]
+            return [(on, piece) for piece in pieces]
 
         schedule = self.method.schedule
         if schedule == "none":
@@ -336,7 +345,7 @@ def make_accelerator(precision="no"):
     if state and state.get("_mixed_precision") != precision:
         AcceleratorState._reset_state()
     try:
-        return Accelerator(mixed_precision=precision,
+        return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available(),
                            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
     except ValueError as error:
         raise MubenchError(f"precision {precision!r} is not to be had here: {error}") from error

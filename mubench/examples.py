@@ -34,7 +34,9 @@ class Examples(torch.utils.data.Dataset):
 
     def __add__(self, other):
         if other.columns is not self.columns:
-            return super().__add__(other)
+            columns = {name: torch.cat([column, other.columns[name]]) for name, column in self.columns.items()}
+            first = len(next(iter(self.columns.values())))
+            return Examples(columns, torch.cat([self.rows, other.rows + first]), self.collate)
         return Examples(self.columns, torch.cat([self.rows, other.rows]), self.collate)
 
 

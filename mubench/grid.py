@@ -1,5 +1,6 @@
 """Many runs: expanded from lists, done one by one or by several workers, each run once whoever asks for it."""
 import contextlib
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -57,25 +58,26 @@ def expand(tasks, methods, models=None, ratios=(5,), seeds=(0,), **options):
 def sweep(specs, out="results", workers=1, force=False, save_model=False, report=print):
     """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
     others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder."""
-    store, since = Store(out), time.time()
+    store, since = Store(out), time.time() - 0.02  # file times come from a coarser clock
     before = [spec for spec in specs if not force and store.done(spec)]
     todo = [spec for spec in specs if spec not in before]
     if workers > 1 and len(todo) > 1:
-        _with_workers(todo, out, min(workers, len(todo)), since, save_model)
+        _with_workers(todo, out, min(workers, len(todo)), since, force, save_model)
     else:
-        _work(todo, out, since, save_model, report=report)
-    failed = [spec for spec in todo if store.failed(spec, since)]
+        _work(todo, out, since, force, save_model, report=report)
+    failed = [spec for spec in todo if store.failed(spec, since) or not store.done(spec)]
     return [spec for spec in todo if spec not in failed], before, failed
 
 
 def reason(spec, out):
     """Why a run failed."""
-    return next((e["reason"] for e in Store(out).errors() if e["id"] == spec.id), "no reason recorded")
+    path = Store(out).path(spec) / "error.json"
+    return json.loads(path.read_text())["reason"] if path.is_file() else "no reason recorded: is the disk full?"
 
 
-def _work(specs, out, since, save_model=False, report=print, current=None, parent=None):
+def _work(specs, out, since, force=False, save_model=False, report=print, current=None, parent=None):
     """Do every run nobody else has done or is doing; wait for those that others are doing, in case they die."""
-    from mubench.run import try_run
+    from mubench.runner import try_run
 
     store, waiting = Store(out), list(specs)
     while waiting:
@@ -83,7 +85,7 @@ def _work(specs, out, since, save_model=False, report=print, current=None, paren
         for spec in waiting:
             if parent and os.getppid() != parent:
                 return  # the sweep was killed: its workers stop after the run they are in
-            with _agreed_claim(store, spec, since) as claim:
+            with _agreed_claim(store, spec, since, force) as claim:
                 if claim == "busy":
                     busy.append(spec)
                 elif claim == "mine":
@@ -103,7 +105,7 @@ def _work(specs, out, since, save_model=False, report=print, current=None, paren
             time.sleep(0.3)
 
 
-def _with_workers(specs, out, workers, since, save_model):
+def _with_workers(specs, out, workers, since, force, save_model):
     """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed."""
     import torch
 
@@ -111,8 +113,8 @@ def _with_workers(specs, out, workers, since, save_model):
     by_id, cores = {spec.id: spec for spec in specs}, max(1, torch.get_num_threads() // workers)
 
     def start():
-        current = context.Array("c", 16)
-        process = context.Process(target=_worker, args=(specs, out, since, save_model, cores, current, os.getpid()))
+        current = context.Array("c", 16, lock=False)  # a lock would be held for ever by a worker that died with it
+        process = context.Process(target=_worker, args=(specs, out, since, force, save_model, cores, current, os.getpid()))
         process.start()
         return process, current
 
@@ -138,38 +140,41 @@ def _with_workers(specs, out, workers, since, save_model):
             process.join()
 
 
-def _worker(specs, out, since, save_model, cores, current, parent):
+def _worker(specs, out, since, force, save_model, cores, current, parent):
     import sys
 
     import torch
 
     torch.set_num_threads(cores)
     try:
-        _work(specs, out, since, save_model, current=current, parent=parent)
+        _work(specs, out, since, force, save_model, current=current, parent=parent)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 @contextlib.contextmanager
-def _agreed_claim(store, spec, since):
+def _agreed_claim(store, spec, since, force):
     """``mine``, ``busy`` or ``done``: decided by the first of several cooperating processes, the same for all of them."""
     def settled():
         path = store.path(spec) / "result.json"
-        return store.failed(spec, since) or path.is_file() and path.stat().st_mtime >= since
+        return store.failed(spec, since) or path.is_file() and (not force or path.stat().st_mtime >= since)
 
     with contextlib.ExitStack() as stack:
         claim = "done"
         if _rank() == 0 and not settled():
             claim = "mine" if stack.enter_context(store.claim(spec)) else "busy"
             claim = "done" if claim == "mine" and settled() else claim  # finished by another while we looked
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        together = int(os.environ.get("WORLD_SIZE", 1)) > 1
+        if together:
             from accelerate.utils import broadcast_object_list
 
             from mubench.engine import make_accelerator
 
-            make_accelerator(spec.precision)
+            accelerator = make_accelerator(spec.precision)
             claim = broadcast_object_list([claim])[0]
         yield claim
+        if together:
+            accelerator.wait_for_everyone()  # nobody looks for the result before it is written
 
 
 def _rank():

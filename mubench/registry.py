@@ -74,12 +74,12 @@ class Registry:
         module = sys.modules.get(unique)
         if module is None:
             spec = importlib.util.spec_from_file_location(unique, path)
-            module = importlib.util.module_from_spec(spec)
+            module = sys.modules[unique] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
             try:
                 spec.loader.exec_module(module)
             except Exception as error:
+                del sys.modules[unique]
                 raise MubenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-            sys.modules[unique] = module
         if not name:
             return self._named(self._only(module), path.stem)
         if not hasattr(module, name):

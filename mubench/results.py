@@ -49,6 +49,7 @@ class RunSpec(BaseModel):
         said = self.model_dump(exclude_defaults=True) | {"ratio": self.ratio, "seed": self.seed}
         said["versions"] = [str(registry.tasks.fingerprint(self.task)), str(registry.methods.fingerprint(self.method))]
         if self.split_file:
+            del said["ratio"]
             said["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -65,7 +66,9 @@ def make_spec(**fields):
     method = registry.load_method(fields["method"], **fields.get("params") or {})
     fields["model"] = task.model(fields.get("model"))
     fields["ratio"] = ratio_name(fields.get("ratio", "5"))
-    fields["params"] = {name: getattr(method, name) for name in fields.get("params") or {}}
+    fields["params"] = {n: v for n in fields.get("params") or {} if (v := getattr(method, n)) != method.defaults()[n]}
+    if fields.get("split_file") and not Path(fields["split_file"]).is_file():
+        raise MubenchError(f"no index file {str(fields['split_file'])!r}: give a file with one row index per line")
     if missing := method.needs - set(task.provides):
         raise Incompatible(f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "
                            "does not provide")
@@ -105,8 +108,11 @@ class Result(BaseModel):
         """What metrics may use besides the predictions."""
         from mubench.metrics.primary import load_primary
 
-        return {"num_labels": len(self.task["labels"]), "random_guess": self.task["random_guess"],
-                "original_test_score": self.checkpoint["test_score"], "scorer": load_primary(self.task["metric"]).score}
+        try:
+            return {"num_labels": len(self.task["labels"]), "random_guess": self.task["random_guess"],
+                    "original_test_score": self.checkpoint["test_score"], "scorer": load_primary(self.task["metric"]).score}
+        except (KeyError, TypeError) as error:
+            raise MubenchError(f"result {self.id} lacks a fact that metrics need: {error}") from None
 
 
 class Store:
@@ -137,6 +143,7 @@ class Store:
             yield False
             return
         try:
+            self._restore(spec)
             for left_over in self.path(spec).parent.glob(f".{spec.id}.*"):
                 shutil.rmtree(left_over, ignore_errors=True)
             yield True
@@ -148,7 +155,7 @@ class Store:
         final = self.path(spec)
         with writing(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            aside = final.parent / f".{spec.id}.{os.getpid()}"
+            aside, old = (final.parent / f".{spec.id}.{suffix}" for suffix in (os.getpid(), "old"))
             try:
                 aside.mkdir()
                 frame.to_parquet(aside / PREDICTIONS, index=False)
@@ -162,13 +169,20 @@ class Store:
                 for path in [*aside.rglob("*"), aside]:
                     fsync(path)
                 if final.exists():
-                    final.rename(final.parent / f".{spec.id}.old")
+                    final.rename(old)
                 aside.rename(final)
                 fsync(final.parent)
             finally:
-                for left_over in (aside, final.parent / f".{spec.id}.old"):
+                self._restore(spec)
+                for left_over in (aside, old):
                     shutil.rmtree(left_over, ignore_errors=True)
         return final
+
+    def _restore(self, spec):
+        """Put back a result that was moved out of the way of a new one that never came."""
+        old, final = self.path(spec).parent / f".{spec.id}.old", self.path(spec)
+        if old.exists() and not final.exists():
+            old.rename(final)
 
     def write_error(self, spec, reason, **recorded):
         """Record that a run failed, and what was recorded until then."""
@@ -177,14 +191,16 @@ class Store:
                                        indent=1, default=str) + "\n")
 
     def failed(self, spec, since=0.0):
-        """Whether the run failed, at or after a time (seconds since the epoch)."""
-        path = self.path(spec) / ERROR
-        return not self.done(spec) and path.is_file() and path.stat().st_mtime >= since
+        """Whether the run failed, at or after a time (seconds since the epoch), and nobody succeeded later."""
+        path, result = self.path(spec) / ERROR, self.path(spec) / RESULT
+        if result.is_file():
+            since = max(since, result.stat().st_mtime)
+        return path.is_file() and path.stat().st_mtime >= since
 
     def results(self):
         """Folders of all finished runs below the root, in a fixed order."""
-        return sorted(p.parent for p in self.root.rglob(RESULT) if not any(part.startswith(".") for part in p.parts[:-1]
-                                                                            if part not in (".", "..")))
+        return sorted(p.parent for p in self.root.rglob(RESULT)
+                      if not any(part.startswith(".") for part in p.relative_to(self.root).parts))
 
     def errors(self):
         """What `write_error` recorded of runs that have no result."""
@@ -208,12 +224,15 @@ def read_predictions(folder):
     """The predictions in a result's folder, their hash verified against the result."""
     import pandas as pd
 
-    path, recorded = Path(folder) / PREDICTIONS, read(folder).predictions["sha256"]
+    path, recorded = Path(folder) / PREDICTIONS, str(read(folder).predictions.get("sha256"))
     if not path.is_file():
         raise MubenchError(f"{folder} has no {PREDICTIONS}: the result is incomplete")
     if file_hash(path) != recorded:
         raise MubenchError(f"{path} was changed after its result was written: its checksum is not the recorded {recorded[:12]}…")
-    return pd.read_parquet(path)
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:
+        raise MubenchError(f"{path} cannot be read ({type(error).__name__}): it is no Parquet file") from error
 
 
 def score(folder, retrain=None, tolerance=1e-12):

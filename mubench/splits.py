@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from pathlib import Path
 
+from mubench.cache import writing
 from mubench.errors import MubenchError
 
 
@@ -48,7 +49,8 @@ class Split:
                                f"has {n} rows with checksum {data[:12]}…: fetch the data set again or make the split anew")
 
     def export(self, path):
-        Path(path).write_text(self.text())
+        with writing(path):
+            Path(path).write_text(self.text())
 
     def check(self, path):
         """Raise unless the index file says the same as this split."""

@@ -19,6 +19,9 @@ from mubench.registry import load_method, load_task
 from mubench.results import Result, Store, make_spec, now
 
 
+UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
+
+
 @functools.lru_cache(maxsize=2)
 def _task(reference):
     return load_task(reference)  # kept: the runs of a grid share the decoded data
@@ -39,7 +42,8 @@ def run_spec(spec, store, save_model=False, progress=True):
     costs = Engine(method, context, recipe, budget(spec, task, method, len(sets["retain"]), store), progress=progress).run()
 
     clock = time.perf_counter()
-    frame = predict(task, context.student, {name: sets[name] for name in SETS if name in sets}, fresh(), accelerator)
+    frame = predict(task, context.student, {name: sets[name] for name in SETS if name in sets},
+                    task.build(spec.model, UNTRAINED + spec.seed), accelerator)
     seconds = time.perf_counter() - clock
     if not accelerator.is_main_process:
         return store.path(spec)

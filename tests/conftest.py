@@ -1,0 +1,86 @@
+"""What every room's tests share: one thread, no network, and the command line, in this process or in another."""
+import multiprocessing
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from mubench.cli import main
+
+# Before torch is imported anywhere; processes started by tests inherit it.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+IN_BACKGROUND = """
+import os, signal, sys
+os.setsid()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for stream, path in ((1, folder + "/out"), (2, folder + "/err")):
+    os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
+exec(code)
+"""
+HEAVY = ["mubench.runner", "datasets", "evaluate", "sklearn.linear_model", "pyarrow.parquet",
+         "transformers.models.resnet.modeling_resnet"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a command line."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys):
+    """Runs a command line in this process."""
+    def run(*words):
+        capsys.readouterr()
+        code, last = 0, ""
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stop:  # what Python does with it at the end of a process
+            code, last = (1, f"{stop.code}\n") if isinstance(stop.code, str) else (stop.code or 0, "")
+        out, err = capsys.readouterr()
+        return Done(code, out, err + last)
+    return run
+
+
+@pytest.fixture
+def mubench():
+    """Runs a command line in a process of its own."""
+    def run(*words, **options):
+        done = subprocess.run([sys.executable, "-m", "mubench", *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+        return Done(done.returncode, done.stdout, done.stderr)
+    return run
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Processes forked from one that has imported everything start at once, and never inherit this one's state."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
+    return context
+
+
+@pytest.fixture
+def background(server, tmp_path):
+    """Starts Python code as a process group of its own, its output in ``folder``/out and err; what is left is killed."""
+    started = []
+
+    def start(code, **names):
+        folder = tmp_path / f"process{len(started)}"
+        folder.mkdir()
+        process = server.Process(target=exec, args=(IN_BACKGROUND, {"code": code, "folder": str(folder), **names}))
+        process.start()
+        process.folder = folder
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()

@@ -1,0 +1,271 @@
+"""Grids: every run once whoever asks for it, whoever is killed; failures are recorded and stop nobody else."""
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+import mubench as mu
+from mubench import registry
+from mubench.errors import MubenchError
+from mubench.grid import expand, reason, sweep
+from mubench.results import Store, make_spec, read, score
+
+PLUGIN = '''
+import os, pathlib, signal, time
+from mubench.methods.base import Method, Term
+
+
+class Raises(Method):
+    """Fails before its first step, unless it is told of a file that does not exist."""
+    if_there: str = "/"
+
+    def prepare(self, context):
+        if pathlib.Path(self.if_there).exists():
+            raise ValueError("broken on purpose")
+
+
+class NoNumber(Method):
+    """A loss that is NaN."""
+    schedule = "forget_only"
+    terms = (Term("forget", "loss", "true", weight=float("nan")),)
+
+
+class Killed(Method):
+    """Dies as if out of memory."""
+    def prepare(self, context):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Exits(Method):
+    """Dies as a library that gives up."""
+    def prepare(self, context):
+        os._exit(9)
+
+
+class Counts(Method):
+    """Leaves a line for every time it really runs."""
+    log: str = ""
+
+    def finish(self, context):
+        time.sleep(0.2)
+        with open(self.log, "a") as file:
+            file.write(f"{context.seed}\\n")
+
+
+class Sleeps(Method):
+    """Says that it is there, then takes its time."""
+    log: str = ""
+
+    def prepare(self, context):
+        pathlib.Path(self.log).touch()
+        time.sleep(120)
+'''
+LIMIT = 32
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugin") / "odd.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def spec(method, seed=0, **params):
+    return make_spec(task="fashion", method=str(method), seed=seed, limit=LIMIT, params=params)
+
+
+def snapshot(out):
+    """Path → bytes and time of everything a reader sees of finished runs."""
+    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for folder in Store(out).results() for file in folder.iterdir()}
+
+
+def check_whole(out, specs):
+    """Each run has exactly one result, every one of them true, and nothing lies around."""
+    assert Store(out).results() == sorted(Store(out).path(spec) for spec in specs)
+    for folder in Store(out).results():
+        score(folder)
+    left_over = [path for path in out.rglob(".*") if path.name != ".locks"]
+    assert not left_over and not Store(out).errors()
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+# -- in this process -------------------------------------------------------------------------------------------------------
+
+
+def test_expansion_puts_references_first_and_no_run_twice():
+    specs, left_out = expand("fashion,fashion", "salun,retrain,original,salun", ["all"], [5, "5.0", 10], [0, 1])
+    assert len(specs) == len({s.id for s in specs}) == 3 * 2 * 2 * 2 and not left_out
+    for model in ("resnet", "vit"):
+        assert [s.method for s in specs if (s.model, s.ratio, s.seed) == (model, "10", 1)] == ["retrain", "original", "salun"]
+    assert {s.task for s in expand("mini", "original")[0]} == {t for t in registry.tasks.names() if mu.load_task(t).tier == "mini"}
+    for tasks, methods in (("", "salun"), ("fashion", "")):
+        with pytest.raises(MubenchError, match="nothing to run"):
+            expand(tasks, methods)
+
+
+def test_what_is_done_is_skipped_unless_forced(tmp_path):
+    specs = [spec("original"), spec("salun")]
+    assert sweep(specs[:1], tmp_path) == (specs[:1], [], [])
+    first = snapshot(tmp_path)
+    assert sweep(specs, tmp_path) == (specs[1:], specs[:1], [])
+    assert first.items() <= snapshot(tmp_path).items()
+    both = snapshot(tmp_path)
+    assert sweep(specs, tmp_path) == ([], specs, []) and snapshot(tmp_path) == both
+
+    records = [read(Store(tmp_path).path(s)) for s in specs]
+    assert sweep(specs, tmp_path, force=True) == (specs, [], [])
+    assert not snapshot(tmp_path).items() & both.items()
+    for s, before in zip(specs, records):
+        again = read(Store(tmp_path).path(s))
+        assert (again.weights, again.metrics, again.predictions) == (before.weights, before.metrics, before.predictions)
+    check_whole(tmp_path, specs)
+
+
+@pytest.mark.parametrize("method", ["scrub", "bad_t"])
+def test_the_same_seed_gives_the_same_bits(tmp_path, method):
+    def result(store, seed):
+        return mu.run("fashion", method, seed=seed, limit=LIMIT, out=tmp_path / store)
+
+    one, two, other = result("one", 0), result("two", 0), result("one", 1)
+    assert (one.id, one.weights, one.metrics, one.predictions) == (two.id, two.weights, two.metrics, two.predictions)
+    assert other.id != one.id and other.weights != one.weights
+
+
+def test_failures_are_recorded_and_the_others_go_on(tmp_path, plugin, cli):
+    specs = [spec(f"{plugin}:Raises"), spec(f"{plugin}:NoNumber"), spec("original")]
+    assert sweep(specs, tmp_path) == (specs[2:], [], specs[:2])
+    raised, nan = (json.loads((Store(tmp_path).path(s) / "error.json").read_text()) for s in specs[:2])
+    assert raised["reason"] == "ValueError: broken on purpose" and "Traceback" in raised["traceback"]
+    assert "the loss is nan at step 1 with lr" in nan["reason"] and nan["costs"]["steps"] == 1
+    assert reason(specs[0], tmp_path) == raised["reason"]
+    assert len(Store(tmp_path).errors()) == 2 and Store(tmp_path).results() == [Store(tmp_path).path(specs[2])]
+
+    done = cli("run", "fashion", f"{plugin}:Raises,original", "--limit", LIMIT, "--out", tmp_path)
+    assert done.code == 1 and "0 done, 1 there before, 1 failed" in done.out
+    assert done.err.startswith("mubench: 1 of 2 runs failed") and done.err.endswith("broken on purpose\n") and done.err.count("\n") == 1
+    assert cli("run", "fashion", "original", "--limit", LIMIT, "--out", tmp_path).code == 0
+
+
+def test_a_forced_run_that_fails_keeps_the_old_result_and_says_so(tmp_path, plugin):
+    moody = spec(f"{plugin}:Raises", if_there=str(tmp_path / "flag"))
+    assert sweep([moody], tmp_path)[0] == [moody]
+    before = snapshot(tmp_path)
+    (tmp_path / "flag").touch()
+    assert sweep([moody], tmp_path, force=True) == ([], [], [moody])
+    assert before.items() <= snapshot(tmp_path).items() and reason(moody, tmp_path).endswith("broken on purpose")
+    (tmp_path / "flag").unlink()
+    assert sweep([moody], tmp_path, force=True) == ([moody], [], [])
+    check_whole(tmp_path, [moody])
+
+
+def test_a_run_that_could_not_even_record_its_failure_has_failed(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise MubenchError("cannot write …: the disk is full")
+
+    monkeypatch.setattr(Store, "write", full)
+    monkeypatch.setattr(Store, "write_error", full)
+    assert sweep([spec("original")], tmp_path) == ([], [], [spec("original")])
+    assert "disk" in reason(spec("original"), tmp_path)
+
+
+def test_a_run_under_way_elsewhere_is_not_started(tmp_path):
+    with Store(tmp_path).claim(spec("original")):
+        with pytest.raises(MubenchError, match="is under way in another process"):
+            mu.run("fashion", "original", limit=LIMIT, out=tmp_path)
+
+
+# -- other processes -------------------------------------------------------------------------------------------------------
+
+SWEEP = "from mubench.grid import sweep; sweep(specs, out, workers)"
+
+
+def test_two_sweeps_on_one_folder_share_the_work(tmp_path, plugin, background):
+    log, out = tmp_path / "log", tmp_path / "out"
+    specs = [spec(f"{plugin}:Counts", seed, log=str(log)) for seed in range(6)]
+    sweeps = [background(SWEEP, specs=order, out=str(out), workers=1) for order in (specs, specs[::-1])]
+    for process in sweeps:
+        process.join(120)
+        assert process.exitcode == 0, (process.folder / "err").read_text()
+    assert sorted(log.read_text().split()) == [str(seed) for seed in range(6)]
+    assert sum((p.folder / "out").read_text().count("seed") for p in sweeps) == 6
+    check_whole(out, specs)
+
+
+def killed_and_continued(background, out, specs, workers, rounds, longest):
+    rng = random.Random()
+    for _ in range(rounds):
+        before = snapshot(out)
+        process = background(SWEEP, specs=specs, out=str(out), workers=workers)
+        until((process.folder / "out").exists)
+        time.sleep(rng.uniform(0, longest))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        assert before.items() <= snapshot(out).items()
+        for folder in Store(out).results():
+            score(folder)
+    before = snapshot(out)
+    sweep(specs, out)
+    assert before.items() <= snapshot(out).items()
+    check_whole(out, specs)
+
+
+def test_killed_again_and_again_then_completed(tmp_path, background):
+    specs = [spec(method, seed) for seed in (0, 1, 2) for method in ("original", "neggrad")]
+    killed_and_continued(background, tmp_path / "out", specs, workers=1, rounds=4, longest=4)
+
+
+@pytest.mark.slow
+def test_killed_with_all_workers_then_completed(tmp_path, background):
+    specs = [spec(method, seed) for seed in range(6) for method in ("original", "neggrad", "salun")]
+    killed_and_continued(background, tmp_path / "out", specs, workers=2, rounds=5, longest=25)
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path, plugin, background):
+    log, out = tmp_path / "log", tmp_path / "out"
+    words = ["run", "fashion", f"{plugin}:Sleeps", "--limit", str(LIMIT), "--set", f"log={log}", "--out", str(out)]
+    sweep([spec("original")], out)
+    before = snapshot(out)
+    process = background("from mubench.cli import main; main(words)", words=words)
+    until(log.exists)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    assert process.exitcode == 130
+    err = (process.folder / "err").read_text().strip()
+    assert err == "mubench: interrupted; what was finished is kept, the same command goes on from there"
+    assert snapshot(out) == before
+    check_whole(out, [spec("original")])
+
+
+@pytest.mark.parametrize("death, code", [("Killed", -9), pytest.param("Exits", 9, marks=pytest.mark.slow)])
+def test_a_worker_that_dies_is_replaced(tmp_path, plugin, death, code):
+    log = tmp_path / "log"
+    deadly, others = spec(f"{plugin}:{death}"), [spec(f"{plugin}:Counts", seed, log=str(log)) for seed in range(4)]
+    done, before, failed = sweep([deadly, *others], tmp_path / "out", workers=2)
+    assert (done, before, failed) == (others, [], [deadly])
+    assert reason(deadly, tmp_path / "out") == f"the worker process died with exit code {code} (out of memory?)"
+    assert sorted(log.read_text().split()) == ["0", "1", "2", "3"]
+    assert sorted(Store(tmp_path / "out").results()) == sorted(Store(tmp_path / "out").path(s) for s in others)
+
+
+@pytest.mark.slow
+def test_ctrl_c_with_workers(tmp_path, plugin, background):
+    log, out = tmp_path / "log", tmp_path / "out"
+    specs = [spec(f"{plugin}:Sleeps", seed, log=f"{log}{seed}") for seed in (0, 1)]
+    process = background("from mubench.grid import sweep; import sys\ntry: sweep(specs, out, 2)\nexcept KeyboardInterrupt: sys.exit(130)",
+                         specs=specs, out=str(out))
+    until(lambda: all((tmp_path / f"log{seed}").exists() for seed in (0, 1)))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    process.join(60)
+    assert process.exitcode == 130 and not Store(out).results()
+    assert sweep([spec("original")], out)[0]
+    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+        os.killpg(process.pid, 0)

@@ -1,0 +1,98 @@
+"""Every task and method keeps its contract: the same `mubench check` users run."""
+import pytest
+import torch
+
+from mubench import registry
+from mubench.checks import check
+from mubench.errors import MubenchError
+from mubench.registry import load_task
+
+
+@pytest.mark.parametrize("name", registry.tasks.names())
+def test_contract_of_task(name):
+    assert len(list(check(name))) >= 4
+
+
+@pytest.mark.parametrize("name", registry.methods.names())
+def test_contract_of_method(name):
+    assert len(list(check(name))) >= 4
+
+
+@pytest.mark.parametrize("name", registry.tasks.names())
+def test_sets_do_not_share_examples(name):
+    """Train and test rows are different texts, pictures and sounds."""
+    data = load_task(name).data
+    column = next(c for c in ("image", "text", "audio") if c in data["train"].column_names)
+    stored = {part: [v["bytes"] if isinstance(v, dict) else v for v in data[part].with_format("arrow")[:][column].to_pylist()]
+              for part in data}
+    assert len(set(stored["train"])) == len(stored["train"])
+    for part in ("test", "transfer"):
+        assert not set(stored["train"]) & set(stored[part])
+
+
+@pytest.mark.parametrize("name", registry.tasks.names())
+def test_prepared_sets_are_fixed(name, tmp_path, monkeypatch):
+    """Prepared anew in another cache, a set is the same to the last bit."""
+    task, again = load_task(name), load_task(name)
+    again.data = task.data
+    for model in task.models:
+        first = task.prepared(model, "test")
+        monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+        second = again.prepared(model, "test")
+        monkeypatch.undo()
+        assert all(torch.equal(first.columns[c], second.columns[c]) for c in first.columns)
+
+
+def test_damaged_prepared_set_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+    good = load_task("fashion").prepared("resnet", "test").columns["pixels"]
+    (file,) = (tmp_path / "prepared").iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    assert torch.equal(load_task("fashion").prepared("resnet", "test").columns["pixels"], good)
+
+
+def test_other_training_rows_are_refused():
+    task = load_task("fashion")
+    split, altered = task.split(5), load_task("fashion")
+    altered.data["train"] = altered.data["train"].select(range(4999))
+    with pytest.raises(MubenchError, match="5000 rows"):
+        altered.sets("resnet", split)
+
+
+def test_unfetched_data_says_which_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+    with pytest.raises(MubenchError, match="mubench fetch movie_snippets"):
+        load_task("movie_snippets").load()
+
+
+def test_misspelt_fact_of_a_data_card_is_refused():
+    from mubench.tasks.image.fashion import Fashion
+
+    with pytest.raises(MubenchError, match="licence"):
+        type("Card", (Fashion,), {"models": Fashion.models, "license": "MIT"})
+
+
+def test_shipped_tokenizer_is_trained_by_the_committed_code():
+    from mubench.tasks.text._tokenizer import train
+
+    task = load_task("movie_snippets")
+    assert train(list(task.data["train"]["text"])).to_str(pretty=True) == task._tokenizer_file.read_text()
+
+
+def test_generated_speech_is_heard_in_other_voices():
+    data = load_task("spoken_words").data
+    voices = {name: {v.split("+")[1] for v in rows["voice"]} for name, rows in data.items()}
+    assert not voices["train"] & voices["test"] and not (voices["train"] | voices["test"]) & voices["transfer"]
+
+
+def test_shipped_originals_fit_in_12_megabytes():
+    files = [load_task(t).originals_dir(m) / "model.safetensors" for t in registry.tasks.names() for m in load_task(t).models]
+    assert sum(file.stat().st_size for file in files) <= 12e6
+
+
+@pytest.mark.parametrize("name, model", [(t, m) for t in registry.tasks.names() for m in load_task(t).models])
+def test_originals_score_what_their_cards_say(name, model):
+    from mubench import originals
+
+    found = originals.verify(load_task(name), model)
+    assert found["scores"]["train"] >= 0.97 and found["scores"]["train"] - found["scores"]["test"] > 0.02  # something to forget
