@@ -24,8 +24,9 @@ COSTS = ("unlearning_seconds", "flops", "peak_memory_bytes")
 VALUES = (*METRICS, *COSTS, "relative_seconds")
 
 SHORT = {"test_score": "test", "forget_score": "forget", "retain_score": "retain", "transfer_score": "transfer",
-         "mia_loss_auc": "MIA AUC", "mia_tpr_at_1_fpr": "TPR@1%", "mia_logistic": "MIA logistic", "mia_svc_confidence": "MIA SVC",
-         "zrf": "ZRF", "zrf_official": "ZRF official", "knowledge_gap": "knowledge gap", "gap_to_retrain": "gap", "js_to_retrain": "JS"}
+         "mia_loss_auc": "MIA AUC", "mia_tpr_at_1_fpr": "TPR@1%", "mia_logistic": "MIA logistic",
+         "mia_svc_confidence": "MIA SVC", "zrf": "ZRF", "zrf_official": "ZRF official", "knowledge_gap": "knowledge gap",
+         "gap_to_retrain": "gap", "js_to_retrain": "JS"}
 ARROWS = {"higher": " ↑", "lower": " ↓", "retrain": ""}
 HEADERS = {name: SHORT.get(name, name) + (ARROWS[m.better] if m.better in ARROWS else f" →{100 * float(m.better):g}")
            for name, m in METRICS.items()}
@@ -85,19 +86,21 @@ class Board:
 
     @property
     def legend(self):
-        return (f"Per cent, ± half-width of the {100 * self.level:g} % interval over n seeds; ↑ more, ↓ less, → that value is "
-                "better; others: the closer to retrain the better. # ranks by overall.")
+        return (f"Per cent, ± half-width of the {100 * self.level:g} % interval over n seeds; ↑ more, ↓ less, → that value "
+                "is better; others: the closer to retrain the better. # ranks by overall.")
 
     def text(self):
         """The main columns, for a terminal."""
         tables = [f"{_clean(title)}\n\n{_pipe(frame, 'simple')}" for title, frame in self._tables(MAIN)]
-        return "\n\n".join([*tables, *([self.legend] if tables else []), *(["\n".join(map("note: {}".format, self.notes))]
-                                                                          if self.notes else [])])
+        notes = "\n".join(f"note: {note}" for note in self.notes)
+        return "\n\n".join(filter(None, [*tables, self.legend if tables else "", notes]))
 
     def markdown(self):
         """All metrics, as GitHub-flavoured Markdown."""
-        tables = [f"## {_markdown(title)}\n\n{_pipe(frame.map(_markdown).rename(columns=_markdown), 'pipe')}\n"
-                  for title, frame in self._tables(FULL)]
+        tables = []
+        for title, frame in self._tables(FULL):
+            escaped = frame.apply(lambda cells: cells.map(_markdown)).rename(columns=_markdown)
+            tables.append(f"## {_markdown(title)}\n\n{_pipe(escaped, 'pipe')}\n")
         notes = ["## Notes\n\n" + "".join(f"- {_markdown(note)}\n" for note in self.notes)] if self.notes else []
         return "\n".join([f"{self.legend}\n", *tables, *notes])
 
@@ -110,10 +113,12 @@ class Board:
         return "\n".join(parts) + "".join(f"% note: {note}\n" for note in self.notes)
 
     def csv(self):
-        """All rows, means, half-widths and n at full precision. Text that a spreadsheet would run is quoted by an apostrophe."""
-        texts = self.rows.columns[self.rows.map(lambda cell: isinstance(cell, str)).any()]
-        guarded = {column: self.rows[column].str.replace(r"^(?=[=+@-])", "'", regex=True) for column in texts}
-        return self.rows.assign(**guarded).to_csv(index=False, lineterminator="\n")
+        """All rows, means, half-widths and n at full precision. Text that a spreadsheet would run gets an apostrophe."""
+        def guard(cell):
+            return re.sub(r"^(?=[=+@-])", "'", cell) if isinstance(cell, str) else cell
+
+        texts = {name: self.rows[name].map(guard) for name in self.rows.select_dtypes(exclude="number")}
+        return self.rows.assign(**texts).to_csv(index=False, lineterminator="\n")
 
     def json(self):
         """The same data, the table over all groups and the notes."""
@@ -134,7 +139,9 @@ class Board:
         for title, rows in self.rows.groupby("group", sort=False):
             yield title, _cells(rows, columns)
         if len(self.overall):
-            yield f"overall, mean of {self.overall['n'].iloc[0]} groups", _cells(self.overall, ACROSS, "groups")
+            n = self.overall["n"].iloc[0]
+            title = f"overall, mean of {n} groups" if n > 1 else "overall, of the one group that has all methods"
+            yield title, _cells(self.overall, ACROSS, "groups")
 
 
 # -- reading -------------------------------------------------------------------------------------------------------------
@@ -223,8 +230,8 @@ def _verified(folders, notes):
         notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
     runs.sort(key=lambda run: run.result.started, reverse=True)
     for run in sorted(runs, key=lambda run: not run.anchor):
-        same = next((counted[key] for key in (run.result.id, (run.group, run.settings, run.spec.seed)) if key in counted), None)
-        if same:
+        keys = run.result.id, (run.group, run.settings, run.spec.seed)
+        if same := counted.get(keys[0]) or counted.get(keys[1]):
             if same.result != run.result:
                 notes.append(f"{run.folder} is left out: {same.folder} is the later result of the same run ({run})")
             continue
@@ -232,7 +239,7 @@ def _verified(folders, notes):
             known = anchors.get((run.group, run.spec.seed), {})
             retrain = run if run.anchor else known.get(run.spec.precision) or next(iter(known.values()), None)
             run.values |= _score(run, retrain, notes)
-            counted |= {run.result.id: run, (run.group, run.settings, run.spec.seed): run}
+            counted |= dict.fromkeys(keys, run)
             if run.anchor:
                 anchors.setdefault((run.group, run.spec.seed), {})[run.spec.precision] = run
     runs = [run for key, run in counted.items() if isinstance(key, str)]
@@ -309,12 +316,14 @@ def _rows(runs, level):
                 rows.append(shared | {"method": name, "label": name, "default": True, "n": 0, "stopped": 0})
             notes += _lacking(name, there, [run for runs in members.values() for run in runs], title)
         frames.append(_ranked(pd.DataFrame(rows)))
-    columns = ["group", "task", "model", "ratio", "method", "label", "params", "trials", "default", "rank", "n", "stopped", "remarks",
-               *(f"{name}{part}" for name in VALUES for part in ("", "_half_width", "_n")), "checkpoint", "forget_rows", "data"]
+    columns = ["group", "task", "model", "ratio", "method", "label", "params", "trials", "default", "rank", "n", "stopped",
+               "remarks", *(f"{name}{part}" for name in VALUES for part in ("", "_half_width", "_n")),
+               "checkpoint", "forget_rows", "data"]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     frame = frame.reindex(columns=columns)
     counts = ["trials", "rank", "n", "stopped", *(f"{name}_n" for name in VALUES)]
-    return frame.astype({**{c: "Int64" for c in counts}, **{c: "float64" for v in VALUES for c in (v, f"{v}_half_width")}}), notes
+    means = [column for name in VALUES for column in (name, f"{name}_half_width")]
+    return frame.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(means, "float64")), notes
 
 
 def _row(runs, label, level):
@@ -359,8 +368,8 @@ def _ranked(rows):
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, "overall", "relative_seconds"])))
     reference = rows["method"].map(lambda name: REFERENCES.index(name) if name in REFERENCES else len(REFERENCES))
     slow = (reference == len(REFERENCES)) & (rows["relative_seconds"] > 1)
-    rows = rows.assign(reference=reference, slow=slow, remarks=[_remarks(*cells) for cells in zip(slow, rows["stopped"], rows["n"])])
-    rows["worse"] = -rows["overall"]
+    remarks = [_remarks(*cells) for cells in zip(slow, rows["stopped"], rows["n"])]
+    rows = rows.assign(reference=reference, slow=slow, worse=-rows["overall"], remarks=remarks)
     rows = rows.sort_values(["reference", "slow", "worse", "label"], kind="stable", na_position="last")
     ranked = (rows["reference"] == len(REFERENCES)) & ~rows["slow"] & rows["overall"].notna()
     rows["rank"] = ranked.cumsum().where(ranked)
@@ -373,7 +382,7 @@ def _remarks(slow, stopped, n):
 
 
 def _across(rows):
-    """Default rows averaged over the groups that have all methods (references decide nothing), and what to say of the others."""
+    """Default rows averaged over the groups that have all methods, references apart; and what to say of the other groups."""
     rows = rows[rows["default"].astype(bool)].drop_duplicates(["group", "label"])
     groups = rows["group"].unique()
     found = rows[~rows["method"].isin(REFERENCES)].groupby("group")["label"].agg(set)

@@ -192,7 +192,6 @@ class Engine:
                 if costs.stopped_by != "epochs":
                     break
         self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.free_memory()
 
     def _step(self, step, terms, params, masked):
         """One optimiser step over the step's batches; returns its loss."""

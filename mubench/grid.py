@@ -58,7 +58,8 @@ def expand(tasks, methods, models=None, ratios=(5,), seeds=(0,), **options):
 def sweep(specs, out="results", workers=1, force=False, save_model=False, report=print):
     """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
     others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder."""
-    store, since = Store(out), time.time() - 0.02  # file times come from a coarser clock
+    store = Store(out)
+    since = store.clock()
     before = [spec for spec in specs if not force and store.done(spec)]
     todo = [spec for spec in specs if spec not in before]
     if workers > 1 and len(todo) > 1:

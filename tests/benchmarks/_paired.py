@@ -3,7 +3,7 @@ import statistics
 import time
 
 
-def ratio(ours, theirs, pairs=7):
+def ratio(ours, theirs, pairs=5):
     """Median over ``pairs`` of seconds(ours) / seconds(theirs), the order swapped every time; and the spread."""
     ratios = []
     for i in range(pairs):

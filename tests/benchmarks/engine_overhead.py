@@ -51,13 +51,13 @@ def main():
     resnet18 = transformers.ResNetForImageClassification(transformers.ResNetConfig(
         embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10))
     random = torch.Generator().manual_seed(0)
-    pictures = Examples({"pixel_values": torch.randn(512, 3, 32, 32, generator=random),
-                         "labels": torch.randint(10, (512,), generator=random)})
+    pictures = Examples({"pixel_values": torch.randn(1024, 3, 32, 32, generator=random),
+                         "labels": torch.randint(10, (1024,), generator=random)})
     good = [compare("ResNet-18 at 32×32", Behaviour(), resnet18, pictures, limit=1.05)]
     for name in ("fashion", "movie_snippets"):
         task = load_task(name)
         for model in task.models:
-            view = task.sets(model, task.split(5))["train"].select(slice(1024))
+            view = task.sets(model, task.split(5))["train"].select(slice(2400))
             good.append(compare(f"{name}/{model}", task, task.build(model), view))
     raise SystemExit(not all(good))
 

@@ -49,9 +49,10 @@ class Stored:
         spec = RunSpec(**{"task": task, "model": "resnet", "method": method, "seed": seed, **options})
         seconds = SECONDS.get(method, 10.0 + seed) if seconds is None else seconds
         result = Result(
-            schema=1, id=spec.id, spec=spec.model_dump(), metrics={}, predictions={}, environment={"machine": machine, "threads": 1},
+            schema=1, id=spec.id, spec=spec.model_dump(), metrics={}, predictions={}, started=started, status=status,
             task={"name": task, "version": 1, "metric": "accuracy", "labels": ["a", "b", "c"], "random_guess": 1 / 3},
-            method={"name": method, "version": version}, model={"name": "resnet"}, command="", started=started, status=status,
+            method={"name": method, "version": version}, model={"name": "resnet"}, command="",
+            environment={"machine": machine, "threads": 1},
             split={"name": spec.ratio, "checksum": "f" * 64, "data": "d" * 64}, evaluation_seconds=1.0,
             checkpoint={"sha256": checkpoint, "test_score": 0.8},
             costs={"unlearning_seconds": seconds, "flops": 3 * 10**9, "peak_memory_bytes": 10**6})

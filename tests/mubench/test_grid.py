@@ -200,13 +200,12 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path, plugin, background):
     check_whole(out, specs)
 
 
-def killed_and_continued(background, out, specs, workers, rounds, longest):
-    rng = random.Random()
+def killed_and_continued(background, out, specs, workers, rounds, run_seconds):
     for _ in range(rounds):
-        before = snapshot(out)
+        before, few = snapshot(out), len(Store(out).results()) + random.randint(0, 2)
         process = background(SWEEP, specs=specs, out=str(out), workers=workers)
-        until((process.folder / "out").exists)
-        time.sleep(rng.uniform(0, longest))
+        until(lambda: (process.folder / "out").exists() and len(Store(out).results()) >= few)
+        time.sleep(random.uniform(0, run_seconds))
         os.killpg(process.pid, signal.SIGKILL)
         process.join()
         assert before.items() <= snapshot(out).items()
@@ -219,14 +218,14 @@ def killed_and_continued(background, out, specs, workers, rounds, longest):
 
 
 def test_killed_again_and_again_then_completed(tmp_path, background):
-    specs = [spec(method, seed) for seed in (0, 1, 2) for method in ("original", "neggrad")]
-    killed_and_continued(background, tmp_path / "out", specs, workers=1, rounds=4, longest=4)
+    specs = [spec(method, seed) for seed in range(6) for method in ("original", "neggrad", "salun")]
+    killed_and_continued(background, tmp_path / "out", specs, workers=1, rounds=5, run_seconds=0.5)
 
 
 @pytest.mark.slow
 def test_killed_with_all_workers_then_completed(tmp_path, background):
-    specs = [spec(method, seed) for seed in range(6) for method in ("original", "neggrad", "salun")]
-    killed_and_continued(background, tmp_path / "out", specs, workers=2, rounds=5, longest=25)
+    specs = [spec(method, seed) for seed in range(9) for method in ("original", "neggrad", "salun")]
+    killed_and_continued(background, tmp_path / "out", specs, workers=2, rounds=5, run_seconds=0.5)
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path, plugin, background):

@@ -1,0 +1,392 @@
+"""The command line: instant where it can be, and one sentence for whatever is wrong."""
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mubench import registry
+from mubench.cli import main, parser
+from mubench.errors import MubenchError
+from mubench.registry import Registry, load_task
+from mubench.splits import make_split
+
+ROOT = Path(__file__).parents[2]
+VERBS = tuple(next(a for a in parser()._actions if a.dest == "VERB" or a.choices).choices)
+METHOD = '''from mubench.methods.base import Method, Term
+
+
+class Mine(Method):
+    """Ascent on D_f, told in a file of one's own."""
+
+    schedule = "forget_only"
+    terms = (Term("forget", "loss", "true", weight=-1.0),)
+    lr_factor = 0.01
+'''
+
+
+def sentence(done, *parts, code=1):
+    """An error is one line on stderr that says what is wrong, and nothing else."""
+    assert done.code == code, done
+    assert done.err.startswith("mubench: ") and done.err.endswith("\n") and done.err.count("\n") == 1, done.err
+    assert "Traceback" not in done.err and "not yours" not in done.err, done.err
+    for part in parts:
+        assert part in done.err, done.err
+
+
+@pytest.fixture
+def original(tmp_path):
+    """A copy of the packaged original that may be damaged."""
+    return Path(shutil.copytree(load_task("fashion").originals_dir("resnet"), tmp_path / "checkpoint"))
+
+
+# -- help and listings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [(), *((verb,) for verb in VERBS)], ids=lambda words: " ".join(words) or "mubench")
+def test_help(cli, words):
+    done = cli(*words, "--help")
+    assert done.code == 0 and done.out.startswith(" ".join(["usage: mubench", *words])) and not done.err
+    assert f"example: mubench {words[0]}" in done.out if words else all(verb in done.out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_of_the_help_are_valid_command_lines(cli, verb):
+    example = re.search(r"^example: mubench (.+)$", cli(verb, "--help").out, re.M)[1]
+    assert parser().parse_args(example.split()).function.__name__ == f"_{verb}"
+
+
+def test_version(cli):
+    assert re.fullmatch(r"mubench \d+\.\d+\.\d+\n", cli("--version").out)
+
+
+@pytest.mark.parametrize("kind, some", [("tasks", "fashion"), ("models", "resnet"), ("methods", "salun"), ("metrics", "test_score")])
+def test_ls(cli, kind, some):
+    done = cli("ls", kind)
+    lines = done.out.splitlines()
+    assert done.code == 0 and lines[0].split()[0] == kind.rstrip("s").replace("model", "task")
+    assert any(some in line.split() for line in lines[1:])
+    if kind in ("tasks", "methods"):
+        assert [line.split()[0] for line in lines[1:]] == getattr(registry, kind).names()
+
+
+def test_ls_of_one_thing(cli):
+    assert "lr_factor" in cli("ls", "salun").out and "resnet" in cli("ls", "fashion").out
+    sentence(cli("ls", "metrcs"), "unknown name 'metrcs': did you mean 'metrics'")
+
+
+def test_listings_import_nothing_heavy():
+    code = """
+import contextlib, io, sys
+from mubench.cli import main
+for words in (["--help"], ["ls", "tasks"], ["ls", "models"], ["ls", "methods"], ["ls", "metrics"]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main(words)
+    print(*words, *{"torch", "transformers", "datasets", "pandas", "numpy", "pydantic", "accelerate", "sklearn"} & {*sys.modules})
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out == "--help\nls tasks\nls models\nls methods\nls metrics\n"
+
+
+@pytest.mark.parametrize("folder", ["tasks", "methods", "leaderboard"])
+def test_rooms_cannot_be_imported_under_their_bare_names(folder):
+    done = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and done.stderr.splitlines()[-1] == (
+        f"ImportError: import mubench.{folder}, not a bare '{folder}': install the package (pip install -e .) first")
+
+
+# -- what is wrong, in one sentence -----------------------------------------------------------------------------------------
+
+RUN = ("run", "fashion", "neggrad", "--limit", "32")
+
+
+@pytest.mark.parametrize("words, parts", [
+    (("run", "fashoin", "salun"), ["unknown task 'fashoin'", "did you mean 'fashion'", "`mubench ls tasks`"]),
+    (("run", "fashion", "salum"), ["unknown method 'salum'", "did you mean 'salun'", "`mubench ls methods`"]),
+    (("run", "fashion,", "salun,original,scrbu"), ["unknown method 'scrbu'", "'scrub'"]),
+    ((*RUN, "--model", "resnte"), ["unknown model of fashion 'resnte'", "'resnet'"]),
+    ((*RUN, "--set", "epohcs=2"), ["unknown hyperparameter of neggrad 'epohcs'", "'epochs'"]),
+    ((*RUN, "--set", "epochs=few"), ["epochs='few' does not fit neggrad", "int"]),
+    ((*RUN, "--set", "epochs"), ["--set 'epochs': write NAME=VALUE"]),
+    ((*RUN, "--set", "=2"), ["--set '=2': write NAME=VALUE"]),
+    *(((*RUN, "--ratio", ratio), [f"ratio '{ratio}'", "above 0 and at most 50"]) for ratio in ("0", "-1", "60", "five", "nan", "inf")),
+    ((*RUN, "--seed", "-1"), ["seed=-1"]),
+    (("run", "fashion", "neggrad", "--limit", "0"), ["limit=0"]),
+    ((*RUN, "--max-steps", "0"), ["max_steps=0"]),
+    ((*RUN, "--max-seconds", "-1"), ["max_seconds=-1"]),
+    ((*RUN, "--split-file", "none.txt"), ["no index file 'none.txt'"]),
+    ((*RUN, "--checkpoint", "no/such/folder"), ["no checkpoint folder 'no/such/folder'", "safetensors"]),
+    (("run", "fashion", "none.py:Mine"), ["no file 'none.py'", "path/to/file.py:Class"]),
+    (("run", "none.py:Mine", "salun"), ["no file 'none.py'"]),
+    (("fetch", "fashoin"), ["unknown task 'fashoin'"]),
+    (("split", "fashion", "--ratio", "five"), ["ratio 'five'"]),
+    (("split", "fashion", "--ratio", "0.001"), ["no unit at all"]),
+    (("split", "fashion", "--check", "none.txt"), ["no index file 'none.txt'"]),
+    (("original", "fashion", "--model", "vitt"), ["unknown model of fashion 'vitt'", "'vit'"]),
+    (("evaluate", "fashion", "no/such/folder"), ["no checkpoint folder 'no/such/folder'"]),
+    (("evaluate", "fashion", "."), ["has no model.safetensors", "safe_serialization=True"]),
+    (("score", "none"), ["no results below none"]),
+    (("board", "none"), ["no results below none"]),
+    (("check", "fashoin"), ["unknown task, method or result folder 'fashoin'", "'fashion'"]),
+    (("check", "."), ["no result at '.'"]),
+    (("new", "method", "My-Method"), ["'My-Method' must be snake_case"]),
+    (("new", "method", "salun"), ["salun is already a method"]),
+], ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "")
+def test_one_sentence(cli, tmp_path, monkeypatch, words, parts):
+    monkeypatch.chdir(tmp_path)
+    sentence(cli(*words), *parts)
+
+
+@pytest.mark.parametrize("words", [(), ("rnu",), ("run",), ("run", "fashion"), (*RUN, "--seed", "one"), (*RUN, "--precision", "fp8"),
+                                   (*RUN, "--workers", "two"), ("new", "thing", "x"), ("ls", "tasks", "methods")], ids=" ".join)
+def test_wrong_usage(cli, words):
+    done = cli(*words)
+    assert done.code == 2 and done.err.startswith("usage: mubench") and "error: " in done.err and not done.out
+
+
+def test_debug_shows_where(cli, mubench):
+    with pytest.raises(MubenchError, match="unknown method"):
+        main(["run", "fashion", "salum", "--debug"])
+    done = mubench("run", "fashion", "salum", "--debug")
+    assert done.code == 1 and done.err.startswith("Traceback") and "unknown method 'salum'" in done.err.splitlines()[-1]
+    assert cli("run", "fashion", "salum").err == f"mubench: {done.err.splitlines()[-1].partition(': ')[2]}\n"
+
+
+def test_an_unforeseen_error_is_one_line_too(cli, monkeypatch):
+    monkeypatch.setattr("mubench.listing.show", lambda what: 1 / 0)
+    done = cli("ls", "tasks")
+    assert done.code == 1 and done.err.startswith("mubench: ZeroDivisionError") and done.err.count("\n") == 1
+    assert "--debug" in done.err
+
+
+def test_a_closed_pipe_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m mubench ls methods | head -1; echo ${{PIPESTATUS[0]}}", shell=True,
+                          executable="/bin/bash", capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0" and not done.stderr
+
+
+# -- checkpoints --------------------------------------------------------------------------------------------------------------
+
+
+def damage(name, change):
+    def apply(folder):
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+    return apply
+
+
+def no_card(then):
+    def apply(folder):
+        (folder / "card.json").unlink()
+        then(folder)
+    return apply
+
+
+def other_head(folder):
+    import transformers
+
+    config = transformers.ResNetConfig.from_pretrained(folder, num_labels=7)
+    transformers.ResNetForImageClassification(config).save_pretrained(folder)
+
+
+def wider(folder):
+    import transformers
+
+    config = transformers.ResNetConfig.from_pretrained(folder, hidden_sizes=[16, 32, 48])
+    transformers.ResNetForImageClassification(config).save_pretrained(folder)
+    shutil.copy(load_task("fashion").originals_dir("resnet") / "config.json", folder)
+
+
+@pytest.mark.parametrize("harm, parts", [
+    (lambda folder: (folder / "model.safetensors").unlink(), ["has no model.safetensors"]),
+    (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), ["only safetensors are read"]),
+    (lambda folder: (folder / "config.json").unlink(), ["has no config.json"]),
+    (damage("model.safetensors", lambda b: b[:-1000]), ["is not the file its card describes"]),
+    (damage("model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), ["is not the file its card describes"]),
+    (damage("card.json", lambda b: b[:50]), ["card.json"]),
+    (damage("card.json", lambda b: b"{}"), ["card.json"]),
+    (no_card(damage("model.safetensors", lambda b: b[:-1000])), ["cannot be read", "damaged"]),
+    (no_card(damage("model.safetensors", lambda b: b[:20])), ["cannot be read"]),
+    (no_card(damage("model.safetensors", lambda b: b"")), ["cannot be read"]),
+    (no_card(damage("config.json", lambda b: b[:-50])), ["cannot be read"]),
+    (no_card(damage("config.json", lambda b: b.replace(b'"resnet"', b'"vit"'))), ["is a vit, resnet of fashion is a resnet"]),
+    (no_card(other_head), ["has 7 classes, fashion has 10"]),
+    (no_card(wider), ["does not hold", "of the weights of resnet"]),
+], ids=["no weights", "pickled weights", "no config", "cut", "altered", "cut card", "empty card", "cut, no card", "header cut", "empty",
+        "cut config", "other architecture", "other head", "other widths"])
+def test_a_checkpoint_that_cannot_be_used(cli, original, harm, parts):
+    harm(original)
+    sentence(cli("evaluate", "fashion", original, "--limit", 32), *parts)
+    out = original.parent / "results"
+    sentence(cli("run", "fashion", "original", "--limit", 32, "--checkpoint", original, "--out", out), "1 of 1 runs failed", *parts)
+
+
+def test_a_damaged_original_of_the_package(cli, original, monkeypatch):
+    monkeypatch.setattr("mubench.tasks.base.Task.originals_dir", lambda self, model: original)
+    assert json.loads(cli("original", "fashion").out)["source"] == str(original)
+    damage("model.safetensors", lambda b: b[:-8] + b"\0" * 8)(original)
+    for words in (("original", "fashion"), ("original", "fashion", "--verify"), ("run", "fashion", "original", "--out", original.parent / "out")):
+        sentence(cli(*words), "is not the file its card describes", "reinstall the package")
+
+
+def test_nothing_else_on_stderr_in_a_process_of_its_own(mubench, original):
+    no_card(damage("model.safetensors", lambda b: b[:-1000]))(original)
+    sentence(mubench("evaluate", "fashion", original, "--limit", 32), "cannot be read")
+
+
+def test_evaluate_gives_the_numbers_of_run_original(cli, original, tmp_path):
+    assert cli("run", "fashion", "original", "--limit", 64, "--out", tmp_path / "results").code == 0
+    [path] = (tmp_path / "results").rglob("result.json")
+    done = cli("evaluate", "fashion", original, "--limit", 64)
+    shown = dict(line.split() for line in done.out.splitlines())
+    assert done.code == 0 and shown == {name: "undefined" if value is None else f"{value:.4f}"
+                                        for name, value in json.loads(path.read_text())["metrics"].items()}
+    scored = cli("score", path.parent)
+    assert [line for line in scored.out.splitlines() if line.startswith("  ")] == done.out.splitlines()
+
+
+def test_verify_measures_the_packaged_original_again(cli):
+    shown = json.loads(cli("original", "fashion", "--verify").out)
+    card = json.loads((load_task("fashion").originals_dir("resnet") / "card.json").read_text())
+    assert shown["sha256"] == card["sha256"] and shown["scores"] == pytest.approx(card["scores"], abs=0.005)
+
+
+# -- files and folders ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_file_is_a_split(cli, tmp_path):
+    rows = tmp_path / "rows.txt"
+    assert cli("split", "fashion", "--ratio", 1, "--export", rows).code == 0
+    assert cli("split", "fashion", "--ratio", "1.0", "--check", rows).code == 0
+    assert cli(*RUN, "--split-file", rows, "--out", tmp_path / "out").code == 0
+    [path] = (tmp_path / "out").rglob("result.json")
+    record = json.loads(path.read_text())
+    assert record["split"]["forget"] == 50 and record["split"]["name"].startswith("file-") and path.parent.parent.name == "file"
+    assert record["split"]["checksum"] == load_task("fashion").split(1).checksum
+
+
+@pytest.mark.parametrize("content, part", [("4999\n5000\n", "line 2: row 5000 is out of range, the training set has rows 0 to 4999"),
+                                           ("1\nx\n", "line 2: 'x' is not a row index")])
+def test_an_index_file_for_other_rows(cli, tmp_path, content, part):
+    (tmp_path / "rows.txt").write_text(content)
+    sentence(cli(*RUN, "--split-file", tmp_path / "rows.txt", "--out", tmp_path / "out"), part)
+    sentence(cli("split", "fashion", "--check", tmp_path / "rows.txt"), part)
+
+
+def test_a_result_folder_that_cannot_be_written(cli, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        sentence(cli(*RUN, "--out", out), f"cannot write {out}", "a file is in the way")
+    sentence(cli("split", "fashion", "--export", tmp_path / "none" / "rows.txt"), "cannot write")
+    sentence(cli("original", "fashion", "--train", "--out", tmp_path / "file"), f"cannot write {tmp_path / 'file'}")
+
+
+def test_dry_run_lists_and_touches_nothing(cli, tmp_path):
+    words = ("run", "fashion", "original,salun", "--seed", 0, 1, "--limit", 32, "--out", tmp_path / "out", "--dry-run")
+    lines = cli(*words).out.splitlines()
+    assert len(lines) == 4 and all("to do" in line for line in lines) and not (tmp_path / "out").exists()
+    assert cli("run", "fashion", "original", "--limit", 32, "--out", tmp_path / "out").code == 0
+    assert [" done " in line for line in cli(*words).out.splitlines()] == [True, False, False, False]
+    for line, [path] in zip(lines, [list((tmp_path / "out").rglob("result.json"))]):
+        assert line.split()[0] == path.parent.name
+
+
+# -- one's own methods and tasks --------------------------------------------------------------------------------------------------
+
+
+def test_a_method_by_path(cli, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(METHOD)
+    for reference in (f"{file}:Mine", file):
+        assert cli("run", "fashion", reference, "--limit", 32, "--out", tmp_path / "out").code == 0
+    assert {path.relative_to(tmp_path / "out").parts[:4] for path in (tmp_path / "out").rglob("result.json")} == {
+        ("fashion", "resnet", "mine", "5")}
+    assert "Ascent on D_f" in cli("ls", f"{file}:Mine").out
+    assert "changes the model" in cli("check", f"{file}:Mine").out
+
+
+@pytest.mark.parametrize("name, text, parts", [
+    ("mine.py", METHOD.replace("class Mine(Method):", "class Mine(Method)"), ["mine.py cannot be imported: SyntaxError"]),
+    ("mine.py", METHOD.replace("mubench.methods.base", "mubench.nowhere"), ["mine.py cannot be imported: ModuleNotFoundError"]),
+    ("mine.py", "x = 1\n", ["must define one subclass of Method, it has 0"]),
+    ("mine.py", METHOD + "\n\nclass Other(Mine):\n    lr_factor = 1.0\n", ["must define one subclass of Method, it has 2", "file.py:Class"]),
+    ("mine.py:Yours", METHOD, ["has no class 'Yours'"]),
+    ("mine.py:Term", METHOD, ["is not a subclass of mubench.methods.base.Method"]),
+    ("mine.py", METHOD.replace('"true"', '"turth"'), ["mine.py cannot be imported", "target true/wrong/random"]),
+    ("mine.py", METHOD.replace('"forget_only"', '"forgetonly"'), ["unknown schedule 'forgetonly'", "'forget_only'"]),
+    ("salun.py", METHOD, ["rename the file"]),
+    ("My-Method.py", METHOD, ["'My-Method' must be snake_case"]),
+])
+def test_a_method_file_that_is_none(cli, tmp_path, name, text, parts):
+    (tmp_path / name.partition(":")[0]).write_text(text)
+    for words in (("run", "fashion", tmp_path / name), ("check", tmp_path / name)):
+        sentence(cli(*words), *parts)
+
+
+def test_a_method_file_with_a_dataclass(tmp_path):
+    (tmp_path / "mine.py").write_text("from __future__ import annotations\nfrom dataclasses import dataclass\n" + METHOD +
+                                      "\n\n@dataclass\nclass Helper:\n    x: int = 0\n")
+    assert registry.methods.get(tmp_path / "mine.py").name == "mine"
+
+
+def test_new_method_passes_its_check_and_is_not_overwritten(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "mubench check my_method.py:MyMethod" in cli("new", "method", "my_method").out
+    done = cli("check", "my_method.py:MyMethod")
+    assert done.code == 0 and "changes the model" in done.out
+    assert cli("run", "fashion", "my_method.py", "--limit", 32).code == 0
+    Path("my_method.py").write_text("mine")
+    sentence(cli("new", "method", "my_method"), "my_method.py exists already")
+    assert Path("my_method.py").read_text() == "mine"
+
+
+def test_new_task_passes_its_check(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    assert "mubench original my_task.py:MyTask --train" in cli("new", "task", "my_task").out
+    sentence(cli("check", "my_task.py:MyTask"), "has no original resnet yet", "--train")
+    card = json.loads(cli("original", "my_task.py:MyTask", "--train").out)
+    assert card["scores"]["train"] > 0.97 and card["scores"]["test"] > 0.85
+    done = cli("check", "my_task.py:MyTask")
+    assert done.code == 0 and "original " + card["sha256"][:12] in done.out
+    assert cli("run", "my_task.py:MyTask", "salun", "--limit", 64).code == 0
+    sentence(cli("new", "task", "my_task"), "exists already")
+
+
+@pytest.fixture
+def distribution(tmp_path, monkeypatch):
+    """An installed package that adds a method and a task."""
+    info = tmp_path / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mubench.methods]\nplugged = plugged_code:Mine\nbroken = plugged_nowhere:Mine\n"
+                                           "task_as_method = plugged_code:Data\n[mubench.tasks]\nplugged_data = plugged_code:Data\n")
+    (tmp_path / "plugged_code.py").write_text(METHOD + "\n\nfrom mubench.tasks.image.fashion import Fashion\n\n\n"
+                                              "class Data(Fashion):\n    '''Fashion under another name.'''\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("plugged_code", None)
+
+
+def test_entry_points_of_installed_packages(distribution):
+    methods, tasks = Registry("method"), Registry("task")
+    assert {"plugged", "broken", "salun"} <= set(methods.names()) and "plugged_data" in tasks.names()
+    assert methods.get("plugged")(epochs=2).epochs == 2 and methods.get("plugged").name == "plugged"
+    task = tasks.get("plugged_data")()
+    assert task.name == "plugged_data" and task.split(5).forget == make_split("plugged_data", 5, range(5000), "").forget
+    with pytest.raises(MubenchError, match="unknown method 'plugedg': did you mean 'plugged'"):
+        methods.get("plugedg")
+    with pytest.raises(MubenchError, match="broken .*cannot be imported"):
+        methods.get("broken")
+    with pytest.raises(MubenchError, match="is not a subclass of"):
+        methods.get("task_as_method")
+
+
+def test_entry_points_on_the_command_line(distribution, cli, tmp_path, monkeypatch):
+    for known in (registry.methods, registry.tasks):
+        monkeypatch.setitem(vars(known), "plugins", {n: e for n, e in Registry(known.kind).plugins.items() if n.startswith("plugged")})
+    assert re.search(r"^plugged ", cli("ls", "methods").out, re.M) and re.search(r"^plugged_data ", cli("ls", "tasks").out, re.M)
+    assert cli("run", "fashion", "plugged", "--limit", 32, "--out", tmp_path / "out").code == 0
+    assert list((tmp_path / "out" / "fashion" / "resnet" / "plugged").rglob("result.json"))
