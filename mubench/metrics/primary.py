@@ -22,7 +22,7 @@ class Primary(evaluate.Metric):
 
     def score(self, rows):
         """The score of a set's `Rows`; give it as the fact ``scorer`` where it is not the mean of the per-example ones."""
-        return self.compute(predictions=rows["prediction"], references=rows["target"])[self.name]
+        return self._compute(rows["prediction"], rows["target"])[self.name]
 
 
 class Accuracy(Primary):
