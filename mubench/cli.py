@@ -268,7 +268,8 @@ class _Version(argparse.Action):
     def __call__(self, parser, *_):
         import mubench
 
-        parser.exit(message=f"mubench {mubench.__version__}\n")
+        print(f"mubench {mubench.__version__}")
+        parser.exit()
 
 
 if __name__ == "__main__":

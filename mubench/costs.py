@@ -13,13 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 class Costs:
     """Counted from the first hook to the last, loading and evaluation excluded.
 
-    unlearning_seconds: wall clock; steps: optimiser steps; examples: examples with a gradient, over all epochs and processes;
+    unlearning_seconds: wall clock; cpu_seconds: of all threads of this process, which other load hardly changes; steps: optimiser steps; examples: examples with a gradient, over all epochs and processes;
     flops: floating-point operations of matrix products, convolutions and attention, forward and backward, teachers and
     saliency included; peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation (GPU)
     while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss per epoch.
     """
 
     unlearning_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     steps: int = 0
     examples: int = 0
     flops: int = 0
@@ -54,8 +55,11 @@ class Meter:
     def seconds(self):
         return time.perf_counter() - self._start
 
+    def cpu_seconds(self):
+        return time.process_time() - self._cpu_start
+
     def __enter__(self):
-        self._start = time.perf_counter()
+        self._start, self._cpu_start = time.perf_counter(), time.process_time()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif sys.platform == "linux":
@@ -66,7 +70,7 @@ class Meter:
     def __exit__(self, *_):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.costs.unlearning_seconds = self.seconds()
+        self.costs.unlearning_seconds, self.costs.cpu_seconds = self.seconds(), self.cpu_seconds()
         self.costs.peak_memory_bytes = self._peak()
 
     def _peak(self):

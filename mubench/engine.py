@@ -20,10 +20,11 @@ from mubench.errors import MubenchError
 
 @dataclass(frozen=True)
 class Budget:
-    """The most a run may use, whichever comes first: optimiser steps, seconds, examples with a gradient."""
+    """The most a run may use, whichever comes first: optimiser steps, seconds, CPU seconds, examples with a gradient."""
 
     steps: float = math.inf
     seconds: float = math.inf
+    cpu_seconds: float = math.inf
     examples: float = math.inf
 
 
@@ -328,12 +329,13 @@ class Engine:
 
     def _spent(self, step):
         """Whether the next step would go over the budget; notes which."""
-        costs, budget = self.context.meter.costs, self.budget
-        seconds = self.context.meter.seconds()
-        if self.accelerator.num_processes > 1 and budget.seconds < math.inf:
-            seconds = self.accelerator.reduce(torch.tensor(seconds, device=self.accelerator.device), "mean").item()
-        over = {"steps": costs.steps + 1 > budget.steps, "seconds": seconds > budget.seconds,
-                "examples": costs.examples + sum(len(p) for _, p in step) > budget.examples}
+        costs, budget, meter = self.context.meter.costs, self.budget, self.context.meter
+        clocks = torch.tensor([meter.seconds(), meter.cpu_seconds()], device=self.accelerator.device)
+        if self.accelerator.num_processes > 1 and min(budget.seconds, budget.cpu_seconds) < math.inf:
+            clocks = self.accelerator.reduce(clocks, "mean")
+        over = {"steps": costs.steps + 1 > budget.steps,
+                "examples": costs.examples + sum(len(p) for _, p in step) > budget.examples,
+                "seconds": clocks[0] > budget.seconds, "cpu_seconds": clocks[1] > budget.cpu_seconds}
         costs.stopped_by = next((name for name, gone in over.items() if gone), "epochs")
         return costs.stopped_by != "epochs"
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mubench.cache import cache_dir, file_hash, whole
+from mubench.cache import cache_dir, file_hash, whole, writing
 from mubench.errors import MubenchError
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -50,10 +50,15 @@ def load(task, model, checkpoint=None):
             raise MubenchError(f"{source} has no config.json: save the model with model.save_pretrained(folder)")
         facts["sha256"] = file_hash(folder / WEIGHTS)
         if (folder / CARD).is_file():
-            facts["card"] = json.loads((folder / CARD).read_text())
-            if facts["card"]["sha256"] != facts["sha256"]:
+            try:
+                facts["card"] = json.loads((folder / CARD).read_text())
+                described = facts["card"]["sha256"], facts["card"]["scores"]["test"]
+            except (ValueError, KeyError, TypeError):
+                raise MubenchError(f"{folder / CARD} is damaged: reinstall the package, or remove that file if the weights "
+                                   "are yours") from None
+            if described[0] != facts["sha256"]:
                 raise MubenchError(f"{folder / WEIGHTS} is not the file its card describes (checksum {facts['sha256'][:12]}…, card "
-                                   f"{facts['card']['sha256'][:12]}…): reinstall the package or train the original anew")
+                                   f"{described[0][:12]}…): reinstall the package or train the original anew")
     try:
         config = transformers.AutoConfig.from_pretrained(source)
         if not isinstance(config, cls.config_class):
@@ -62,13 +67,14 @@ def load(task, model, checkpoint=None):
             raise MubenchError(f"checkpoint {source} has {config.num_labels} classes, {task.name} has {task.num_labels}: "
                                "give a model trained for this task")
         with no_bars():
-            network, report = cls.from_pretrained(source, config=config, use_safetensors=True, output_loading_info=True)
+            network, report = cls.from_pretrained(source, config=config, use_safetensors=True, output_loading_info=True,
+                                                  ignore_mismatched_sizes=True)  # refused below, in our words
     except MubenchError:
         raise
     except Exception as error:
         raise MubenchError(f"checkpoint {source} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:120]}): "
                            "it is damaged, incomplete or not reachable") from error
-    lost = sorted({*report["missing_keys"]} | {str(m) for m in report["mismatched_keys"]})
+    lost = sorted({*report["missing_keys"]} | {m[0] for m in report["mismatched_keys"]})
     if lost:
         raise MubenchError(f"checkpoint {source} does not hold {len(lost)} of the weights of {model}, among them {lost[0]}: "
                            "it is incomplete or of another configuration")
@@ -80,11 +86,15 @@ def train(task, model, folder=None, seed=0, progress=True):
 
     folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the seed.
     """
+    import torch
+
     from mubench.engine import Context, Engine
     from mubench.evaluation import predict, scores
     from mubench.registry import load_method
 
     folder = Path(folder or trained_dir(task, model))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     split = task.split(5)
     sets = task.sets(model, split)
     method = load_method("retrain")
@@ -99,7 +109,7 @@ def train(task, model, folder=None, seed=0, progress=True):
                 "parameters": sum(p.numel() for p in context.student.parameters()), "seed": seed,
                 "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), "data": split.data,
                 "sha256": file_hash(folder / WEIGHTS), "train_seconds": round(costs.unlearning_seconds, 1),
-                "environment": {"python": platform.python_version(), **_versions(), "machine": platform.machine()},
+                "environment": {"python": platform.python_version(), **_versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
                 "made": time.strftime("%Y-%m-%d", time.gmtime())}
         card_file.write_text(json.dumps(card, indent=1) + "\n")
     return card

@@ -53,7 +53,13 @@ class Registry:
         if reference in self.modules:
             return self._named(self._only(importlib.import_module(self.modules[reference])), reference)
         if reference in self.plugins:
-            return self._named(self._checked(self.plugins[reference].load(), reference), reference)
+            entry = self.plugins[reference]
+            try:
+                found = entry.load()
+            except Exception as error:
+                raise MubenchError(f"{self.kind} {reference} ({entry.value} of the package {entry.dist.name}) cannot be imported: "
+                                   f"{type(error).__name__}: {error}") from error
+            return self._named(self._checked(found, reference), reference)
         raise nearest(self.kind, reference, self.names(), f"`mubench ls {self.kind}s`")
 
     def fingerprint(self, reference):

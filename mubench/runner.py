@@ -1,6 +1,6 @@
 """The one path: RunSpec → task → split → original checkpoint → method on the engine → evaluation → result."""
 import functools
-import math
+import hashlib
 import os
 import platform
 import shlex
@@ -9,6 +9,8 @@ import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
+
+import torch
 
 from mubench import originals
 from mubench.engine import Budget, Context, Engine, NonFiniteLoss, make_accelerator
@@ -98,16 +100,18 @@ def try_run(spec, store, save_model=False, progress=True):
 
 def budget(spec, task, method, retain, store):
     """What the run may use: what the spec says, and by default never more than retraining: its examples by the recipe, and
-    its seconds where the store holds the retrained model of the same task, model, ratio and seed on this machine."""
-    seconds = spec.max_seconds or math.inf
+    its time where the store holds the retrained model of the same task, model, ratio and seed on this machine. On a CPU that is
+    CPU time: a busy machine must not cut a run short that a quiet one would finish."""
+    limits = {"steps": spec.max_steps, "seconds": spec.max_seconds, "examples": task.model_recipe(spec.model).epochs * retain}
     retrain = spec.model_copy(update={"method": "retrain", "params": {}, "max_steps": None, "max_seconds": None, "trials": 0})
-    if method.start == "original" and seconds == math.inf and store.done(retrain):
+    if method.start == "original" and spec.max_seconds is None and store.done(retrain):
         from mubench.results import read
 
         known = read(store.path(retrain))
         if known.environment["machine"] == machine() and known.environment["threads"] == threads():
-            seconds = known.costs["unlearning_seconds"]
-    return Budget(spec.max_steps or math.inf, seconds, task.model_recipe(spec.model).epochs * retain)
+            clock = ("seconds", "unlearning_seconds") if torch.cuda.is_available() else ("cpu_seconds", "cpu_seconds")
+            limits[clock[0]] = known.costs[clock[1]]
+    return Budget(**{name: limit for name, limit in limits.items() if limit is not None})
 
 
 def _original_scores(task, spec, network, checkpoint, sets, accelerator):
@@ -139,10 +143,6 @@ def portable(source):
 
 def weights_hash(model):
     """SHA-256 over names, shapes and bytes of all weights and buffers, in alphabetical order."""
-    import hashlib
-
-    import torch
-
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -152,16 +152,12 @@ def weights_hash(model):
 
 def machine():
     """What the hardware is, in words: comparable times come from equal ones."""
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {os.cpu_count()} cores"
 
 
 def threads():
-    import torch
-
     return torch.get_num_threads()
 
 

@@ -154,7 +154,7 @@ class Task(Behaviour):
 
     def prepared(self, model, name):
         """A whole set (``train``, ``test``, …) as `Examples` for a model; computed once, then read from the cache."""
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load, save_file
 
         from mubench.examples import Examples
 
@@ -164,11 +164,11 @@ class Task(Behaviour):
         key = json.dumps([self._checksums[name], self.preparation(model), code], sort_keys=True)
         path = cache_dir() / "prepared" / f"{self.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
         try:
-            columns = load_file(path)
+            columns = load(path.read_bytes())  # not mapped: a file cut short later must not take the process with it
         except Exception:  # absent, or cut off by a power failure: made anew either way
-            columns = {k: v.contiguous() for k, v in self.prepare(self.data[name], model).items()}
             with whole(path) as temporary:
-                save_file(columns, temporary)
+                save_file({k: v.contiguous() for k, v in self.prepare(self.data[name], model).items()}, temporary)
+            columns = load(path.read_bytes())  # read back even now: other strides would mean other kernels, and other last bits
         return Examples(columns, collate=functools.partial(self.collate, model=model))
 
     def sets(self, model, split, limit=None):

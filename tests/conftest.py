@@ -53,7 +53,8 @@ def cli(capsys):
 def mubench():
     """Runs a command line in a process of its own."""
     def run(*words, **options):
-        done = subprocess.run([sys.executable, "-m", "mubench", *map(str, words)], capture_output=True, text=True, timeout=300, **options)
+        command = [sys.executable, "-m", "mubench", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
         return Done(done.returncode, done.stdout, done.stderr)
     return run
 

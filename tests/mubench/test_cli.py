@@ -43,7 +43,7 @@ def original(tmp_path):
     return Path(shutil.copytree(load_task("fashion").originals_dir("resnet"), tmp_path / "checkpoint"))
 
 
-# -- help and listings -----------------------------------------------------------------------------------------------------
+# -- help and listings -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words", [(), *((verb,) for verb in VERBS)], ids=lambda words: " ".join(words) or "mubench")
@@ -63,7 +63,8 @@ def test_version(cli):
     assert re.fullmatch(r"mubench \d+\.\d+\.\d+\n", cli("--version").out)
 
 
-@pytest.mark.parametrize("kind, some", [("tasks", "fashion"), ("models", "resnet"), ("methods", "salun"), ("metrics", "test_score")])
+@pytest.mark.parametrize("kind, some", [("tasks", "fashion"), ("models", "resnet"), ("methods", "salun"),
+                                        ("metrics", "test_score")])
 def test_ls(cli, kind, some):
     done = cli("ls", kind)
     lines = done.out.splitlines()
@@ -82,10 +83,11 @@ def test_listings_import_nothing_heavy():
     code = """
 import contextlib, io, sys
 from mubench.cli import main
+heavy = {"torch", "transformers", "datasets", "pandas", "numpy", "pydantic", "accelerate", "sklearn"}
 for words in (["--help"], ["ls", "tasks"], ["ls", "models"], ["ls", "methods"], ["ls", "metrics"]):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         main(words)
-    print(*words, *{"torch", "transformers", "datasets", "pandas", "numpy", "pydantic", "accelerate", "sklearn"} & {*sys.modules})
+    print(*words, *heavy & {*sys.modules})
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out == "--help\nls tasks\nls models\nls methods\nls metrics\n"
@@ -98,7 +100,7 @@ def test_rooms_cannot_be_imported_under_their_bare_names(folder):
         f"ImportError: import mubench.{folder}, not a bare '{folder}': install the package (pip install -e .) first")
 
 
-# -- what is wrong, in one sentence -----------------------------------------------------------------------------------------
+# -- what is wrong, in one sentence ------------------------------------------------------------------------------------
 
 RUN = ("run", "fashion", "neggrad", "--limit", "32")
 
@@ -112,7 +114,8 @@ RUN = ("run", "fashion", "neggrad", "--limit", "32")
     ((*RUN, "--set", "epochs=few"), ["epochs='few' does not fit neggrad", "int"]),
     ((*RUN, "--set", "epochs"), ["--set 'epochs': write NAME=VALUE"]),
     ((*RUN, "--set", "=2"), ["--set '=2': write NAME=VALUE"]),
-    *(((*RUN, "--ratio", ratio), [f"ratio '{ratio}'", "above 0 and at most 50"]) for ratio in ("0", "-1", "60", "five", "nan", "inf")),
+    *(((*RUN, "--ratio", ratio), [f"ratio '{ratio}'", "above 0 and at most 50"])
+      for ratio in ("0", "-1", "60", "five", "nan", "inf")),
     ((*RUN, "--seed", "-1"), ["seed=-1"]),
     (("run", "fashion", "neggrad", "--limit", "0"), ["limit=0"]),
     ((*RUN, "--max-steps", "0"), ["max_steps=0"]),
@@ -140,8 +143,9 @@ def test_one_sentence(cli, tmp_path, monkeypatch, words, parts):
     sentence(cli(*words), *parts)
 
 
-@pytest.mark.parametrize("words", [(), ("rnu",), ("run",), ("run", "fashion"), (*RUN, "--seed", "one"), (*RUN, "--precision", "fp8"),
-                                   (*RUN, "--workers", "two"), ("new", "thing", "x"), ("ls", "tasks", "methods")], ids=" ".join)
+@pytest.mark.parametrize("words", [
+    (), ("rnu",), ("run",), ("run", "fashion"), (*RUN, "--seed", "one"), (*RUN, "--precision", "fp8"), (*RUN, "--workers", "two"),
+    ("new", "thing", "x"), ("ls", "tasks", "methods")], ids=" ".join)
 def test_wrong_usage(cli, words):
     done = cli(*words)
     assert done.code == 2 and done.err.startswith("usage: mubench") and "error: " in done.err and not done.out
@@ -168,7 +172,7 @@ def test_a_closed_pipe_is_no_error():
     assert done.stdout.splitlines()[-1] == "0" and not done.stderr
 
 
-# -- checkpoints --------------------------------------------------------------------------------------------------------------
+# -- checkpoints -------------------------------------------------------------------------------------------------------
 
 
 def damage(name, change):
@@ -205,8 +209,8 @@ def wider(folder):
     (lambda folder: (folder / "config.json").unlink(), ["has no config.json"]),
     (damage("model.safetensors", lambda b: b[:-1000]), ["is not the file its card describes"]),
     (damage("model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), ["is not the file its card describes"]),
-    (damage("card.json", lambda b: b[:50]), ["card.json"]),
-    (damage("card.json", lambda b: b"{}"), ["card.json"]),
+    (damage("card.json", lambda b: b[:50]), ["card.json is damaged"]),
+    (damage("card.json", lambda b: b"{}"), ["card.json is damaged"]),
     (no_card(damage("model.safetensors", lambda b: b[:-1000])), ["cannot be read", "damaged"]),
     (no_card(damage("model.safetensors", lambda b: b[:20])), ["cannot be read"]),
     (no_card(damage("model.safetensors", lambda b: b"")), ["cannot be read"]),
@@ -214,20 +218,21 @@ def wider(folder):
     (no_card(damage("config.json", lambda b: b.replace(b'"resnet"', b'"vit"'))), ["is a vit, resnet of fashion is a resnet"]),
     (no_card(other_head), ["has 7 classes, fashion has 10"]),
     (no_card(wider), ["does not hold", "of the weights of resnet"]),
-], ids=["no weights", "pickled weights", "no config", "cut", "altered", "cut card", "empty card", "cut, no card", "header cut", "empty",
-        "cut config", "other architecture", "other head", "other widths"])
+], ids=["no weights", "pickled weights", "no config", "cut", "altered", "cut card", "empty card", "cut, no card", "header cut",
+        "empty", "cut config", "other architecture", "other head", "other widths"])
 def test_a_checkpoint_that_cannot_be_used(cli, original, harm, parts):
     harm(original)
     sentence(cli("evaluate", "fashion", original, "--limit", 32), *parts)
-    out = original.parent / "results"
-    sentence(cli("run", "fashion", "original", "--limit", 32, "--checkpoint", original, "--out", out), "1 of 1 runs failed", *parts)
+    done = cli("run", "fashion", "original", "--limit", 32, "--checkpoint", original, "--out", original.parent / "results")
+    sentence(done, "1 of 1 runs failed", *parts)
 
 
 def test_a_damaged_original_of_the_package(cli, original, monkeypatch):
     monkeypatch.setattr("mubench.tasks.base.Task.originals_dir", lambda self, model: original)
     assert json.loads(cli("original", "fashion").out)["source"] == str(original)
     damage("model.safetensors", lambda b: b[:-8] + b"\0" * 8)(original)
-    for words in (("original", "fashion"), ("original", "fashion", "--verify"), ("run", "fashion", "original", "--out", original.parent / "out")):
+    run = ("run", "fashion", "original", "--out", original.parent / "out")
+    for words in (("original", "fashion"), ("original", "fashion", "--verify"), run):
         sentence(cli(*words), "is not the file its card describes", "reinstall the package")
 
 
@@ -253,7 +258,7 @@ def test_verify_measures_the_packaged_original_again(cli):
     assert shown["sha256"] == card["sha256"] and shown["scores"] == pytest.approx(card["scores"], abs=0.005)
 
 
-# -- files and folders ----------------------------------------------------------------------------------------------------------
+# -- files and folders -------------------------------------------------------------------------------------------------
 
 
 def test_an_index_file_is_a_split(cli, tmp_path):
@@ -263,12 +268,14 @@ def test_an_index_file_is_a_split(cli, tmp_path):
     assert cli(*RUN, "--split-file", rows, "--out", tmp_path / "out").code == 0
     [path] = (tmp_path / "out").rglob("result.json")
     record = json.loads(path.read_text())
-    assert record["split"]["forget"] == 50 and record["split"]["name"].startswith("file-") and path.parent.parent.name == "file"
+    assert record["split"]["forget"] == 50 and record["split"]["name"].startswith("file-")
+    assert path.parent.parent.name == "file"
     assert record["split"]["checksum"] == load_task("fashion").split(1).checksum
 
 
-@pytest.mark.parametrize("content, part", [("4999\n5000\n", "line 2: row 5000 is out of range, the training set has rows 0 to 4999"),
-                                           ("1\nx\n", "line 2: 'x' is not a row index")])
+@pytest.mark.parametrize("content, part", [
+    ("4999\n5000\n", "line 2: row 5000 is out of range, the training set has rows 0 to 4999"),
+    ("1\nx\n", "line 2: 'x' is not a row index")])
 def test_an_index_file_for_other_rows(cli, tmp_path, content, part):
     (tmp_path / "rows.txt").write_text(content)
     sentence(cli(*RUN, "--split-file", tmp_path / "rows.txt", "--out", tmp_path / "out"), part)
@@ -289,11 +296,11 @@ def test_dry_run_lists_and_touches_nothing(cli, tmp_path):
     assert len(lines) == 4 and all("to do" in line for line in lines) and not (tmp_path / "out").exists()
     assert cli("run", "fashion", "original", "--limit", 32, "--out", tmp_path / "out").code == 0
     assert [" done " in line for line in cli(*words).out.splitlines()] == [True, False, False, False]
-    for line, [path] in zip(lines, [list((tmp_path / "out").rglob("result.json"))]):
-        assert line.split()[0] == path.parent.name
+    [path] = (tmp_path / "out").rglob("result.json")
+    assert path.parent.name == lines[0].split()[0]
 
 
-# -- one's own methods and tasks --------------------------------------------------------------------------------------------------
+# -- one's own methods and tasks ---------------------------------------------------------------------------------------
 
 
 def test_a_method_by_path(cli, tmp_path):
@@ -311,7 +318,8 @@ def test_a_method_by_path(cli, tmp_path):
     ("mine.py", METHOD.replace("class Mine(Method):", "class Mine(Method)"), ["mine.py cannot be imported: SyntaxError"]),
     ("mine.py", METHOD.replace("mubench.methods.base", "mubench.nowhere"), ["mine.py cannot be imported: ModuleNotFoundError"]),
     ("mine.py", "x = 1\n", ["must define one subclass of Method, it has 0"]),
-    ("mine.py", METHOD + "\n\nclass Other(Mine):\n    lr_factor = 1.0\n", ["must define one subclass of Method, it has 2", "file.py:Class"]),
+    ("mine.py", METHOD + "\n\nclass Other(Mine):\n    lr_factor = 1.0\n",
+     ["must define one subclass of Method, it has 2", "file.py:Class"]),
     ("mine.py:Yours", METHOD, ["has no class 'Yours'"]),
     ("mine.py:Term", METHOD, ["is not a subclass of mubench.methods.base.Method"]),
     ("mine.py", METHOD.replace('"true"', '"turth"'), ["mine.py cannot be imported", "target true/wrong/random"]),
@@ -361,8 +369,9 @@ def distribution(tmp_path, monkeypatch):
     info = tmp_path / "plugged-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mubench.methods]\nplugged = plugged_code:Mine\nbroken = plugged_nowhere:Mine\n"
-                                           "task_as_method = plugged_code:Data\n[mubench.tasks]\nplugged_data = plugged_code:Data\n")
+    (info / "entry_points.txt").write_text(
+        "[mubench.methods]\nplugged = plugged_code:Mine\nbroken = plugged_nowhere:Mine\ntask_as_method = plugged_code:Data\n"
+        "[mubench.tasks]\nplugged_data = plugged_code:Data\n")
     (tmp_path / "plugged_code.py").write_text(METHOD + "\n\nfrom mubench.tasks.image.fashion import Fashion\n\n\n"
                                               "class Data(Fashion):\n    '''Fashion under another name.'''\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -386,7 +395,9 @@ def test_entry_points_of_installed_packages(distribution):
 
 def test_entry_points_on_the_command_line(distribution, cli, tmp_path, monkeypatch):
     for known in (registry.methods, registry.tasks):
-        monkeypatch.setitem(vars(known), "plugins", {n: e for n, e in Registry(known.kind).plugins.items() if n.startswith("plugged")})
-    assert re.search(r"^plugged ", cli("ls", "methods").out, re.M) and re.search(r"^plugged_data ", cli("ls", "tasks").out, re.M)
+        working = {name: entry for name, entry in Registry(known.kind).plugins.items() if name.startswith("plugged")}
+        monkeypatch.setitem(vars(known), "plugins", working)
+    assert re.search(r"^plugged ", cli("ls", "methods").out, re.M)
+    assert re.search(r"^plugged_data ", cli("ls", "tasks").out, re.M)
     assert cli("run", "fashion", "plugged", "--limit", 32, "--out", tmp_path / "out").code == 0
     assert list((tmp_path / "out" / "fashion" / "resnet" / "plugged").rglob("result.json"))

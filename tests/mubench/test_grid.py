@@ -98,7 +98,7 @@ def until(condition, seconds=120):
         time.sleep(0.02)
 
 
-# -- in this process -------------------------------------------------------------------------------------------------------
+# -- in this process ---------------------------------------------------------------------------------------------------
 
 
 def test_expansion_puts_references_first_and_no_run_twice():
@@ -106,7 +106,8 @@ def test_expansion_puts_references_first_and_no_run_twice():
     assert len(specs) == len({s.id for s in specs}) == 3 * 2 * 2 * 2 and not left_out
     for model in ("resnet", "vit"):
         assert [s.method for s in specs if (s.model, s.ratio, s.seed) == (model, "10", 1)] == ["retrain", "original", "salun"]
-    assert {s.task for s in expand("mini", "original")[0]} == {t for t in registry.tasks.names() if mu.load_task(t).tier == "mini"}
+    mini = {name for name in registry.tasks.names() if mu.load_task(name).tier == "mini"}
+    assert {s.task for s in expand("mini", "original")[0]} == mini
     for tasks, methods in (("", "salun"), ("fashion", "")):
         with pytest.raises(MubenchError, match="nothing to run"):
             expand(tasks, methods)
@@ -151,7 +152,8 @@ def test_failures_are_recorded_and_the_others_go_on(tmp_path, plugin, cli):
 
     done = cli("run", "fashion", f"{plugin}:Raises,original", "--limit", LIMIT, "--out", tmp_path)
     assert done.code == 1 and "0 done, 1 there before, 1 failed" in done.out
-    assert done.err.startswith("mubench: 1 of 2 runs failed") and done.err.endswith("broken on purpose\n") and done.err.count("\n") == 1
+    assert done.err.startswith("mubench: 1 of 2 runs failed") and done.err.endswith("broken on purpose\n")
+    assert done.err.count("\n") == 1
     assert cli("run", "fashion", "original", "--limit", LIMIT, "--out", tmp_path).code == 0
 
 
@@ -183,7 +185,7 @@ def test_a_run_under_way_elsewhere_is_not_started(tmp_path):
             mu.run("fashion", "original", limit=LIMIT, out=tmp_path)
 
 
-# -- other processes -------------------------------------------------------------------------------------------------------
+# -- other processes ---------------------------------------------------------------------------------------------------
 
 SWEEP = "from mubench.grid import sweep; sweep(specs, out, workers)"
 
@@ -259,8 +261,8 @@ def test_a_worker_that_dies_is_replaced(tmp_path, plugin, death, code):
 def test_ctrl_c_with_workers(tmp_path, plugin, background):
     log, out = tmp_path / "log", tmp_path / "out"
     specs = [spec(f"{plugin}:Sleeps", seed, log=f"{log}{seed}") for seed in (0, 1)]
-    process = background("from mubench.grid import sweep; import sys\ntry: sweep(specs, out, 2)\nexcept KeyboardInterrupt: sys.exit(130)",
-                         specs=specs, out=str(out))
+    code = "import sys\nfrom mubench.grid import sweep\ntry:\n    sweep(specs, out, 2)\nexcept KeyboardInterrupt:\n    sys.exit(130)"
+    process = background(code, specs=specs, out=str(out))
     until(lambda: all((tmp_path / f"log{seed}").exists() for seed in (0, 1)))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     process.join(60)

@@ -39,7 +39,7 @@ def folder(stored, tmp_path):
     return Store(tmp_path).write(spec, record.model_copy(), frame)
 
 
-# -- the id --------------------------------------------------------------------------------------------------------------
+# -- the id ------------------------------------------------------------------------------------------------------------
 
 
 @given(st.permutations(list(PARAMS.items())))
@@ -62,7 +62,8 @@ def test_every_field_changes_the_id(tmp_path):
 
 @pytest.mark.parametrize("same", [
     {"ratio": "5.0"}, {"ratio": 5}, {"seed": "0"}, {"model": "resnet"}, {"precision": "no"}, {"limit": None}, {"params": {}},
-    {"params": {"alpha": str(mu.load_method("neggrad_plus").alpha)}}, {"params": {"lr": None, "epochs": mu.load_method("neggrad_plus").epochs}}])
+    {"params": {"alpha": str(mu.load_method("neggrad_plus").alpha)}},
+    {"params": {"lr": None, "epochs": mu.load_method("neggrad_plus").epochs}}])
 def test_saying_a_default_changes_nothing(same):
     assert make(**same).id == make().id and make(**same) == make()
 
@@ -105,7 +106,7 @@ def test_what_cannot_be_run_is_refused(fields, complaint):
         make(**fields)
 
 
-# -- the schema ----------------------------------------------------------------------------------------------------------
+# -- the schema --------------------------------------------------------------------------------------------------------
 
 
 def test_the_schema_is_published_and_the_record_fits_it(stored):
@@ -133,7 +134,7 @@ def test_results_below_a_hidden_folder_are_found(stored, tmp_path):
     assert store.results() == [store.path(spec)]
 
 
-# -- written whole or not at all -------------------------------------------------------------------------------------------
+# -- written whole or not at all ---------------------------------------------------------------------------------------
 
 
 class Failing:
@@ -165,7 +166,8 @@ def visible(root):
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)}
 
 
-@pytest.mark.parametrize("step, n", [("mkdir", 2), ("to_parquet", 1), ("hash", 1), ("write_text", 1), ("fsync", 1), ("fsync", 3), ("rename", 1)])
+@pytest.mark.parametrize("step, n", [("mkdir", 2), ("to_parquet", 1), ("hash", 1), ("write_text", 1), ("fsync", 1), ("fsync", 3),
+                                     ("rename", 1)])
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
 def test_a_failing_write_leaves_nothing_and_loses_nothing(stored, tmp_path, monkeypatch, step, n, error):
     spec, record, frame = stored
@@ -241,8 +243,8 @@ def test_a_disk_that_is_really_full(stored, tmp_path):
     spec, record, frame = stored
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", disk], capture_output=True)
-    if not mounted or mounted.returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", disk]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small disk is not allowed here")
     try:
         with pytest.raises(MubenchError, match="the disk is full: free some space"):
@@ -288,7 +290,7 @@ def test_errors_are_recorded_until_the_run_succeeds(stored, tmp_path):
     assert store.errors() == [] and not store.failed(spec)
 
 
-# -- read with suspicion ---------------------------------------------------------------------------------------------------
+# -- read with suspicion -----------------------------------------------------------------------------------------------
 
 
 def edit(folder, **changes):
@@ -326,8 +328,8 @@ def test_score_refuses_an_invented_metric(folder):
 
 @pytest.mark.parametrize("changes, complaint", [
     ({"schema": 2}, "schema"), ({"metrics": {"test_score": "high"}}, "metrics.test_score"), ({"status": "great"}, "status"),
-    ({"extra": 1}, "extra"), ({"predictions": {}}, "checksum is not the recorded None"), ({"task": {}}, "lacks a fact .*labels"),
-    ({"checkpoint": {}}, "lacks a fact .*test_score")])
+    ({"extra": 1}, "extra"), ({"predictions": {}}, "checksum is not the recorded None"),
+    ({"task": {}}, "lacks a fact .*labels"), ({"checkpoint": {}}, "lacks a fact .*test_score")])
 def test_what_is_no_result_is_refused(folder, changes, complaint):
     edit(folder, **changes)
     with pytest.raises(MubenchError, match=complaint):
@@ -353,7 +355,7 @@ def test_a_corrupt_record_is_refused(folder, content):
 def test_damaged_predictions_are_refused(folder):
     path = folder / "predictions.parquet"
     good = path.read_bytes()
-    for bad in (good[:-10], good[:100], b"", good[:500] + b"\0" + good[501:] if good[500] else good[:500] + b"\1" + good[501:]):
+    for bad in (good[:-10], good[:100], b"", good[:500] + bytes([good[500] ^ 1]) + good[501:]):
         path.write_bytes(bad)
         with pytest.raises(MubenchError, match="was changed after its result was written"):
             score(folder)

@@ -52,7 +52,8 @@ def test_forget_and_retain_are_all_rows_once(n, ratio):
     assert list(split.forget) == sorted(split.forget) and list(split.retain) == sorted(split.retain)
 
 
-@pytest.mark.parametrize("n, ratio, size", [(50, 1, 1), (149, 1, 1), (150, 1, 2), (250, 1, 3), (5000, 5, 250), (7, 50, 4), (1000, "0.25", 3)])
+@pytest.mark.parametrize("n, ratio, size", [
+    (50, 1, 1), (149, 1, 1), (150, 1, 2), (250, 1, 3), (5000, 5, 250), (7, 50, 4), (1000, "0.25", 3)])
 def test_sizes_are_exact_halves_up(n, ratio, size):
     assert len(make_split("t", ratio, range(n), "data").forget) == size
 

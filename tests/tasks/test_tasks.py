@@ -96,3 +96,14 @@ def test_originals_score_what_their_cards_say(name, model):
 
     found = originals.verify(load_task(name), model)
     assert found["scores"]["train"] >= 0.97 and found["scores"]["train"] - found["scores"]["test"] > 0.02  # something to forget
+
+
+def test_a_run_is_the_same_whether_its_data_was_prepared_just_now_or_before(tmp_path, monkeypatch):
+    from mubench import runner
+
+    monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+    weights = []
+    for name in ("first", "second"):
+        runner._task.cache_clear()
+        weights.append(runner.run("fashion", "finetune", out=tmp_path / name, limit=200).weights)
+    assert weights[0] == weights[1]
