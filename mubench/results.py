@@ -51,6 +51,8 @@ class RunSpec(BaseModel):
         if self.split_file:
             del said["ratio"]
             said["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
+        if self.checkpoint and (weights := Path(self.checkpoint) / "model.safetensors").is_file():
+            said["checkpoint"] = file_hash(weights)  # other weights in the same folder are another run
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
