@@ -98,7 +98,7 @@ class Result(BaseModel):
     evaluation_seconds: float
     metrics: dict[str, Optional[float]] = Field(description="fractions; a function of the predictions and facts alone")
     predictions: dict = Field(description="sha256 and rows of predictions.parquet")
-    weights: Optional[str] = Field(None, description="sha256 of the unlearned weights (model.safetensors), computed for every run")
+    weights: Optional[str] = Field(None, description="sha256 over names, shapes and bytes of the unlearned weights, saved or not")
     environment: dict = Field(description="versions, hardware, git state")
     command: str = Field(description="the command that repeats this run")
     started: str
