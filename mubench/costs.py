@@ -38,8 +38,9 @@ class Meter:
         self.costs, self.device, self._flops = Costs(), device, {}
 
     @contextlib.contextmanager
-    def flops(self, key):
-        """Adds the FLOPs of the block; blocks of the same ``key`` (same shapes) are traced once and counted every time.
+    def flops(self, key, examples):
+        """Adds the FLOPs of the block, run on so many examples. Blocks of the same ``key`` (same shapes but for the number of
+        examples, to which products, convolutions and attention are proportional) are traced once and counted every time.
 
         A block inside another counts as its own only: a teacher asked in the middle of a step is no part of each later step.
         """
@@ -47,10 +48,11 @@ class Meter:
             before = self.costs.flops
             with FlopCounterMode(display=False) as counter:
                 yield
-            self._flops[key] = counter.get_total_flops() - (self.costs.flops - before)
+            self._flops[key] = counter.get_total_flops() - (self.costs.flops - before), examples
         else:
             yield
-        self.costs.flops += self._flops[key]
+        traced, of = self._flops[key]
+        self.costs.flops += traced * examples // of
 
     def seconds(self):
         return time.perf_counter() - self._start

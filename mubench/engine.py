@@ -96,7 +96,7 @@ class Context:
         self.student.eval().zero_grad(set_to_none=True)
         for positions in torch.arange(len(view)).split(size):
             batch = send_to_device(view[positions], self.device)
-            with self.meter.flops(("saliency", *_shapes(batch))), self.accelerator.autocast():
+            with self.meter.flops(("saliency", *_shapes(batch)), len(positions)), self.accelerator.autocast():
                 self.task.forward(self.student, batch).loss.mean().backward()
         sums = {n: p.grad.abs() for n, p in self.student.named_parameters() if p.grad is not None}
         self.student.zero_grad(set_to_none=True)
@@ -122,7 +122,7 @@ class Teacher:
         context, pieces = self.context, []
         for positions in torch.arange(len(view)).split(2 * context.batch_size):
             batch = send_to_device(view[positions], context.device)
-            with context.meter.flops(("teacher", features, *_shapes(batch))), context.accelerator.autocast():
+            with context.meter.flops(("teacher", features, *_shapes(batch)), len(positions)), context.accelerator.autocast():
                 pieces.append(context.task.forward(self.model, batch, features))
         join = lambda name: None if getattr(pieces[0], name) is None else torch.cat([getattr(p, name) for p in pieces])
         return Output(*(join(name) for name in ("loss", "logits", "mask", "features")))
@@ -209,7 +209,7 @@ class Engine:
             last = i == len(pieces) - 1
             batch = send_to_device(self._views[on][positions], self.accelerator.device)
             key = ("step", on, last, tuple(terms), *_shapes(batch))
-            with self.context.meter.flops(key), contextlib.ExitStack() as stack:
+            with self.context.meter.flops(key, len(positions)), contextlib.ExitStack() as stack:
                 if not last:
                     stack.enter_context(self.accelerator.no_sync(self.model))
                 with self.accelerator.autocast():
@@ -357,4 +357,5 @@ def _frozen(model):
 
 
 def _shapes(batch):
-    return tuple((k, tuple(v.shape)) for k, v in sorted(batch.items()) if isinstance(v, torch.Tensor))
+    """The shapes of one example."""
+    return tuple((k, tuple(v.shape[1:])) for k, v in sorted(batch.items()) if isinstance(v, torch.Tensor))
