@@ -2,7 +2,8 @@
 
     python tests/benchmarks/teacher_cache.py
 
-Limit: 0.75 of the time (the least possible is about 0.6), with equal parameters.
+Limit: 0.75 of the time on the ViT, with equal parameters. The least possible is (1 + f/4) / (1 + 2f), f being a teacher's forward
+pass over a training step, which is measured too.
 """
 import copy
 import functools
@@ -47,6 +48,23 @@ def every_step(task, model, fresh, sets):
     return student
 
 
+def forward(model, task, view):
+    model.eval()
+    with torch.no_grad():
+        for positions in torch.arange(640).split(SIZE):
+            task.forward(model, view[positions])
+
+
+def training(model, task, view):
+    student = copy.deepcopy(model).train()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=LR)
+    for positions in torch.arange(640).split(SIZE):
+        optimizer.zero_grad(set_to_none=True)
+        task.forward(student, view[positions]).loss.mean().backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+
+
 def compare(name):
     task = load_task("fashion")
     sets = task.sets(name, task.split(10))
@@ -56,11 +74,13 @@ def compare(name):
     ours, theirs = by_engine(*arguments()), every_step(*arguments())
     moved = max((a - b).abs().max().item() for a, b in zip(original.parameters(), theirs.parameters()))
     apart = max((a - b).abs().max().item() for a, b in zip(ours.parameters(), theirs.parameters()))
+    f = ratio(lambda: forward(original, task, sets["retain"]), lambda: training(original, task, sets["retain"]), pairs=5)[0]
     middle, low, high = ratio(lambda: by_engine(*arguments()), lambda: every_step(*arguments()), pairs=5)
-    print(f"Bad-T on {name}, {EPOCHS} epochs: cached teachers / teachers every step = {middle:.3f} ({low:.3f} to {high:.3f}), limit "
-          f"0.75; parameters differ by at most {apart:.1e}, having moved by up to {moved:.1e}")
-    return middle <= 0.75 and apart < 1e-3 < moved
+    print(f"Bad-T on {name}, {EPOCHS} epochs: cached teachers / teachers every step = {middle:.3f} ({low:.3f} to {high:.3f}), least "
+          f"possible {(1 + f / EPOCHS) / (1 + 2 * f):.3f}; parameters differ by at most {apart:.1e}, having moved by up to {moved:.1e}")
+    return middle, apart < 1e-3 < moved
 
 
 if __name__ == "__main__":
-    raise SystemExit(not all([compare("vit"), compare("resnet")]))
+    (vit, same), (_, same_too) = compare("vit"), compare("resnet")
+    raise SystemExit(not (vit <= 0.75 and same and same_too))
