@@ -7,5 +7,5 @@ class NegGrad(Method):
     paper = "Golatkar et al. 2020; code OPTML-Group/Unlearn-Saliency, Classification/unlearn/GA.py"
     schedule = "forget_only"
     terms = (Term("forget", "loss", "true", weight=-1.0),)
-    lr_factor = 0.01
-    epochs = 3
+    lr_factor = 0.03
+    epochs = 1

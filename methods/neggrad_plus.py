@@ -11,8 +11,8 @@ class NegGradPlus(Method):
     schedule = "joint"
     alpha: float = 0.95
     l2_init: float = 0.0
-    lr_factor = 0.1
-    epochs = 3
+    lr_factor = 0.3
+    epochs = 1
 
     @property
     def terms(self):

@@ -290,3 +290,19 @@ def test_bad_t_samples_the_retain_set_alone(seed):
 
 def test_every_measure_has_a_name_in_the_taxonomy():
     assert set(MEASURES) <= Behaviour.provides
+
+
+def test_defaults_are_the_ones_chosen_on_validation_data():
+    """The committed trials give, by the committed rule, what the methods declare."""
+    import importlib.util
+    import json
+    from pathlib import Path
+
+    path = Path(__file__).parent.parent / "benchmarks" / "choose_defaults.py"
+    spec = importlib.util.spec_from_file_location("choose_defaults", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    trials = json.loads(path.with_suffix(".json").read_text())
+    for name in methods.names():
+        chosen = module.choice(trials, name)
+        assert chosen == {key: methods.get(name).defaults()[key] for key in chosen}, name
