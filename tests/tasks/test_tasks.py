@@ -20,9 +20,9 @@ def test_contract_of_method(name):
 
 @pytest.mark.parametrize("name", registry.tasks.names())
 def test_sets_do_not_share_examples(name):
-    """Train and test rows are different texts, pictures and sounds."""
+    """Train and test rows are different texts, pictures, sounds and clips."""
     data = load_task(name).data
-    column = next(c for c in ("image", "text", "audio") if c in data["train"].column_names)
+    column = next(c for c in ("image", "text", "audio", "video") if c in data["train"].column_names)
     stored = {part: [v["bytes"] if isinstance(v, dict) else v for v in data[part].with_format("arrow")[:][column].to_pylist()]
               for part in data}
     assert len(set(stored["train"])) == len(stored["train"])
