@@ -17,11 +17,11 @@ demo: install
 	$(BIN)/mubench run fashion all --ratio 5 --out results/demo
 
 test: install
-	$(BIN)/mubench fetch movie_snippets
+	$(BIN)/mubench fetch movie_snippets drug_interactions
 	$(BIN)/python -m pytest
 
 test-slow: install
-	$(BIN)/mubench fetch movie_snippets
+	$(BIN)/mubench fetch movie_snippets drug_interactions
 	$(BIN)/python -m pytest -m slow
 
 bench: install

@@ -41,7 +41,7 @@ class Task(Behaviour):
     name: the file's name; tier: ``mini`` or ``paper``; modality; source, licence, citation: of the data; labels: the names of
     the classes; metric: the primary metric; random_guess: its value for a model that knows nothing; transfer: what the
     transfer set is, or ""; recipe: how originals are trained; models: name → `Model`, the first being the default;
-    checksum: of the training rows, pinned (see `rows_checksum`); archive: what `mubench fetch` brings, if anything.
+    checksum: of the training rows, pinned (see `rows_checksum`); archives: what `mubench fetch` brings, if anything.
     """
 
     version = 1
@@ -55,7 +55,7 @@ class Task(Behaviour):
     recipe = Recipe(lr=1e-3, epochs=10, batch_size=32)
     models: dict = {}
     checksum = ""
-    archive = None
+    archives: tuple = ()
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -88,17 +88,17 @@ class Task(Behaviour):
 
     def fetch(self):
         """Bring what the task needs into the cache; afterwards everything runs offline. Raises `MubenchError` if it cannot."""
-        if self.archive is not None:
-            fetch(self.archive, cache_dir() / "archives")
+        for archive in self.archives:
+            fetch(archive, cache_dir() / "archives")
         return self.data
 
     @property
     def fetched(self):
-        """Path of what `fetch` has brought; says which command to run where it has not."""
-        path = cache_dir() / "archives" / self.archive.member
-        if not path.is_file():
+        """Paths of what `fetch` has brought, one for each of ``archives``; says which command to run where it has not."""
+        paths = [cache_dir() / "archives" / archive.member for archive in self.archives]
+        if not all(path.is_file() for path in paths):
             raise MubenchError(f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch {self.name}`")
-        return path
+        return paths
 
     # -- data --------------------------------------------------------------------------------------------------------
 

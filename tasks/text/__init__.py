@@ -6,11 +6,12 @@ from mubench.tasks.base import Task
 
 
 class TextClassification(Task):
-    """``tokenizer``: the tokenizer's file next to the data card (models trained from scratch); a model's ``inputs``: ``length``,
-    the most tokens of a text."""
+    """``tokenizer``: the tokenizer's file next to the data card (models trained from scratch); ``markers``: what in a text is a
+    token of its own, as ``[E1]``; a model's ``inputs``: ``length``, the most tokens of a text."""
 
     modality = "text"
     tokenizer = ""
+    markers: tuple = ()
 
     def preparation(self, model):
         return [self.models[model].inputs, hashlib.sha256(self._tokenizer_file.read_bytes()).hexdigest()]

@@ -7,8 +7,8 @@ import sys
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def train(texts, size=4000):
-    """A ``tokenizers.Tokenizer`` of ``size`` entries that puts [CLS] and [SEP] around a text."""
+def train(texts, markers=(), size=4000):
+    """A ``tokenizers.Tokenizer`` of ``size`` entries that puts [CLS] and [SEP] around a text and never cuts ``markers``."""
     from tokenizers import BertWordPieceTokenizer
 
     trained = BertWordPieceTokenizer(lowercase=True)
@@ -17,11 +17,15 @@ def train(texts, size=4000):
     words = {word for text in texts
              for word, _ in trained.pre_tokenizer.pre_tokenize_str(trained.normalizer.normalize_str(text))}
     letters = sorted({f"##{letter}" for word in words for letter in word[1:]})
-    trained.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False, special_tokens=SPECIAL + letters)
-    return BertWordPieceTokenizer(vocab=trained.get_vocab(), lowercase=True)._tokenizer  # the letters no longer special
+    trained.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False,
+                                special_tokens=[*SPECIAL, *markers, *letters])
+    tokenizer = BertWordPieceTokenizer(vocab=trained.get_vocab(), lowercase=True)._tokenizer  # the letters no longer special
+    tokenizer.add_special_tokens(list(markers))
+    return tokenizer
 
 
 if __name__ == "__main__":
     from mubench.registry import load_task
 
-    train(list(load_task(sys.argv[1]).data["train"]["text"])).save(sys.argv[2])
+    task = load_task(sys.argv[1])
+    train(list(task.data["train"]["text"]), task.markers).save(sys.argv[2])

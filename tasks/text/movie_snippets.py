@@ -15,9 +15,9 @@ class MovieSnippets(TextClassification):
     random_guess = 1 / 2
     transfer = "1,000 Amazon product-review snippets of the same collection"
     checksum = "97016d1d189f38a72aa19690181a0de156fdf77b7025afd5208dd95dff29b989"
-    archive = Archive("vaderSentiment==3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-                      "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
-                      "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa", sdist=True)
+    archives = (Archive("vaderSentiment==3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+                        "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
+                        "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa", sdist=True),)
     tokenizer = "movie_snippets-tokenizer.json"
     recipe = Recipe(lr=1.5e-3, epochs=5, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {
@@ -37,5 +37,5 @@ class MovieSnippets(TextClassification):
         from mubench.tasks.text._snippets import read_snippets
 
         features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=list(self.labels)))
-        rows = zip(("train", "test", "transfer"), read_snippets(self.fetched))
+        rows = zip(("train", "test", "transfer"), read_snippets(*self.fetched))
         return datasets.DatasetDict({name: datasets.Dataset.from_list(part, features=features) for name, part in rows})

@@ -22,9 +22,9 @@ def test_contract_of_method(name):
 def test_sets_do_not_share_examples(name):
     """Train and test rows are different texts, pictures, sounds and clips."""
     data = load_task(name).data
-    column = next(c for c in ("image", "text", "audio", "video") if c in data["train"].column_names)
-    stored = {part: [v["bytes"] if isinstance(v, dict) else v for v in data[part].with_format("arrow")[:][column].to_pylist()]
-              for part in data}
+    columns = [c for c in ("image", "left", "right", "text", "audio", "video") if c in data["train"].column_names]
+    stored = {part: [tuple(v["bytes"] if isinstance(v, dict) else v for v in row.values())
+                     for row in rows.select_columns(columns).with_format("arrow")[:].to_pylist()] for part, rows in data.items()}
     assert len(set(stored["train"])) == len(stored["train"])
     for part in ("test", "transfer"):
         assert not set(stored["train"]) & set(stored[part])
@@ -72,11 +72,30 @@ def test_misspelt_fact_of_a_data_card_is_refused():
         type("Card", (Fashion,), {"models": Fashion.models, "license": "MIT"})
 
 
-def test_shipped_tokenizer_is_trained_by_the_committed_code():
+@pytest.mark.parametrize("name", ["movie_snippets", "drug_interactions"])
+def test_shipped_tokenizer_is_trained_by_the_committed_code(name):
     from mubench.tasks.text._tokenizer import train
 
-    task = load_task("movie_snippets")
-    assert train(list(task.data["train"]["text"])).to_str(pretty=True) == task._tokenizer_file.read_text()
+    task = load_task(name)
+    assert train(list(task.data["train"]["text"]), task.markers).to_str(pretty=True) == task._tokenizer_file.read_text()
+
+
+def test_drug_pairs_are_marked_and_in_one_set_only():
+    pairs = {part: [text.split(" [/E2]")[0] for text in rows["text"]] for part, rows in load_task("drug_interactions").data.items()}
+    assert len({*pairs["train"], *pairs["test"]}) == 1833
+    assert all(pair.startswith("[E1] ") and " [/E1] [E2] " in pair for pair in pairs["test"])
+
+
+def test_sentences_are_as_often_true_as_false_of_pictures_that_only_one_set_has():
+    seen = {}
+    for part, rows in load_task("fashion_pairs").data.items():
+        truths = {sentence: [] for sentence in rows["text"]}
+        for sentence, label in zip(rows["text"], rows["label"]):
+            truths[sentence].append(label)
+        assert sum(rows["label"]) * 2 == len(rows)
+        assert all(0.2 < sum(labels) / len(labels) < 0.8 for labels in truths.values())  # the sentence alone tells little
+        seen[part] = {row[side]["bytes"] for row in rows.with_format("arrow")[:].to_pylist() for side in ("left", "right")}
+    assert not seen["train"] & (seen["test"] | seen["transfer"])
 
 
 def test_generated_speech_is_heard_in_other_voices():

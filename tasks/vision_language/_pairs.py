@@ -1,0 +1,35 @@
+"""Pairs of pictures with a sentence that is true or false of them: the rows behind the mini task `fashion_pairs`."""
+import hashlib
+
+NOUNS = {1: "trousers", 5: "a sandal", 6: "a shirt", 7: "a sneaker", 8: "a bag", 9: "a boot"}  # classes of Fashion-MNIST
+SENTENCES = ("the left image shows {}", "the right image shows {}", "both images show {}")
+
+
+def make_pairs(name: str, labels: list[int], size: int) -> list[dict]:
+    """`size` rows `{"left", "right", "text", "label"}` over pictures known by their row and class; every second is true.
+
+    ``name``, of the set, and the row's number decide everything else, by SHA-256; no random numbers are involved. Of a
+    sentence about both pictures that is false, one half is true, so that each has to be looked at.
+    """
+    rows = {kind: [row for row, label in enumerate(labels) if label == kind] for kind in NOUNS}
+    pairs = []
+    for number in range(size):
+        digest = hashlib.sha256(f"{name}/{number}".encode()).digest()
+        draws = (int.from_bytes(digest[i:i + 4], "big") for i in range(0, 32, 4))
+        true, kind = number % 2, number // 2 % len(SENTENCES)
+        said, *others = _order(list(NOUNS), draws)
+        shown = {0: [said, None], 1: [None, said], 2: [said, said]}[kind]
+        if not true:
+            wrong = kind if kind < 2 else next(draws) % 2
+            shown[wrong] = others[0]
+        shown = [others[next(draws) % len(others)] if noun is None else noun for noun in shown]
+        left, right = (rows[noun][next(draws) % len(rows[noun])] for noun in shown)
+        pairs.append({"left": left, "right": right, "text": SENTENCES[kind].format(NOUNS[said]), "label": true})
+    return pairs
+
+
+def _order(kinds: list[int], draws) -> list[int]:
+    """Two of the kinds, then the rest."""
+    first = kinds.pop(next(draws) % len(kinds))
+    second = kinds.pop(next(draws) % len(kinds))
+    return [first, second, *kinds]

@@ -1,0 +1,41 @@
+from mubench.recipe import Recipe
+from mubench.tasks.base import Model
+from mubench.tasks.vision_language import PairClassification
+
+
+class FashionPairs(PairClassification):
+    """Is a sentence true of two pictures? Pairs of Fashion-MNIST pictures (6,000 / 600, 6 classes, balanced); twin of nlvr2."""
+
+    tier = "mini"
+    source = "the pictures of task fashion (ship with mubench), paired and described by templates of our own when loaded"
+    licence = "MIT, Zalando SE (pictures); Apache-2.0 as the rest of this project (sentences)"
+    citation = "Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747"
+    labels = ("false", "true")
+    random_guess = 1 / 2
+    transfer = "600 pairs of the test pictures under noise, blur or contrast loss (as in fashion)"
+    checksum = "5feabe99ad8208384626c91a7394ddb765bbc42a3a058772a1f3c8a0d1bc7416"
+    tokenizer = "fashion_pairs-tokenizer.json"
+    recipe = Recipe(lr=1e-3, epochs=16, batch_size=32, lr_schedule="linear", warmup=0.1)
+    models = {
+        "vilt": Model("ViltForImagesAndTextClassification", dict(
+            num_images=2, modality_type_vocab_size=3, num_channels=1, image_size=32, patch_size=16, vocab_size=19,
+            max_position_embeddings=12, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128,
+            initializer_range=0.12), inputs=dict(size=32, mean=0.2861, std=0.3544)),
+    }
+
+    def read(self):
+        import datasets
+
+        from mubench.tasks.image.fashion import Fashion
+        from mubench.tasks.vision_language._pairs import make_pairs
+
+        pictures, data = Fashion().data, datasets.DatasetDict()
+        for name, size in (("train", 6000), ("test", 600), ("transfer", 600)):
+            image = pictures[name].features["image"]
+            stored = pictures[name].with_format("arrow")[:]["image"].to_pylist()
+            rows = make_pairs(name, pictures[name]["label"], size)
+            features = datasets.Features(left=image, right=image, text=datasets.Value("string"),
+                                         label=datasets.ClassLabel(names=list(self.labels)))
+            data[name] = datasets.Dataset.from_list(
+                [row | {side: stored[row[side]] for side in ("left", "right")} for row in rows], features=features)
+        return data
