@@ -78,15 +78,15 @@ def evaluate(task, checkpoint, *, model=None, ratio=5, split_file=None, seed=0, 
     model = task.model(model)
     network = originals.load(task, model, checkpoint)[0] if isinstance(checkpoint, str) or hasattr(checkpoint, "parts") else checkpoint
     sets = task.sets(model, task.split(ratio, split_file), limit)
-    frame = predict(task, network, {n: sets[n] for n in SETS if n in sets}, task.build(model, UNTRAINED + seed))
+    frame = predict(task, network, task.scored({n: sets[n] for n in SETS if n in sets}), task.build(model, UNTRAINED + seed, blank=True))
     original, facts = originals.load(task, model)
     reference = facts["card"]["scores"]["test"] if facts["card"] and not limit else None
     if reference is None:
         from mubench.evaluation import scores
 
-        reference = scores(task, predict(task, original, {"test": sets["test"]}))["test"]
-    return compute_all(frame, {"num_labels": task.num_labels, "random_guess": task.random_guess,
-                               "original_test_score": reference, "scorer": scorer(task)})
+        reference = scores(task, predict(task, original, task.scored({"test": sets["test"]})))["test"]
+    return compute_all(frame, {"num_labels": task.num_labels, "random_guess": task.random_guess, "original_test_score": reference,
+                               "scorer": scorer(task), **{measure: True for measure in task.also}})
 
 
 def board(results="results", out=None, **options):

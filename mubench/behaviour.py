@@ -32,11 +32,19 @@ class Behaviour:
     """Classification, the common case; modalities whose outputs are not classes override what differs.
 
     provides: which measures (``loss``, ``logit``, ``rep``) and ``labels`` to corrupt a method may ask for.
+    keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers (a
+    vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the student, on the same batch.
     """
 
     provides = frozenset({"loss", "logit", "rep", "labels"})
+    keeps_outputs = True
     head = "classifier"  # the submodule whose input is the representation
     num_labels = None
+
+    def drawn(self, batch, seed):
+        """The batch with all that a forward pass would draw at random (noise), so that teacher and student see the same; a function
+        of ``seed`` and of each example's ``index`` alone."""
+        return batch
 
     def forward(self, model, batch, features=False):
         """Run ``model`` on a batch and return its `Output`, every loss per example (cross-entropy with ``labels``)."""
@@ -70,14 +78,21 @@ class Behaviour:
         return {"target": target, "prediction": prediction, "score": (prediction == target).double(), "loss": out.loss,
                 "confidence": probability.gather(-1, target[:, None])[:, 0], "logits": out.logits}
 
-    def corrupt(self, batch, draw, other=True):
-        """The batch with wrong labels. ``draw``: [B], a uniform number in [0, 1) for each example; ``other``: a class different
-        from the truth, each equally likely, or else any class."""
-        labels = batch["labels"]
+    def corrupt(self, batch, rows, draw, pool, other=True):
+        """The batch with wrong labels in some ``rows``. ``draw``: a uniform number in [0, 1) for each of them; ``other``: a class
+        different from the truth, each equally likely, or else any class. ``pool``: examples whose targets may be taken where
+        targets are no classes; the retain set."""
+        labels = batch["labels"].clone()
         if other:
-            offset = 1 + (draw.to(labels.device) * (self.num_labels - 1)).long()
-            return batch | {"labels": (labels + offset) % self.num_labels}
-        return batch | {"labels": (draw.to(labels.device) * self.num_labels).long()}
+            labels[rows] += 1 + (draw.to(labels.device) * (self.num_labels - 1)).long()
+            return batch | {"labels": labels % self.num_labels}
+        labels[rows] = (draw.to(labels.device) * self.num_labels).long()
+        return batch | {"labels": labels}
+
+    def exhibits(self, before, after, sets):
+        """Files to lay beside a result, name → bytes: what numbers do not show (pictures before and after). ``before``: () → the
+        original model; ``after``: the unlearned one."""
+        return {}
 
 
 class Custom(Behaviour):

@@ -98,8 +98,12 @@ def check_task(reference):
         if "rep" in task.provides:
             _holds(out.features is not None and out.features.shape[0] == n and out.features.ndim == 2, f"{name}: features are [B, H]")
         if "labels" in task.provides:
-            wrong = task.corrupt(batch, torch.linspace(0, 0.999, n))["labels"]
-            _holds((wrong != batch["labels"]).all(), f"{name}: corrupted labels differ from the true ones")
+            before = {k: v.clone() for k, v in batch.items()}
+            wrong = task.corrupt(batch, torch.arange(1, n), torch.linspace(0, 0.999, n - 1), sets["retain"])
+            _holds(all(torch.equal(v, before[k]) for k, v in batch.items()), f"{name}: corrupt leaves the given batch as it is")
+            with torch.no_grad():
+                apart = task.forward(model, wrong).loss != out.loss
+            _holds(apart[1:].all() and not apart[0], f"{name}: corrupt changes the targets of the given rows and of no others")
         columns = task.predict(model, batch)
         _holds({"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values()),
                f"{name}: predict gives one row per example")

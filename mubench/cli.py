@@ -1,5 +1,6 @@
 """The command line: each verb is one public function. Nothing is imported before it is needed."""
 import argparse
+import os
 import sys
 
 from mubench.errors import MubenchError
@@ -12,6 +13,8 @@ def main(argv=None):
     args = parser().parse_args(argv)
     try:
         _quiet(args)
+        if getattr(args, "data_dir", None):
+            os.environ["MUBENCH_DATA"] = args.data_dir  # inherited by workers
         args.function(args)
         sys.stdout.flush()
     except MubenchError as error:
@@ -41,6 +44,9 @@ def parser():
         p = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}",
                              formatter_class=argparse.RawDescriptionHelpFormatter)
         p.add_argument("--debug", action="store_true", help="show tracebacks and library warnings")
+        if name in ("run", "fetch", "evaluate", "split", "original", "check"):
+            p.add_argument("--data-dir", metavar="FOLDER", help="where the original archives of paper tasks are unpacked, in FOLDER or "
+                           "FOLDER/TASK ($MUBENCH_DATA)")
         p.set_defaults(function=function)
         return p
 
@@ -250,7 +256,6 @@ def _quiet(args):
     if args.debug:
         return
     import logging
-    import os
     import warnings
 
     warnings.simplefilter("ignore")

@@ -40,24 +40,25 @@ class Context:
     """What a method's hooks see.
 
     student: the model being trained; original: a frozen copy of it as it was; fresh(): a new, untrained one;
-    task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1.
+    task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1;
+    incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives).
     """
 
-    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original"):
+    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original", blank=None):
         self.accelerator = accelerator or make_accelerator()
         self.task, self.forget, self.retain, self.seed = task, forget, retain, seed
         self.device = self.accelerator.device
-        self._fresh = fresh
+        self._fresh, self._blank = fresh, blank or fresh
         self.student = self.fresh() if start == "fresh" else model.to(self.device)
         self.epoch, self.step, self.meter = 0, 0, Meter(self.device)
         self._model = model
         self._mask, self._hold, self._teachers = {}, True, {}
 
-    def fresh(self):
+    def fresh(self, make=None):
         """A new, untrained model, its random numbers drawn from the run's seed and from nobody else's."""
         with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else None):
             torch.manual_seed(self.generator("fresh").initial_seed())
-            return self._fresh().to(self.device)
+            return (make or self._fresh)().to(self.device)
 
     @functools.cached_property
     def original(self):
@@ -67,12 +68,16 @@ class Context:
 
     @functools.cached_property
     def incompetent(self):
-        return _frozen(self.fresh())
+        return _frozen(self.fresh(self._blank))
 
     def generator(self, purpose):
         """A generator seeded by the run's seed and a purpose, the same on every process."""
         digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def batch(self, view, positions, purpose):
+        """The examples at some positions of a view, on the device, with what a forward pass draws at random."""
+        return send_to_device(self.task.drawn(view[positions], self.generator(purpose).initial_seed()), self.device)
 
     def sample(self, view, share):
         """A random ``share`` (0 to 1) of a view, drawn without replacement, at least one example."""
@@ -95,7 +100,7 @@ class Context:
         training = self.student.training
         self.student.eval().zero_grad(set_to_none=True)
         for positions in torch.arange(len(view)).split(size):
-            batch = send_to_device(view[positions], self.device)
+            batch = self.batch(view, positions, "saliency")
             with self.meter.flops(("saliency", *_shapes(batch)), len(positions)), self.accelerator.autocast():
                 self.task.forward(self.student, batch).loss.mean().backward()
         sums = {n: p.grad.abs() for n, p in self.student.named_parameters() if p.grad is not None}
@@ -105,10 +110,15 @@ class Context:
 
 
 class Teacher:
-    """A frozen model whose outputs are computed once per example: inputs do not change, so neither do they."""
+    """A frozen model whose outputs are computed once per example where the task can keep them (``keeps_outputs``)."""
 
     def __init__(self, context, model):
         self.context, self.model, self._outputs = context, model, {}
+
+    @torch.no_grad()
+    def answer(self, batch, rows, features=False):
+        """The `Output` for some rows of a batch."""
+        return self.context.task.forward(self.model, {k: v[rows] for k, v in batch.items()}, features)
 
     def outputs(self, view, features=False):
         """The `Output` of a whole view, row i being its example i."""
@@ -121,7 +131,7 @@ class Teacher:
     def _run(self, view, features):
         context, pieces = self.context, []
         for positions in torch.arange(len(view)).split(2 * context.batch_size):
-            batch = send_to_device(view[positions], context.device)
+            batch = context.batch(view, positions, "teacher")
             with context.meter.flops(("teacher", features, *_shapes(batch)), len(positions)), context.accelerator.autocast():
                 pieces.append(context.task.forward(self.model, batch, features))
         join = lambda name: None if getattr(pieces[0], name) is None else torch.cat([getattr(p, name) for p in pieces])
@@ -207,7 +217,7 @@ class Engine:
         total = 0.0
         for i, (on, positions, n) in enumerate(pieces):
             last = i == len(pieces) - 1
-            batch = send_to_device(self._views[on][positions], self.accelerator.device)
+            batch = self.context.batch(self._views[on], positions, f"step/{self.context.step}")
             key = ("step", on, last, tuple(terms), *_shapes(batch))
             with self.context.meter.flops(key, len(positions)), contextlib.ExitStack() as stack:
                 if not last:
@@ -255,9 +265,12 @@ class Engine:
                 if t.measure == "loss":
                     value = mine.loss
                 else:
-                    at = positions[rows[t.on]] - (split if on == "union" and t.on == "retain" else 0)
-                    view = getattr(self.context, t.on)
-                    theirs = self.context.teacher(t.target).outputs(view, t.measure == "rep")[at.to(out.loss.device)]
+                    teacher, features = self.context.teacher(t.target), t.measure == "rep"
+                    if self.context.task.keeps_outputs:
+                        at = positions[rows[t.on]] - (split if on == "union" and t.on == "retain" else 0)
+                        theirs = teacher.outputs(getattr(self.context, t.on), features)[at.to(out.loss.device)]
+                    else:
+                        theirs = teacher.answer(given, rows[t.on], features)
                     value = (self.context.task.distance(mine, theirs) if t.measure == "rep" else
                              self.context.task.divergence(mine, theirs, t.temperature, t.per))
                 total = total + t.weight * value.sum()
@@ -269,13 +282,8 @@ class Engine:
         if getattr(self, "_drawn", None) != purpose:
             view = self._views["union" if "union" in self._views else term.on]
             self._drawn, self._draws = purpose, torch.rand(len(view), generator=self.context.generator(purpose))
-        wrong = self.context.task.corrupt(batch, self._draws[positions], other=term.target == "wrong")
-        merged = dict(batch)
-        for name, value in wrong.items():
-            if value is not batch[name]:
-                merged[name] = batch[name].clone()
-                merged[name][rows] = value[rows]
-        return merged
+        rows = torch.arange(len(positions))[rows]
+        return self.context.task.corrupt(batch, rows, self._draws[positions[rows]], self.context.retain, term.target == "wrong")
 
     # -- the plan --------------------------------------------------------------------------------------------------
 

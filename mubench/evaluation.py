@@ -4,7 +4,6 @@ import pandas as pd
 import torch
 from accelerate.utils import gather_object, send_to_device
 
-BATCH = 256
 SETS = ("test", "forget", "retain", "transfer")
 
 
@@ -36,17 +35,20 @@ def _columns(run, task, model, view, positions, accelerator):
     training = model.training
     model.to(accelerator.device).eval()
     pieces = []
-    for chunk in positions.split(BATCH) if len(positions) else ():
+    for chunk in positions.split(task.evaluation_batch) if len(positions) else ():
         batch = send_to_device(view[chunk], accelerator.device)
         with accelerator.autocast():
             piece = run(model, batch)
         pieces.append({"index": batch["index"], **piece})
     model.train(training)
-    return {name: _stored(torch.cat([p[name] for p in pieces]).cpu()) for name in (pieces[0] if pieces else ())}
+    return {name: _stored([p[name] for p in pieces]) for name in (pieces[0] if pieces else ())}
 
 
-def _stored(values):
-    """A column as it is written: integers as int64, scores as float64, everything else as float32."""
+def _stored(pieces):
+    """A column as it is written: texts as they are, integers as int64, scores as float64, everything else as float32."""
+    if not isinstance(pieces[0], torch.Tensor):
+        return [text for piece in pieces for text in piece]
+    values = torch.cat(pieces).cpu()
     if values.ndim > 1:
         return list(values.float().numpy())
     if not values.is_floating_point():
@@ -58,7 +60,7 @@ def scorer(task):
     """The task's primary metric as a function of a set's rows."""
     from mubench.metrics.primary import load_primary
 
-    return load_primary(task.metric).score
+    return load_primary(task.metric, **task.metric_options).score
 
 
 def scores(task, frame):

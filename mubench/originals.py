@@ -1,12 +1,12 @@
 """Original checkpoints: found, verified, trained. Safetensors only; the hash of the weights goes into every result."""
-import contextlib
 import json
 import platform
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mubench.cache import cache_dir, file_hash, whole, writing
+from mubench import networks
+from mubench.cache import cache_dir, whole, writing
 from mubench.errors import MubenchError
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -17,7 +17,7 @@ def resolve(task, model, checkpoint=None):
     if checkpoint is not None:
         return str(checkpoint)
     for folder in (task.originals_dir(model), trained_dir(task, model)):
-        if (folder / WEIGHTS).is_file():
+        if networks.weights(folder):
             return str(folder)
     if task.models[model].original:
         return task.models[model].original
@@ -35,46 +35,42 @@ def load(task, model, checkpoint=None):
 
     Raises `MubenchError` for a folder without safetensors, a file cut short or altered, or a model with another head.
     """
-    import transformers
-
-    source = resolve(task, model, checkpoint)
-    folder, cls = Path(source), task.model_class(model)
-    if checkpoint is not None and not folder.is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
+    source, declared, cls = resolve(task, model, checkpoint), task.models[model], task.model_class(model)
+    if checkpoint is not None and not Path(source).is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
         raise MubenchError(f"no checkpoint folder {source!r}: give a folder with {WEIGHTS} and config.json, or a hub id")
-    facts = {"source": source, "sha256": None, "card": None}
-    if folder.is_dir():
-        if not (folder / WEIGHTS).is_file():
-            raise MubenchError(f"{source} has no {WEIGHTS}: only safetensors are read; save yours with "
-                               "model.save_pretrained(folder, safe_serialization=True)")
-        if not (folder / "config.json").is_file():
-            raise MubenchError(f"{source} has no config.json: save the model with model.save_pretrained(folder)")
-        facts["sha256"] = file_hash(folder / WEIGHTS)
-        if (folder / CARD).is_file():
-            try:
-                facts["card"] = json.loads((folder / CARD).read_text())
-                described = facts["card"]["sha256"], facts["card"]["scores"]["test"]
-            except (ValueError, KeyError, TypeError):
-                raise MubenchError(f"{folder / CARD} is damaged: reinstall the package, or remove that file if the weights "
-                                   "are yours") from None
-            if described[0] != facts["sha256"]:
-                raise MubenchError(f"{folder / WEIGHTS} is not the file its card describes (checksum {facts['sha256'][:12]}…, card "
-                                   f"{described[0][:12]}…): reinstall the package or train the original anew")
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
-        if not isinstance(config, cls.config_class):
-            raise MubenchError(f"checkpoint {source} is a {config.model_type}, {model} of {task.name} is a {cls.config_class.model_type}")
-        if task.labels and config.num_labels != task.num_labels:
-            raise MubenchError(f"checkpoint {source} has {config.num_labels} classes, {task.name} has {task.num_labels}: "
+        folder = networks.local(source, declared.part)
+    except MubenchError as error:
+        raise error if checkpoint else MubenchError(f"{error}; or train it: `mubench original {task.name} --model {model} --train`") from None
+    if not networks.weights(folder):
+        raise MubenchError(f"{source} has no {WEIGHTS}: only safetensors are read; save yours with "
+                           "model.save_pretrained(folder, safe_serialization=True)")
+    if not (folder / "config.json").is_file():
+        raise MubenchError(f"{source} has no config.json: save the model with model.save_pretrained(folder)")
+    facts = {"source": source, "sha256": networks.weights_sha256(folder), "card": None}
+    if (folder / CARD).is_file():
+        try:
+            facts["card"] = json.loads((folder / CARD).read_text())
+            described = facts["card"]["sha256"], facts["card"]["scores"]["test"]
+        except (ValueError, KeyError, TypeError):
+            raise MubenchError(f"{folder / CARD} is damaged: reinstall the package, or remove that file if the weights "
+                               "are yours") from None
+        if described[0] != facts["sha256"]:
+            raise MubenchError(f"the weights in {folder} are not those their card describes (checksum {facts['sha256'][:12]}…, card "
+                               f"{described[0][:12]}…): reinstall the package or train the original anew")
+    try:
+        kind, classes = networks.described(folder)
+        if kind != networks.kind(cls):
+            raise MubenchError(f"checkpoint {source} is a {kind}, {model} of {task.name} is a {networks.kind(cls)}")
+        if task.head_options and classes != task.num_labels:
+            raise MubenchError(f"checkpoint {source} has {classes} classes, {task.name} has {task.num_labels}: "
                                "give a model trained for this task")
-        with no_bars():
-            network, report = cls.from_pretrained(source, config=config, use_safetensors=True, output_loading_info=True,
-                                                  ignore_mismatched_sizes=True)  # refused below, in our words
+        network, lost = networks.read(cls, folder)
     except MubenchError:
         raise
     except Exception as error:
         raise MubenchError(f"checkpoint {source} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:120]}): "
                            "it is damaged, incomplete or not reachable") from error
-    lost = sorted({*report["missing_keys"]} | {m[0] for m in report["mismatched_keys"]})
     if lost:
         raise MubenchError(f"checkpoint {source} does not hold {len(lost)} of the weights of {model}, among them {lost[0]}: "
                            "it is incomplete or of another configuration")
@@ -100,15 +96,14 @@ def train(task, model, folder=None, seed=0, progress=True):
     method = load_method("retrain")
     context = Context(task, None, lambda: task.build(model, seed), sets["forget"], sets["train"], seed, start="fresh")
     costs = Engine(method, context, task.model_recipe(model), progress=progress).run()
-    kept = {name: view for name, view in sets.items() if name in ("train", "validation", "test", "transfer")}
-    frame = predict(task, context.student, kept)
+    frame = predict(task, context.student, _scored(task, sets))
     with whole(folder / CARD) as card_file:
-        with no_bars():
+        with networks.no_bars():
             context.student.save_pretrained(folder, safe_serialization=True)
         card = {"task": task.name, "model": model, "architecture": task.models[model].architecture,
                 "parameters": sum(p.numel() for p in context.student.parameters()), "seed": seed,
                 "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), "data": split.data,
-                "sha256": file_hash(folder / WEIGHTS), "train_seconds": round(costs.unlearning_seconds, 1),
+                "sha256": networks.weights_sha256(folder), "train_seconds": round(costs.unlearning_seconds, 1),
                 "environment": {"python": platform.python_version(), **_versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
                 "made": time.strftime("%Y-%m-%d", time.gmtime())}
         card_file.write_text(json.dumps(card, indent=1) + "\n")
@@ -121,7 +116,7 @@ def verify(task, model, checkpoint=None):
 
     network, facts = load(task, model, checkpoint)
     sets = task.sets(model, task.split(5))
-    found = scores(task, predict(task, network, {n: v for n, v in sets.items() if n in ("train", "validation", "test", "transfer")}))
+    found = scores(task, predict(task, network, _scored(task, sets)))
     recorded = (facts["card"] or {}).get("scores", {})
     off = {name: (recorded[name], found[name]) for name in recorded if abs(recorded[name] - found.get(name, -1)) > 0.005}
     if off:
@@ -129,18 +124,8 @@ def verify(task, model, checkpoint=None):
     return {"sha256": facts["sha256"], "source": facts["source"], "scores": found}
 
 
-@contextlib.contextmanager
-def no_bars():
-    """A bar for reading a small file says nothing; the user's own setting is put back."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+def _scored(task, sets):
+    return task.scored({name: view for name, view in sets.items() if name in ("train", "validation", "test", "transfer")})
 
 
 def _versions():

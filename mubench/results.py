@@ -89,7 +89,7 @@ class Result(BaseModel):
     schema_version: Literal[1] = Field(SCHEMA, alias="schema", description="version of this format")
     id: str = Field(description="hash of the spec")
     spec: dict = Field(description="what was passed (RunSpec)")
-    task: dict = Field(description="name, version, tier, metric, labels, random_guess")
+    task: dict = Field(description="name, version, tier, metric and its options, further measures (also), labels, random_guess")
     method: dict = Field(description="name, version, paper, all hyperparameters, the recipe they came to")
     model: dict = Field(description="name, class, number of parameters")
     split: dict = Field(description="name, sizes, checksum of the forget rows, checksum of the training rows")
@@ -111,8 +111,10 @@ class Result(BaseModel):
         from mubench.metrics.primary import load_primary
 
         try:
+            scorer = load_primary(self.task["metric"], **self.task.get("metric_options", {})).score
             return {"num_labels": len(self.task["labels"]), "random_guess": self.task["random_guess"],
-                    "original_test_score": self.checkpoint["test_score"], "scorer": load_primary(self.task["metric"]).score}
+                    "original_test_score": self.checkpoint["test_score"], "scorer": scorer,
+                    **{measure: True for measure in self.task.get("also", ())}}
         except (KeyError, TypeError) as error:
             raise MubenchError(f"result {self.id} lacks a fact that metrics need: {error}") from None
 
@@ -152,8 +154,9 @@ class Store:
         finally:
             lock.release()
 
-    def write(self, spec, result, frame, model=None):
-        """Store a result whole: written aside, synced, renamed. ``frame``: predictions; ``model``: saved too if given."""
+    def write(self, spec, result, frame, model=None, exhibits=None):
+        """Store a result whole: written aside, synced, renamed. ``frame``: predictions; ``model``: saved too if given;
+        ``exhibits``: files to lay beside, name → bytes."""
         final = self.path(spec)
         with writing(final):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -161,8 +164,10 @@ class Store:
             try:
                 aside.mkdir()
                 frame.to_parquet(aside / PREDICTIONS, index=False)
+                for name, content in (exhibits or {}).items():
+                    (aside / name).write_bytes(content)
                 if model is not None:
-                    from mubench.originals import no_bars
+                    from mubench.networks import no_bars
 
                     with no_bars():
                         model.save_pretrained(aside / MODEL, safe_serialization=True)

@@ -36,23 +36,24 @@ def run_spec(spec, store, save_model=False, progress=True):
     split = task.split(spec.ratio, spec.split_file)
     network, checkpoint = originals.load(task, spec.model, spec.checkpoint)
     sets = task.sets(spec.model, split, spec.limit)
-    fresh = functools.partial(task.build, spec.model, spec.seed)
+    fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
 
     reference = _original_scores(task, spec, network, checkpoint, sets, accelerator)
     recipe = method.recipe(task.model_recipe(spec.model))
-    context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start)
+    context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start, blank)
     costs = Engine(method, context, recipe, budget(spec, task, method, len(sets["retain"]), store), progress=progress).run()
 
     clock = time.perf_counter()
-    frame = predict(task, context.student, {name: sets[name] for name in SETS if name in sets},
-                    task.build(spec.model, UNTRAINED + spec.seed), accelerator)
+    shown = task.scored({name: sets[name] for name in SETS if name in sets})
+    frame = predict(task, context.student, shown, task.build(spec.model, UNTRAINED + spec.seed, blank=True), accelerator)
+    exhibits = task.exhibits(lambda: originals.load(task, spec.model, spec.checkpoint)[0], context.student, shown)
     seconds = time.perf_counter() - clock
     if not accelerator.is_main_process:
         return store.path(spec)
     result = Result(
         schema=1, id=spec.id, spec=spec.model_dump(), started=started, command=command(spec, store),
         task={"name": task.name, "version": task.version, "tier": task.tier, "metric": task.metric,
-              "labels": list(task.labels), "random_guess": task.random_guess},
+              "metric_options": task.metric_options, "also": list(task.also), "labels": list(task.labels), "random_guess": task.random_guess},
         method={"name": method.name, "version": method.version, "paper": method.paper,
                 "hyperparameters": method.hyperparameters(), "recipe": asdict(recipe)},
         model={"name": spec.model, "class": type(network).__name__,
@@ -64,7 +65,7 @@ def run_spec(spec, store, save_model=False, progress=True):
         environment=environment(accelerator),
         status="limited" if spec.limit else "complete" if costs.stopped_by == "epochs" else "stopped")
     result.metrics = compute_all(frame, result.facts)
-    return store.write(spec, result, frame, context.student if save_model else None)
+    return store.write(spec, result, frame, context.student if save_model else None, exhibits)
 
 
 def run(task, method="salun", *, model=None, ratio=5, seed=0, out="results", save_model=False, force=False, **options):
@@ -118,7 +119,7 @@ def _original_scores(task, spec, network, checkpoint, sets, accelerator):
     """The original's test score: from its card, or measured where there is none or only a part of the rows is used."""
     if checkpoint["card"] and not spec.limit:
         return checkpoint["card"]["scores"]["test"]
-    return scores(task, predict(task, network, {"test": sets["test"]}, accelerator=accelerator))["test"]
+    return scores(task, predict(task, network, task.scored({"test": sets["test"]}), accelerator=accelerator))["test"]
 
 
 def command(spec, store):

@@ -5,9 +5,11 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mubench import networks
 from mubench.behaviour import Behaviour
 from mubench.cache import cache_dir, whole
 from mubench.errors import MubenchError, nearest
@@ -22,14 +24,15 @@ VALIDATION_SHARE = 0.2
 class Model:
     """A model of a task: a `transformers` class, its configuration or pretrained id, and the recipe of its original.
 
-    architecture: the class's name; config: keyword arguments of its configuration (models trained from scratch);
-    pretrained: hub id it starts from; original: hub id of a published original; recipe: what differs from the task's
-    recipe; inputs: options of the modality's preprocessing.
+    architecture: the class's name, in `transformers` or `diffusers`; config: keyword arguments of its configuration (models
+    trained from scratch); pretrained: hub id (or folder) it and its processor start from, part: the folder in there (``unet``);
+    original: hub id of a published original; recipe: what differs from the task's recipe; inputs: options of the modality's preprocessing.
     """
 
     architecture: str
     config: dict = field(default_factory=dict)
     pretrained: str = ""
+    part: str = ""
     original: str = ""
     recipe: dict = field(default_factory=dict)
     inputs: dict = field(default_factory=dict)
@@ -39,9 +42,12 @@ class Task(Behaviour):
     """A data set with its models. A data card states the attributes below; a modality's base class has the methods.
 
     name: the file's name; tier: ``mini`` or ``paper``; modality; source, licence, citation: of the data; labels: the names of
-    the classes; metric: the primary metric; random_guess: its value for a model that knows nothing; transfer: what the
-    transfer set is, or ""; recipe: how originals are trained; models: name → `Model`, the first being the default;
-    checksum: of the training rows, pinned (see `rows_checksum`); archives: what `mubench fetch` brings, if anything.
+    the classes; metric: the primary metric, metric_options: its options, also: further measures (``accuracy``, ``verbatim``);
+    random_guess: the metric's value for a model that knows nothing; transfer: what the transfer set is, or ""; recipe: how
+    originals are trained; models: name → `Model`, the first being the default; checksum: of the training rows, pinned (see
+    `rows_checksum`); rows: set name → how many there must be, where nothing is pinned; archives: what `mubench fetch` brings,
+    if anything; measured: set name → the most rows that are scored, where scoring is slow (the first by the hash ranking);
+    evaluation_batch: examples at a time in evaluation.
     """
 
     version = 1
@@ -51,11 +57,17 @@ class Task(Behaviour):
     source = licence = citation = transfer = ""
     labels: tuple = ()
     metric = "accuracy"
+    metric_options: dict = {}
+    also: tuple = ()
     random_guess = 0.0
     recipe = Recipe(lr=1e-3, epochs=10, batch_size=32)
     models: dict = {}
     checksum = ""
+    rows: dict = {}
     archives: tuple = ()
+    measured: dict = {}
+    evaluation_batch = 256
+    lazy = False  # whether rows are prepared batch by batch (large pictures, videos) instead of once and for all
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -100,6 +112,18 @@ class Task(Behaviour):
             raise MubenchError(f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch {self.name}`")
         return paths
 
+    @property
+    def data_dir(self):
+        """The folder the user keeps this task's data in (``--data-dir``, ``$MUBENCH_DATA``): one named after the task in it, or itself;
+        None where nothing is said."""
+        said = os.environ.get("MUBENCH_DATA")
+        if not said:
+            return None
+        if not Path(said).is_dir():
+            raise MubenchError(f"no data folder {said!r}: give --data-dir a folder that exists")
+        mine = Path(said) / self.name
+        return mine if mine.is_dir() else Path(said)
+
     # -- data --------------------------------------------------------------------------------------------------------
 
     @property
@@ -114,6 +138,10 @@ class Task(Behaviour):
         if self.checksum and found != self.checksum:
             raise MubenchError(f"the training rows of {self.name} have checksum {found[:12]}…, not {self.checksum[:12]}…: they are "
                                f"not the published ones; `mubench fetch {self.name}` brings those, or reinstall the package")
+        for name, count in self.rows.items():
+            if len(data[name]) != count:
+                raise MubenchError(f"the {name} set of {self.name} has {len(data[name])} rows where the published one has {count}: the data "
+                                   f"is incomplete or of another version ({self.source})")
         return data
 
     @functools.cached_property
@@ -153,11 +181,17 @@ class Task(Behaviour):
         return make_split(self.name, ratio, self.units(), checksum)
 
     def prepared(self, model, name):
-        """A whole set (``train``, ``test``, …) as `Examples` for a model; computed once, then read from the cache."""
+        """A whole set (``train``, ``test``, …) as `Examples` for a model; computed once, then read from the cache, or batch by
+        batch where the task is ``lazy``."""
+        import torch
         from safetensors.torch import load, save_file
 
         from mubench.examples import Examples
 
+        if self.lazy:
+            rows = self.data[name]
+            read = lambda batch: self.collate(self.prepare(rows.select(batch["row"]), model), model)
+            return Examples({"row": torch.arange(len(rows))}, collate=read)
         if name not in self._checksums:
             self._checksums[name] = rows_checksum(self.data[name])
         code = [c.version for c in type(self).__mro__ if "prepare" in vars(c)]
@@ -184,6 +218,15 @@ class Task(Behaviour):
             sets["transfer"] = self.prepared(model, "transfer")
         return {name: view.select(slice(limit)) for name, view in sets.items()} if limit else sets
 
+    def scored(self, sets):
+        """The rows of each set that are scored: all, or the first of them in the order of SHA-256(``"{task}/scored/{row}"``)."""
+        chosen = {}
+        for name, view in sets.items():
+            most = self.measured.get(name, len(view))
+            order = rank([f"{self.name}/scored/{row}" for row in view.rows.tolist()]) if most < len(view) else []
+            chosen[name] = view.select(sorted(order[:most])) if order else view
+        return chosen
+
     # -- models --------------------------------------------------------------------------------------------------------
 
     def model(self, name=None):
@@ -197,21 +240,25 @@ class Task(Behaviour):
         return replace(self.recipe, **self.models[model].recipe)
 
     def model_class(self, model):
-        import transformers
+        return networks.model_class(self.models[model].architecture)
 
-        return getattr(transformers, self.models[model].architecture)
+    @property
+    def head_options(self):
+        """What the configuration of this task's models is told of its labels."""
+        return {"num_labels": self.num_labels} if self.labels else {}
 
-    def build(self, model, seed=0):
-        """A new model before any training on D, initialised by ``seed``."""
+    def build(self, model, seed=0, blank=False):
+        """A new model before any training on D, initialised by ``seed``: pretrained where the card says so, with a new head, or
+        entirely untrained (``blank``)."""
         import torch
 
         declared, cls = self.models[model], self.model_class(model)
-        labels = {"num_labels": self.num_labels} if self.labels else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            if declared.pretrained:
-                return cls.from_pretrained(declared.pretrained, **labels)
-            return cls(cls.config_class(**declared.config, **labels))
+            if not declared.pretrained:
+                return networks.make(cls, declared.config | self.head_options)
+            begin = networks.make_like if blank else networks.pretrained
+            return begin(cls, declared.pretrained, declared.part, **self.head_options)
 
     def originals_dir(self, model):
         """The folder of the original checkpoint that ships with the package, whether it is there or not."""

@@ -7,13 +7,15 @@ from mubench.errors import MubenchError
 
 METRICS = {}
 INTEGERS = ("index", "target", "prediction")
+TEXTS = ("target", "prediction")
 VECTORS = ("logits", "incompetent")
 
 
 class Rows:
     """One set's rows in the order of ``index``: ``rows["loss"]`` is a read-only array, ``len(rows)`` their number.
 
-    Integers come as int64, everything else as float64; ``logits`` and ``incompetent`` as [rows, classes].
+    Integers come as int64, texts (targets and predictions of generators) as ``str``, everything else as float64; ``logits`` and
+    ``incompetent`` as [rows, classes].
     """
 
     def __init__(self, frame):
@@ -40,6 +42,8 @@ class Rows:
         import numpy as np
 
         values = self._frame[column]
+        if column in TEXTS and isinstance(values.iloc[0], str):
+            return values.to_numpy("object", copy=True)
         if column in INTEGERS:
             return values.to_numpy("int64", copy=True)
         if column not in VECTORS:

@@ -50,7 +50,46 @@ class MicroF1(Primary):
         return {self.name: float(f1_score(references, predictions, labels=labels, average="micro", zero_division=0))}
 
 
-PRIMARY = {"accuracy": Accuracy, "micro_f1": MicroF1}
+class RougeL(Primary):
+    """ROUGE-L F1 of generated against reference texts, words stemmed, averaged over examples.
+
+    Lin 2004, by the package `rouge-score`, as for summarisation in MU-Bench.
+    """
+
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
+        return evaluate.MetricInfo(description=self.__doc__, citation="", features=features)
+
+    def per_example(self, predictions, references):
+        """The F1 of each pair."""
+        from rouge_score.rouge_scorer import RougeScorer
+
+        scorer = RougeScorer(["rougeL"], use_stemmer=True)
+        return np.array([scorer.score(true, said)["rougeL"].fmeasure for said, true in zip(predictions, references)])
+
+    def _compute(self, predictions, references):
+        return {self.name: float(self.per_example(predictions, references).mean())}
+
+
+class ClipScore(Primary):
+    """Cosine similarity of a generated picture and its prompt in a CLIP model, negative ones counting as 0, averaged.
+
+    Hessel et al. 2021 (CLIPScore) without their factor 2.5. The similarities are stored with the predictions; pictures are not.
+    """
+
+    def _info(self):
+        features = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("float64")})
+        return evaluate.MetricInfo(description=self.__doc__, citation="", features=features)
+
+    def per_example(self, pictures, prompts):
+        """Of [B, D] embeddings each: max(0, cosine)."""
+        return np.maximum(0, (pictures * prompts).sum(-1) / np.linalg.norm(pictures, axis=-1) / np.linalg.norm(prompts, axis=-1))
+
+    def score(self, rows):
+        return float(rows["score"].mean())
+
+
+PRIMARY = {"accuracy": Accuracy, "micro_f1": MicroF1, "rouge_l": RougeL, "clip_score": ClipScore}
 
 
 def load_primary(name, **options):

@@ -108,8 +108,10 @@ class Listed(Behaviour):
     def __init__(self, labels=()):
         self.labels = iter(labels)
 
-    def corrupt(self, batch, draw, other=True):
-        return batch | {"labels": torch.tensor(next(self.labels)).to(batch["labels"])}
+    def corrupt(self, batch, rows, draw, pool, other=True):
+        labels = batch["labels"].clone()
+        labels[rows] = torch.tensor(next(self.labels)).to(labels)[rows]
+        return batch | {"labels": labels}
 
 
 class Recorder(Engine):

@@ -174,7 +174,7 @@ def test_wrong_labels_are_the_other_classes_and_random_ones_all(classes):
     behaviour.num_labels = classes
     draw, batch = torch.rand(n, generator=torch.Generator().manual_seed(0)), {"labels": torch.arange(n) % classes}
     for other, kinds in ((True, range(1, classes)), (False, range(classes))):
-        shift = (behaviour.corrupt(batch, draw, other)["labels"] - batch["labels"]) % classes
+        shift = (behaviour.corrupt(batch, torch.arange(n), draw, None, other)["labels"] - batch["labels"]) % classes
         counts = torch.bincount(shift, minlength=classes)
         assert counts[0].item() == 0 or not other
         assert all(abs(counts[k] - n / len(kinds)) < 6 * (n / len(kinds)) ** 0.5 for k in kinds)
@@ -187,7 +187,7 @@ def test_the_extreme_draws_give_labels_in_range(draw):
         behaviour, labels = Behaviour(), torch.arange(classes)
         behaviour.num_labels = classes
         draws = torch.full((classes,), draw)
-        wrong, random = (behaviour.corrupt({"labels": labels}, draws, other)["labels"] for other in (True, False))
+        wrong, random = (behaviour.corrupt({"labels": labels}, labels, draws, None, other)["labels"] for other in (True, False))
         assert (wrong != labels).all() and max(wrong.max(), random.max()) < classes and min(wrong.min(), random.min()) >= 0
 
 
@@ -263,7 +263,7 @@ class Bookkeeping(Behaviour):
 
     distance = divergence
 
-    def corrupt(self, batch, draw, other=True):
+    def corrupt(self, batch, rows, draw, pool, other=True):
         return batch
 
 

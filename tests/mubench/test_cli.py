@@ -207,8 +207,8 @@ def wider(folder):
     (lambda folder: (folder / "model.safetensors").unlink(), ["has no model.safetensors"]),
     (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), ["only safetensors are read"]),
     (lambda folder: (folder / "config.json").unlink(), ["has no config.json"]),
-    (damage("model.safetensors", lambda b: b[:-1000]), ["is not the file its card describes"]),
-    (damage("model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), ["is not the file its card describes"]),
+    (damage("model.safetensors", lambda b: b[:-1000]), ["are not those their card describes"]),
+    (damage("model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), ["are not those their card describes"]),
     (damage("card.json", lambda b: b[:50]), ["card.json is damaged"]),
     (damage("card.json", lambda b: b"{}"), ["card.json is damaged"]),
     (no_card(damage("model.safetensors", lambda b: b[:-1000])), ["cannot be read", "damaged"]),
@@ -233,7 +233,7 @@ def test_a_damaged_original_of_the_package(cli, original, monkeypatch):
     damage("model.safetensors", lambda b: b[:-8] + b"\0" * 8)(original)
     run = ("run", "fashion", "original", "--out", original.parent / "out")
     for words in (("original", "fashion"), ("original", "fashion", "--verify"), run):
-        sentence(cli(*words), "is not the file its card describes", "reinstall the package")
+        sentence(cli(*words), "are not those their card describes", "reinstall the package")
 
 
 def test_nothing_else_on_stderr_in_a_process_of_its_own(mubench, original):

@@ -1,0 +1,110 @@
+"""Models of `transformers` and of `diffusers`, made and read alike: the one place that knows them apart."""
+import contextlib
+import hashlib
+from pathlib import Path
+
+from mubench.cache import file_hash
+from mubench.errors import MubenchError
+
+
+def model_class(architecture):
+    """The class of that name."""
+    import transformers
+
+    if hasattr(transformers, architecture):
+        return getattr(transformers, architecture)
+    import diffusers
+
+    return getattr(diffusers, architecture)
+
+
+def make(cls, options):
+    """An untrained model of a class by the options of its configuration."""
+    return cls(cls.config_class(**options)) if cls.config_class else cls(**options)
+
+
+def make_like(cls, source, part="", **options):
+    """An untrained model with the configuration of a checkpoint, its ``options`` replaced."""
+    if cls.config_class:
+        return cls(_found(source, cls.config_class.from_pretrained, source, **options))
+    return cls.from_config(_found(source, cls.load_config, source, subfolder=part or None))
+
+
+def pretrained(cls, source, part="", **options):
+    """The model of a pretrained checkpoint (hub id or folder); a head of other size than ``options`` want is made anew."""
+    more = {"ignore_mismatched_sizes": True, **options} if cls.config_class else {"subfolder": part or None}
+    with no_bars():
+        return _found(source, cls.from_pretrained, source, **more)
+
+
+def processor(kind, source, **options):
+    """A tokenizer, image processor or feature extractor of `transformers`, ``kind`` being the name of its (Auto) class."""
+    import transformers
+
+    return _found(source, getattr(transformers, kind).from_pretrained, source, **options)
+
+
+def local(source, part=""):
+    """The folder of a checkpoint: itself, or where the hub's files are kept once they were downloaded (safetensors only)."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"{part}/*.{end}" if part else f"*.{end}" for end in ("json", "safetensors")]
+    folder = Path(source) if Path(source).is_dir() else Path(_found(source, snapshot_download, source, allow_patterns=patterns))
+    return folder / part if part and (folder / part).is_dir() else folder
+
+
+def read(cls, folder):
+    """A model from a folder, and the names of the weights it asks for that are missing there or of another shape."""
+    with no_bars():
+        network, report = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True,
+                                              ignore_mismatched_sizes=True)  # refused by the caller, in our words
+    return network, sorted({*report["missing_keys"]} | {m[0] for m in report.get("mismatched_keys", ())})
+
+
+def described(folder):
+    """What kind of model a folder's config.json describes, and for how many classes (2 where it does not say, as in `transformers`)."""
+    import json
+
+    config = json.loads((Path(folder) / "config.json").read_text())
+    return config.get("model_type") or config.get("_class_name"), len(config.get("id2label", "12"))
+
+
+def kind(cls):
+    """What `described` says of models of a class."""
+    return cls.config_class.model_type if cls.config_class else cls.__name__
+
+
+def weights(folder):
+    """The files of weights in a folder: one, or the shards of a large model."""
+    return sorted(Path(folder).glob("*.safetensors"))
+
+
+def weights_sha256(folder):
+    """SHA-256 of the file of weights; of several, that of their hashes in hexadecimal."""
+    hashes = [file_hash(path) for path in weights(folder)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def no_bars():
+    """A bar for reading a small file says nothing; the user's own setting is put back."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _found(source, function, *args, **kwargs):
+    """What a library's loader gives, or one sentence about what was not to be had."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:
+        why = str(error).strip().splitlines()
+        raise MubenchError(f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): with a "
+                           "network (or HF_ENDPOINT, a mirror) it is downloaded, without one it must be in the Hugging Face cache "
+                           "already; a gated one asks for `hf auth login` and its licence accepted on its page") from error
