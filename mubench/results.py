@@ -111,9 +111,9 @@ class Result(BaseModel):
         from mubench.metrics.primary import load_primary
 
         try:
-            scorer = load_primary(self.task["metric"], **self.task.get("metric_options", {})).score
             return {"num_labels": len(self.task["labels"]), "random_guess": self.task["random_guess"],
-                    "original_test_score": self.checkpoint["test_score"], "scorer": scorer,
+                    "original_test_score": self.checkpoint["test_score"],
+                    "scorer": load_primary(self.task["metric"], **self.task.get("metric_options", {})).score,
                     **{measure: True for measure in self.task.get("also", ())}}
         except (KeyError, TypeError) as error:
             raise MubenchError(f"result {self.id} lacks a fact that metrics need: {error}") from None

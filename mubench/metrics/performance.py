@@ -34,7 +34,10 @@ def test_accuracy(p):
 
 @metric(better="retrain", needs=["forget"], columns=["prediction", "target"], facts=["accuracy"])
 def forget_accuracy(p):
-    """Share of right labels on the forget set, where the score is something else (of generated pictures: a classifier's labels)."""
+    """Share of right labels on the forget set, where the score is something else.
+
+    Of generated pictures: how often a classifier recognises what the prompt asked for.
+    """
     return _accuracy(p["forget"])
 
 
@@ -60,7 +63,7 @@ def _accuracy(rows):
 
 def _verbatim(rows, words=50):
     pairs = zip(rows["prediction"], rows["target"])
-    return sum(said.split()[:words] == true.split()[:words] for said, true in pairs) / len(rows)
+    return sum(str(said).split()[:words] == str(true).split()[:words] for said, true in pairs) / len(rows)
 
 
 def mean_score(rows, p):

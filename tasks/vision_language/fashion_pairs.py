@@ -26,10 +26,10 @@ class FashionPairs(PairClassification):
     def read(self):
         import datasets
 
-        from mubench.tasks.image.fashion import Fashion
+        from mubench.registry import load_task
         from mubench.tasks.vision_language._pairs import make_pairs
 
-        pictures, data = Fashion().data, datasets.DatasetDict()
+        pictures, data = load_task("fashion").data, datasets.DatasetDict()
         for name, size in (("train", 6000), ("test", 600), ("transfer", 600)):
             image = pictures[name].features["image"]
             stored = pictures[name].with_format("arrow")[:]["image"].to_pylist()

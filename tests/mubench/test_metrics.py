@@ -13,7 +13,7 @@ from mubench.errors import MubenchError
 from mubench.metrics import METRICS, Predictions, arrays, compute_all, metric
 from mubench.metrics.primary import load_primary
 
-FACTS = {"num_labels": 3, "random_guess": 1 / 3, "original_test_score": 0.9}
+FACTS = {"num_labels": 3, "random_guess": 1 / 3, "original_test_score": 0.9, "accuracy": True, "verbatim": True}
 SIZES = {"test": 40, "forget": 30, "retain": 80, "transfer": 12}
 
 
@@ -218,7 +218,8 @@ def test_a_missing_or_null_column_takes_only_its_metrics_along(predictions, colu
 
 
 def test_missing_facts_and_retrain(predictions):
-    assert set(METRICS) - set(compute_all(predictions)) == {"overall", "gap_to_retrain", "js_to_retrain"}
+    assert set(METRICS) - set(compute_all(predictions)) == {
+        "overall", "gap_to_retrain", "js_to_retrain", "test_accuracy", "forget_accuracy", "forget_verbatim", "retain_verbatim"}
     assert "overall" not in compute_all(predictions, {**FACTS, "random_guess": None})
 
 
