@@ -51,12 +51,13 @@ class Behaviour:
         from torch.nn.functional import cross_entropy
 
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "index")}
-        with _Representation(model, self.head if features else None) as representation:
+        with Representation(model, self.head if features else None) as representation:
             out = model(**inputs)
         logits = getattr(out, "logits", out)
         if logits.element_size() < 4:  # half precision
             logits = logits.float()
-        return Output(cross_entropy(logits, batch["labels"], reduction="none"), logits, None, representation.value)
+        features = None if representation.value is None else representation.value.flatten(1)
+        return Output(cross_entropy(logits, batch["labels"], reduction="none"), logits, None, features)
 
     def divergence(self, student, teacher, temperature=1.0, per="example"):
         """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes (``per="example"``) or averaged over them."""
@@ -133,8 +134,8 @@ class Custom(Behaviour):
             self.provides |= {"labels"}
 
 
-class _Representation:
-    """Catches what enters the head during a forward pass, flattened to [B, H]; catches nothing without a head."""
+class Representation:
+    """Catches what enters the submodule ``head`` during a forward pass, as ``value``; nothing without a head."""
 
     def __init__(self, model, head):
         self.value, self.model, self.head = None, model, head
@@ -143,7 +144,7 @@ class _Representation:
         if self.head is not None:
             module = getattr(self.model, "module", self.model)  # DistributedDataParallel keeps the model in .module
             self.hook = module.get_submodule(self.head).register_forward_pre_hook(
-                lambda _, args: setattr(self, "value", args[0].flatten(1)))
+                lambda _, args: setattr(self, "value", args[0]))
         return self
 
     def __exit__(self, *_):
