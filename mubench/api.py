@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mubench.behaviour import Custom
 from mubench.costs import Costs
-from mubench.engine import Budget, Context, Engine, make_accelerator
+from mubench.engine import Budget, Context, Engine, make_accelerator, threads
 from mubench.errors import MubenchError
 from mubench.examples import Examples, Wrapped
 from mubench.recipe import Recipe
@@ -78,7 +78,8 @@ def evaluate(task, checkpoint, *, model=None, ratio=5, split_file=None, seed=0, 
     model = task.model(model)
     network = originals.load(task, model, checkpoint)[0] if isinstance(checkpoint, str) or hasattr(checkpoint, "parts") else checkpoint
     sets = task.sets(model, task.split(ratio, split_file), limit)
-    frame = predict(task, network, task.scored({n: sets[n] for n in SETS if n in sets}), task.build(model, UNTRAINED + seed, blank=True))
+    with threads(task.threads):
+        frame = predict(task, network, task.scored({n: sets[n] for n in SETS if n in sets}), task.build(model, UNTRAINED + seed, blank=True))
     original, facts = originals.load(task, model)
     reference = facts["card"]["scores"]["test"] if facts["card"] and not limit else None
     if reference is None:

@@ -360,6 +360,17 @@ def make_accelerator(precision="no"):
         raise MubenchError(f"precision {precision!r} is not to be had here: {error}") from error
 
 
+@contextlib.contextmanager
+def threads(count):
+    """Runs torch on so many CPU threads (None: as it is)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _frozen(model):
     return model.eval().requires_grad_(False)
 

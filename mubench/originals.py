@@ -84,7 +84,7 @@ def train(task, model, folder=None, seed=0, progress=True):
     """
     import torch
 
-    from mubench.engine import Context, Engine
+    from mubench.engine import Context, Engine, threads
     from mubench.evaluation import predict, scores
     from mubench.registry import load_method
 
@@ -93,10 +93,11 @@ def train(task, model, folder=None, seed=0, progress=True):
         folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     split = task.split(5)
     sets = task.sets(model, split)
-    method = load_method("retrain")
     context = Context(task, None, lambda: task.build(model, seed), sets["forget"], sets["train"], seed, start="fresh")
-    costs = Engine(method, context, task.model_recipe(model), progress=progress).run()
-    frame = predict(task, context.student, _scored(task, sets))
+    with threads(task.threads):
+        used = torch.get_num_threads()
+        costs = Engine(load_method("retrain"), context, task.model_recipe(model), progress=progress).run()
+        frame = predict(task, context.student, _scored(task, sets))
     with whole(folder / CARD) as card_file:
         with networks.no_bars():
             context.student.save_pretrained(folder, safe_serialization=True)
@@ -104,7 +105,7 @@ def train(task, model, folder=None, seed=0, progress=True):
                 "parameters": sum(p.numel() for p in context.student.parameters()), "seed": seed,
                 "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), "data": split.data,
                 "sha256": networks.weights_sha256(folder), "train_seconds": round(costs.unlearning_seconds, 1),
-                "environment": {"python": platform.python_version(), **_versions(), "machine": platform.machine(), "threads": torch.get_num_threads()},
+                "environment": {"python": platform.python_version(), **_versions(), "machine": platform.machine(), "threads": used},
                 "made": time.strftime("%Y-%m-%d", time.gmtime())}
         card_file.write_text(json.dumps(card, indent=1) + "\n")
     return card
@@ -112,11 +113,13 @@ def train(task, model, folder=None, seed=0, progress=True):
 
 def verify(task, model, checkpoint=None):
     """Measure an original again; returns ``{"card", "scores"}``, raising if a recorded score cannot be reproduced to 0.005."""
+    from mubench.engine import threads
     from mubench.evaluation import predict, scores
 
     network, facts = load(task, model, checkpoint)
     sets = task.sets(model, task.split(5))
-    found = scores(task, predict(task, network, _scored(task, sets)))
+    with threads(task.threads):
+        found = scores(task, predict(task, network, _scored(task, sets)))
     recorded = (facts["card"] or {}).get("scores", {})
     off = {name: (recorded[name], found[name]) for name in recorded if abs(recorded[name] - found.get(name, -1)) > 0.005}
     if off:

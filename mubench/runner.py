@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mubench import originals
-from mubench.engine import Budget, Context, Engine, NonFiniteLoss, make_accelerator
+from mubench.engine import Budget, Context, Engine, NonFiniteLoss, make_accelerator, threads
 from mubench.errors import MubenchError
 from mubench.evaluation import SETS, predict, scores
 from mubench.metrics import compute_all
@@ -31,8 +31,13 @@ def _task(reference):
 
 def run_spec(spec, store, save_model=False, progress=True):
     """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process)."""
-    started, accelerator = now(), make_accelerator(spec.precision)
-    task, method = _task(spec.task), load_method(spec.method, **spec.params)
+    task = _task(spec.task)
+    with threads(task.threads):
+        return _run(task, spec, store, save_model, progress)
+
+
+def _run(task, spec, store, save_model, progress):
+    started, accelerator, method = now(), make_accelerator(spec.precision), load_method(spec.method, **spec.params)
     split = task.split(spec.ratio, spec.split_file)
     network, checkpoint = originals.load(task, spec.model, spec.checkpoint)
     sets = task.sets(spec.model, split, spec.limit)
@@ -109,7 +114,7 @@ def budget(spec, task, method, retain, store):
         from mubench.results import read
 
         known = read(store.path(retrain))
-        if known.environment["machine"] == machine() and known.environment["threads"] == threads():
+        if known.environment["machine"] == machine() and known.environment["threads"] == torch.get_num_threads():
             clock = ("seconds", "unlearning_seconds") if torch.cuda.is_available() else ("cpu_seconds", "cpu_seconds")
             limits[clock[0]] = known.costs[clock[1]]
     return Budget(**{name: limit for name, limit in limits.items() if limit is not None})
@@ -158,10 +163,6 @@ def machine():
     return f"{platform.machine()} CPU, {os.cpu_count()} cores"
 
 
-def threads():
-    return torch.get_num_threads()
-
-
 def environment(accelerator):
     """Versions, hardware and git state, as recorded in every result."""
     from importlib.metadata import version
@@ -175,5 +176,5 @@ def environment(accelerator):
     except OSError:
         commit = dirty = None
     return {"python": platform.python_version(), **{n: version(n) for n in names}, "system": platform.system(),
-            "machine": machine(), "threads": threads(), "processes": accelerator.num_processes,
+            "machine": machine(), "threads": torch.get_num_threads(), "processes": accelerator.num_processes,
             "precision": accelerator.mixed_precision, "git_commit": commit, "git_dirty": dirty}

@@ -127,6 +127,12 @@ class Task(Behaviour):
     # -- data --------------------------------------------------------------------------------------------------------
 
     @property
+    def threads(self):
+        """CPU threads of a run: one for the tiny models of the mini tier, so that their results do not depend on the number of
+        cores (and a busy machine does not slow them down many times); None: as many as torch takes."""
+        return 1 if self.tier == "mini" else None
+
+    @property
     def num_labels(self):
         return len(self.labels)
 

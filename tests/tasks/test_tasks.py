@@ -126,3 +126,18 @@ def test_a_run_is_the_same_whether_its_data_was_prepared_just_now_or_before(tmp_
         runner._task.cache_clear()
         weights.append(runner.run("fashion", "finetune", out=tmp_path / name, limit=200).weights)
     assert weights[0] == weights[1]
+
+
+def test_a_run_is_the_same_on_one_core_and_on_two(tmp_path):
+    from mubench import runner
+
+    before, weights = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            result = runner.run("fashion", "finetune", out=tmp_path / str(count), limit=200)
+            weights.append(result.weights)
+            assert result.environment["threads"] == 1 and torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert weights[0] == weights[1]
