@@ -85,6 +85,7 @@ class Method:
     terms: typing.ClassVar[tuple] = ()
     start: typing.ClassVar[str] = "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
     parameters: typing.ClassVar[str] = "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
+    keep_best: typing.ClassVar[typing.Optional[bool]] = False  # None: as in the recipe; for training from scratch
 
     schedule: str = "none"
     lr_factor: float = 1.0

@@ -8,4 +8,4 @@ class Retrain(Method):
     start = "fresh"
     schedule = "retain_only"
     terms = (Term("retain", "loss", "true"),)
-    epochs = batch_size = lr_schedule = warmup = None
+    epochs = batch_size = lr_schedule = warmup = keep_best = None

@@ -16,7 +16,8 @@ class Costs:
     unlearning_seconds: wall clock; cpu_seconds: of all threads of this process, which other load hardly changes; steps: optimiser steps; examples: examples with a gradient, over all epochs and processes;
     flops: floating-point operations of matrix products, convolutions and attention, forward and backward, teachers and
     saliency included; peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation (GPU)
-    while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss per epoch.
+    while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss per epoch;
+    validation: score after each epoch, where the recipe keeps the best one.
     """
 
     unlearning_seconds: float = 0.0
@@ -27,6 +28,7 @@ class Costs:
     peak_memory_bytes: int = 0
     stopped_by: str = "epochs"
     losses: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
 
     asdict = asdict
 
@@ -59,6 +61,13 @@ class Meter:
 
     def cpu_seconds(self):
         return time.process_time() - self._cpu_start
+
+    @contextlib.contextmanager
+    def paused(self):
+        """The clocks stand still in the block: measuring is no part of the work."""
+        seconds, cpu_seconds = self.seconds(), self.cpu_seconds()
+        yield
+        self._start, self._cpu_start = time.perf_counter() - seconds, time.process_time() - cpu_seconds
 
     def __enter__(self):
         self._start, self._cpu_start = time.perf_counter(), time.process_time()

@@ -141,10 +141,14 @@ class Teacher:
 class Engine:
     """Runs one method on one context by one recipe. ``run()`` changes ``context.student`` and returns the `Costs`.
 
-    shuffle: false keeps examples in the order of their view (replaying somebody's batches).
+    shuffle: false keeps examples in the order of their view (replaying somebody's batches); validate: model → its score on
+    the validation set, asked after each epoch where the recipe keeps the best one, its time not counted.
     """
 
-    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True):
+    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True, validate=None):
+        if recipe.keep_best and not validate:
+            raise MubenchError("keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by `mubench.run`")
+        self.validate = validate
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
         self.progress = progress and self.accelerator.is_main_process
@@ -177,6 +181,7 @@ class Engine:
     def _train(self, total):
         context, costs = self.context, self.context.meter.costs
         params = [p for p in context.student.parameters() if p.requires_grad]
+        self._best = None
         self.model, self.optimizer = self.accelerator.prepare(context.student, self._optimizer(params))
         masked = [(p, context._mask[n], p.detach().clone()) for n, p in context.student.named_parameters()
                   if n in context._mask]
@@ -200,9 +205,22 @@ class Engine:
                     bar.update()
                 if losses:
                     costs.losses.append(sum(losses) / len(losses))
+                    self._keep_best()
                 if costs.stopped_by != "epochs":
                     break
         self.optimizer.zero_grad(set_to_none=True)
+        if self._best is not None:
+            context.student.load_state_dict(self._best)
+
+    def _keep_best(self):
+        """Score the epoch on the validation set and keep its weights, in main memory, if no earlier one was as good."""
+        if not self.recipe.keep_best:
+            return
+        context, scores = self.context, self.context.meter.costs.validation
+        with context.meter.paused(), torch.random.fork_rng(devices=[] if context.device.type == "cpu" else None):
+            scores.append(self.validate(context.student))
+            if scores[-1] > max(scores[:-1], default=-math.inf):
+                self._best = {name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()}
 
     def _step(self, step, terms, params, masked):
         """One optimiser step over the step's batches; returns its loss."""

@@ -69,3 +69,9 @@ def scores(task, frame):
 
     p = Predictions(frame)
     return {name: scorer(task)(p[name]) for name in frame["set"].unique()}
+
+
+def validator(task, sets, accelerator=None):
+    """model → its primary score in [0, 1] on the validation set; no other set is touched."""
+    shown = task.scored({"validation": sets["validation"]})
+    return lambda model: scores(task, predict(task, model, shown, accelerator=accelerator))["validation"]

@@ -85,7 +85,7 @@ def train(task, model, folder=None, seed=0, progress=True):
     import torch
 
     from mubench.engine import Context, Engine, threads
-    from mubench.evaluation import predict, scores
+    from mubench.evaluation import predict, scores, validator
     from mubench.registry import load_method
 
     folder = Path(folder or trained_dir(task, model))
@@ -96,14 +96,16 @@ def train(task, model, folder=None, seed=0, progress=True):
     context = Context(task, None, lambda: task.build(model, seed), sets["forget"], sets["train"], seed, start="fresh")
     with threads(task.threads):
         used = torch.get_num_threads()
-        costs = Engine(load_method("retrain"), context, task.model_recipe(model), progress=progress).run()
+        engine = Engine(load_method("retrain"), context, task.model_recipe(model), progress=progress, validate=validator(task, sets))
+        costs = engine.run()
         frame = predict(task, context.student, _scored(task, sets))
     with whole(folder / CARD) as card_file:
         with networks.no_bars():
             context.student.save_pretrained(folder, safe_serialization=True)
+        chosen = {"validation": costs.validation} if costs.validation else {}
         card = {"task": task.name, "model": model, "architecture": task.models[model].architecture,
                 "parameters": sum(p.numel() for p in context.student.parameters()), "seed": seed,
-                "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), "data": split.data,
+                "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), **chosen, "data": split.data,
                 "sha256": networks.weights_sha256(folder), "train_seconds": round(costs.unlearning_seconds, 1),
                 "environment": {"python": platform.python_version(), **_versions(), "machine": platform.machine(), "threads": used},
                 "made": time.strftime("%Y-%m-%d", time.gmtime())}

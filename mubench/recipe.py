@@ -11,6 +11,7 @@ class Recipe:
     by ``optimizer`` (``adamw``, ``adam`` or ``sgd``) at rate ``lr``: ramped up over the first ``warmup`` share of the steps,
     then ``lr_schedule`` (``constant``, ``linear`` or ``cosine`` down to 0), and times ``lr_decay`` for each of the
     ``milestones`` strictly below the current epoch, counted from 1. Gradients are clipped to norm ``clip`` (0: never).
+    ``keep_best`` ends with the weights of the epoch that scored best on the validation set (of equals the first), not the last.
     """
 
     lr: float
@@ -26,3 +27,4 @@ class Recipe:
     milestones: tuple = ()
     lr_decay: float = 0.1
     accumulate: int = 1
+    keep_best: bool = False

@@ -15,7 +15,7 @@ import torch
 from mubench import originals
 from mubench.engine import Budget, Context, Engine, NonFiniteLoss, make_accelerator, threads
 from mubench.errors import MubenchError
-from mubench.evaluation import SETS, predict, scores
+from mubench.evaluation import SETS, predict, scores, validator
 from mubench.metrics import compute_all
 from mubench.registry import load_method, load_task
 from mubench.results import Result, Store, make_spec, now
@@ -46,7 +46,8 @@ def _run(task, spec, store, save_model, progress):
     reference = _original_scores(task, spec, network, checkpoint, sets, accelerator)
     recipe = method.recipe(task.model_recipe(spec.model))
     context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start, blank)
-    costs = Engine(method, context, recipe, budget(spec, task, method, len(sets["retain"]), store), progress=progress).run()
+    limits = budget(spec, task, method, len(sets["retain"]), store)
+    costs = Engine(method, context, recipe, limits, progress=progress, validate=validator(task, sets, accelerator)).run()
 
     clock = time.perf_counter()
     shown = task.scored({name: sets[name] for name in SETS if name in sets})
