@@ -102,6 +102,7 @@ class Method:
     milestones: typing.Optional[tuple[int, ...]] = None
     lr_decay: typing.Optional[float] = None
     accumulate: typing.Optional[int] = None
+    recompute: typing.Optional[bool] = None
 
     def __init__(self, **hyperparameters):
         known = self.defaults()

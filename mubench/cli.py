@@ -72,7 +72,8 @@ def parser():
     p.add_argument("--out", default="results", metavar="FOLDER")
     p.add_argument("--save-model", action="store_true", help="keep the unlearned weights too")
     p.add_argument("--force", action="store_true", help="run again what is done")
-    p.add_argument("--dry-run", action="store_true", help="only list the runs")
+    p.add_argument("--dry-run", action="store_true", help="only list the runs, and the memory they need")
+    p.add_argument("--gpu-memory", nargs="+", type=float, default=[24, 40, 80], metavar="GIB", help="sizes of GPU that --dry-run fits runs to")
 
     p = verb("fetch", _fetch, "bring what tasks need into the cache, so that everything else runs offline",
              "mubench fetch movie_snippets")
@@ -137,11 +138,7 @@ def _run(args):
     for sentence in left_out:
         print(f"left out: {sentence}")
     if args.dry_run:
-        from mubench.results import Store
-
-        for spec in specs:
-            print(f"{spec.id}  {'done' if Store(args.out).done(spec) else 'to do'}  {spec.folder.parent}  seed {spec.seed}")
-        return
+        return _dry_run(specs, args)
     done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, args.save_model)
     if grid._rank() == 0:
         from mubench.leaderboard.board import board
@@ -151,6 +148,22 @@ def _run(args):
             print(board([args.out], only=done + before).text())
     if failed:
         raise MubenchError(f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with: {grid.reason(failed[0], args.out)}")
+
+
+def _dry_run(specs, args):
+    from mubench.results import Store
+
+    for spec in specs:
+        print(f"{spec.id}  {'done' if Store(args.out).done(spec) else 'to do'}  {spec.folder.parent}  seed {spec.seed}")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is now: a dry run downloads nothing
+    from mubench import plan
+    from mubench.registry import load_method, load_task
+
+    runs = {}
+    for spec in specs:
+        runs.setdefault((spec.task, spec.model), []).append(load_method(spec.method, **spec.params))
+    for (task, model), methods in runs.items():
+        print(f"\n{plan.report(load_task(task), model, methods, args.gpu_memory)}", flush=True)
 
 
 def _fetch(args):

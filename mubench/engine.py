@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
 from tqdm.auto import tqdm
 
+from mubench import networks
 from mubench.behaviour import Output
 from mubench.costs import Meter
 from mubench.errors import MubenchError
@@ -180,6 +181,8 @@ class Engine:
 
     def _train(self, total):
         context, costs = self.context, self.context.meter.costs
+        if self.recipe.recompute:
+            networks.recompute(context.student)
         params = [p for p in context.student.parameters() if p.requires_grad]
         self._best = None
         self.model, self.optimizer = self.accelerator.prepare(context.student, self._optimizer(params))

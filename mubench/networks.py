@@ -37,6 +37,18 @@ def pretrained(cls, source, part="", **options):
         return _found(source, cls.from_pretrained, source, **more)
 
 
+def recompute(network):
+    """Have a model keep each layer's input only, and compute the rest again in the backward pass (gradient checkpointing)."""
+    try:
+        if hasattr(network, "gradient_checkpointing_enable"):
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            network.enable_gradient_checkpointing()
+    except (AttributeError, ValueError):
+        raise MubenchError(f"{type(network).__name__} cannot recompute its activations: run it without recompute=true, and with a larger "
+                           "accumulate if memory is short") from None
+
+
 def processor(kind, source, **options):
     """A tokenizer, image processor or feature extractor of `transformers`, ``kind`` being the name of its (Auto) class."""
     import transformers

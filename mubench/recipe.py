@@ -7,7 +7,8 @@ class Recipe:
     """Numbers of one training.
 
     ``epochs`` passes in batches of ``batch_size`` examples (all processes together; ``forget_batch_size`` for the forget
-    set where it has batches of its own; ``accumulate`` cuts a batch into as many pieces, which changes memory, not maths),
+    set where it has batches of its own; ``accumulate`` cuts a batch into as many pieces and ``recompute`` forgets activations until
+    the backward pass asks for them (gradient checkpointing): both change memory and time, not maths),
     by ``optimizer`` (``adamw``, ``adam`` or ``sgd``) at rate ``lr``: ramped up over the first ``warmup`` share of the steps,
     then ``lr_schedule`` (``constant``, ``linear`` or ``cosine`` down to 0), and times ``lr_decay`` for each of the
     ``milestones`` strictly below the current epoch, counted from 1. Gradients are clipped to norm ``clip`` (0: never).
@@ -27,4 +28,5 @@ class Recipe:
     milestones: tuple = ()
     lr_decay: float = 0.1
     accumulate: int = 1
+    recompute: bool = False
     keep_best: bool = False

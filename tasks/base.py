@@ -104,6 +104,11 @@ class Task(Behaviour):
             fetch(archive, cache_dir() / "archives")
         return self.data
 
+    def example(self, model, n):
+        """The first ``n`` training rows as a batch, unverified: what the memory of a step is estimated from."""
+        rows = self.read()["train"]
+        return self.collate(self.prepare(rows.select(range(min(n, len(rows)))), model), model)
+
     @property
     def fetched(self):
         """Paths of what `fetch` has brought, one for each of ``archives``; says which command to run where it has not."""

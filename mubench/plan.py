@@ -1,0 +1,64 @@
+"""What a run needs of a GPU, for people: a table, and the command lines with which it fits."""
+from dataclasses import replace
+
+from mubench.errors import MubenchError
+from mubench.memory import FILLED, GIB, RANK, Model, Setup, facts, masked, need, teachers
+
+
+def fitting(model, method, recipe, gib):
+    """The first `Setup` with which a run stays within the filled part of GPUs of so many GiB, the simplest first, or None."""
+    pieces = recipe.batch_size
+    one = [Setup("float32"), Setup(), Setup(recompute=True), Setup(recompute=True, accumulate=pieces)]
+    many = [Setup(recompute=True, gpus=k, accumulate=max(1, pieces // k)) for k in (2, 4, 8)]
+    return next((s for s in (*one, *many, replace(one[-1], offload=True))
+                 if sum(need(model, method, recipe, s).values()) <= FILLED * gib * GIB), None)
+
+
+def command(run, setup):
+    """The command line of a run laid out so; run: ``["mubench", "run", …]``."""
+    words = list(run) + (["--precision", "bf16"] if setup.weights == "mixed" else [])
+    changes = ["recompute=true"] * setup.recompute + [f"accumulate={setup.accumulate}"] * (setup.accumulate > 1)
+    words += ["--set", *changes] if changes else []
+    if setup.offload:
+        return ["accelerate", "launch", "--use_deepspeed", "--zero_stage", "3", "--offload_param_device", "cpu",
+                "--offload_optimizer_device", "cpu", "--mixed_precision", "bf16", "-m", *words]
+    if setup.gpus > 1:
+        return ["accelerate", "launch", "--num_processes", str(setup.gpus), "--use_fsdp", "--fsdp_version", "2",
+                "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--mixed_precision", "bf16", "-m", *words]
+    return words
+
+
+def report(task, name, methods, sizes=(24, 40, 80)):
+    """What a run with the most demanding of some methods holds on a GPU, ``least`` being with activations recomputed and one example
+    at a time, and how it fits GPUs of some ``sizes`` (GiB)."""
+    from tabulate import tabulate
+
+    title = f"{task.name} {name}"
+    static = lambda method: sum(need(Model(1), method, method.recipe(task.model_recipe(name)), Setup()).values())
+    method = max(methods, key=static)
+    recipe = method.recipe(task.model_recipe(name))
+    try:
+        model = facts(task, name, recipe.batch_size, method.needs)
+    except MubenchError:
+        return f"{title}: not estimated, its configuration is not here: `mubench fetch {task.name} --model {name}` brings it"
+    rows = []
+    for lora in (False, True):
+        for weights, label in (("float32", "float32"), ("mixed", "bf16, mixed"), ("bf16", "bf16, pure")):
+            parts = need(model, method, recipe, Setup(weights, lora))
+            less = need(model, method, recipe, Setup(weights, lora, recipe.batch_size, recompute=True))
+            cells = [*parts.values(), *[None] * (6 - len(parts)), sum(parts.values()), sum(less.values())]
+            rows.append([label + f", LoRA {RANK}" * lora, *(c if c is None else c / GIB for c in cells)])
+    heads = ["GiB", "weights", "gradients", "optimiser", "mask", "teachers", "activations", "peak", "least"]
+    beside = [*sorted(teachers(method)), *["a mask"] * masked(method)]
+    beside = f", beside the student {' and '.join(beside)}" if beside else ""
+    lines = [f"{title}: {model.parameters:,} parameters; {method.name}{' (the most demanding)' * (len(methods) > 1)}: {recipe.optimizer}, batches of "
+             f"{recipe.batch_size}{beside}", tabulate(rows, heads, floatfmt=".3g", missingval="?")]
+    if model.why:
+        lines.append(f"activations not estimated: {model.why}")
+    run = ["mubench", "run", task.name, method.name, "--model", name]
+    fits = {}
+    for gib in sizes if model.tensors else ():
+        setup = fitting(model, method, recipe, gib)
+        fits.setdefault(" ".join(command(run, setup)) if setup else "more than these settings can save: LoRA, or larger GPUs", []).append(f"{gib:g}")
+    lines += [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]
+    return "\n".join(lines)

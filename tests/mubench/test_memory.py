@@ -1,0 +1,190 @@
+"""What a run will need, foretold: published parameter counts, and peaks measured on small models that do run."""
+import gc
+from dataclasses import replace
+
+import datasets
+import pytest
+import torch
+
+from mubench import originals
+from mubench.engine import Budget, Context, Engine, make_accelerator
+from mubench.errors import MubenchError
+from mubench.memory import GIB, Model as Facts, Setup, facts, need, saved
+from mubench.plan import command, fitting, report
+from mubench.recipe import Recipe
+from mubench.registry import load_method, load_task
+from mubench.tasks.base import Model, Task
+
+LLAMA = dict(vocab_size=32000, num_attention_heads=32, max_position_embeddings=2048)
+FLOAT = Setup("float32")
+
+
+class Language(Task):
+    """Models of the sizes people unlearn, on rows of 64 tokens that are never more than shapes."""
+
+    name, provides, keeps_outputs = "language", frozenset({"loss"}), False
+    recipe = Recipe(lr=1e-5, epochs=1, batch_size=8)
+    models = {
+        "llama_7b": Model("LlamaForCausalLM", LLAMA | dict(hidden_size=4096, num_hidden_layers=32, intermediate_size=11008)),
+        "llama_13b": Model("LlamaForCausalLM", LLAMA | dict(
+            hidden_size=5120, num_hidden_layers=40, num_attention_heads=40, intermediate_size=13824)),
+        "t5_base": Model("T5ForConditionalGeneration", dict(d_model=768, d_ff=3072, num_layers=12, num_heads=12)),
+        "gpt2": Model("GPT2LMHeadModel"),
+        "absent": Model("BertForSequenceClassification", pretrained="nobody/nothing"),
+    }
+
+    def example(self, model, n):
+        return {"input_ids": torch.zeros(n, 64, dtype=torch.long), "labels": torch.zeros(n, 64, dtype=torch.long)}
+
+    def forward(self, model, batch, features=False):
+        from mubench.behaviour import Output
+
+        logits = model(input_ids=batch["input_ids"]).logits.float()
+        return Output(torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["labels"], reduction="none").mean(-1))
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return facts(Language(), "llama_7b", 8)
+
+
+@pytest.mark.parametrize("name, parameters", [
+    ("llama_13b", 13_015_864_320),  # as of huggyllama/llama-13b
+    ("t5_base", 222_903_552),  # google-t5/t5-base
+    ("gpt2", 124_439_808),  # openai-community/gpt2: the head shares the embeddings
+])
+def test_published_parameter_counts(name, parameters, monkeypatch):
+    monkeypatch.setattr(Language, "example", no_data)
+    assert facts(Language(), name, 8).parameters == parameters
+
+
+def no_data(self, model, n):
+    raise MubenchError("the data are not here: `mubench fetch language`")
+
+
+def test_llama_7b_without_a_byte_of_it(llama):
+    assert llama.parameters == 6_738_415_616
+    assert llama.adapters == 39_976_960  # what peft prints for rank 16 on its seven projections
+    parts = need(llama, load_method("finetune"), Language.recipe, FLOAT)
+    assert {name: parts[name] / llama.parameters for name in ("weights", "gradients", "optimiser", "teachers")} == {
+        "weights": 4, "gradients": 4, "optimiser": 8, "teachers": 0}  # 16 bytes a parameter: 100.4 GiB
+    # 2.2 MiB a token: Korthikanti et al. 2022, Eq. 1, gives 34 bytes × hidden size and layer in half precision, without attention scores,
+    # for a block of one up-projection and dropout; float32 doubles it, and a gated block differs a little
+    each = llama.tensors[False].each / 64 / 4096 / 32
+    assert 34 < each < 2 * 34 * 1.5
+    assert 1.9 * llama.parameters < llama.tensors[True].fixed <= 2 * llama.parameters  # autocast keeps its bf16 weights
+
+
+def test_teachers_are_copies_and_lora_saves_the_original_alone():
+    model, recipe = Facts(1000, 10), Language.recipe
+    teachers = lambda method, lora: need(model, load_method(method), recipe, Setup("float32", lora))["teachers"]
+    assert [teachers(m, False) for m in ("finetune", "scrub", "bad_t")] == [0, 4000, 8000]
+    assert [teachers(m, True) for m in ("finetune", "scrub", "bad_t")] == [0, 0, 4000]
+
+
+def test_parts_by_precision_adapters_and_layout():
+    model, method, recipe = Facts(1000, 10), load_method("finetune"), Language.recipe
+    parts = lambda recipe=recipe, **setup: [need(model, method, recipe, Setup(**setup))[n] for n in ("weights", "gradients", "optimiser")]
+    assert parts(weights="mixed") == parts(weights="float32") == [4000, 4000, 8000]
+    assert parts(weights="bf16") == [2000, 2000, 4000]
+    assert parts(weights="bf16", lora=True) == [2040, 40, 80]
+    assert parts(weights="mixed", gpus=4) == [1000, 1000, 2000] and parts(offload=True) == [0, 0, 0]
+    assert parts(replace(recipe, optimizer="sgd")) == [4000, 4000, 4000]
+    assert parts(replace(recipe, optimizer="sgd", momentum=0.0)) == [4000, 4000, 0]
+    assert need(model, load_method("salun"), recipe, Setup())["mask"] == 5000
+
+
+def test_what_autograd_keeps_is_counted_once_and_by_layer():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Linear(4, 4)
+            self.layers = torch.nn.ModuleList(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sigmoid(), torch.nn.Sigmoid()) for _ in range(3))
+
+        def forward(self, x):
+            x = self.first(x)
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    net, x = Net(), torch.ones(2, 4)
+    tensor = 2 * 4 * 4
+    # the input of the net, and of each layer its input, and the outputs of both sigmoids, one being the next layer's input
+    assert saved(net, lambda: net(x)) == ((1 + 1 + 3 * 2) * tensor, (1 + 3) * tensor, 3 * tensor)
+
+
+@pytest.mark.parametrize("task, model, method, precision, recompute", [
+    ("fashion", "resnet", "salun", "no", False), ("fashion", "vit", "scrub", "bf16", False), ("fashion", "vit", "finetune", "no", True)])
+def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(task, model, method, precision, recompute):
+    task, method = load_task(task), load_method(method)
+    recipe = replace(method.recipe(task.model_recipe(model)), recompute=recompute)
+    known = facts(task, model, recipe.batch_size, method.needs)
+    expected = sum(need(known, method, recipe, Setup("mixed" if precision == "bf16" else "float32", recompute=recompute)).values())
+    sets = task.sets(model, task.split(5))
+
+    def work():
+        network = originals.load(task, model)[0]
+        context = Context(task, network, lambda: task.build(model), sets["forget"].select(slice(64)), sets["retain"].select(slice(128)), 0,
+                          make_accelerator(precision))
+        Engine(method, context, recipe, Budget(steps=3), progress=False).run()
+
+    assert 0.5 < expected / peak(work) < 2
+
+
+def peak(work):
+    """The most bytes that tensors held at once, by PyTorch's own account."""
+    gc.collect()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    level = top = 0
+    for event in sorted((e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+        level += event.nbytes()
+        top = max(top, level)
+    return top
+
+
+def test_shapes_that_depend_on_values_are_measured_on_real_rows(monkeypatch):
+    task = load_task("fashion_pairs")
+    known = facts(task, "vilt", 32)
+    assert not known.why and known.tensors[False].each > known.tensors[True].each > 0
+    monkeypatch.setattr("mubench.memory.SMALL", 1000)
+    known = facts(task, "vilt", 32)
+    assert known.parameters == 140_994 and not known.tensors and "cannot be traced" in known.why
+
+
+def test_the_simplest_setting_that_fits(llama):
+    method, recipe = load_method("finetune"), Language.recipe
+    assert fitting(llama, method, recipe, 200) == FLOAT
+    few = [fitting(llama, method, recipe, gib) for gib in (24, 40, 80)]
+    assert [s.gpus for s in few] == [8, 4, 2] and all(s.weights == "mixed" and s.recompute and not s.offload for s in few)
+    assert fitting(llama, load_method("scrub"), recipe, 40) is not None and fitting(llama, load_method("bad_t"), recipe, 40) is None
+    for setup, gib in zip(few, (24, 40, 80)):
+        assert sum(need(llama, method, recipe, setup).values()) < gib * GIB
+    assert command(["mubench", "run", "t", "m"], few[0]) == (
+        "accelerate launch --num_processes 8 --use_fsdp --fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP "
+        "--mixed_precision bf16 -m mubench run t m --precision bf16 --set recompute=true").split()
+
+
+def test_the_report_says_what_it_does_not_know(monkeypatch):
+    task = Language()
+    assert report(task, "absent", [load_method("finetune")]) == (
+        "language absent: not estimated, its configuration is not here: `mubench fetch language --model absent` brings it")
+    monkeypatch.setattr(Language, "example", no_data)
+    text = report(task, "gpt2", [load_method("finetune"), load_method("salun")])
+    assert "124,439,808 parameters; salun (the most demanding)" in text
+    assert "activations not estimated: the data are not here: `mubench fetch language`" in text and "GiB:" not in text
+
+
+def test_a_dry_run_estimates_once_per_model_and_leaves_nothing(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    done = cli("run", "fashion", "finetune,salun", "--model", "resnet", "--seed", 0, 1, "--dry-run", "--gpu-memory", 16, 48, "--out", tmp_path / "out")
+    assert done.code == 0 and done.out.count(" to do ") == 4 and done.out.count("fashion resnet: 78,394 parameters; salun") == 1
+    assert done.out.endswith("\n16, 48 GiB: mubench run fashion salun --model resnet\n")
+    assert not any(tmp_path.iterdir())
+
+
+def test_where_the_data_are_not_the_rest_of_the_grid_is_still_estimated(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    done = cli("run", "movie_snippets,fashion", "finetune", "--dry-run", "--out", tmp_path / "out")
+    assert "330,562 parameters" in done.out and "not fetched yet: run `mubench fetch movie_snippets`" in done.out
+    assert "78,394 parameters" in done.out and done.code == 0
