@@ -78,6 +78,7 @@ def parser():
     p = verb("fetch", _fetch, "bring what tasks need into the cache, so that everything else runs offline",
              "mubench fetch movie_snippets")
     p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
+    p.add_argument("--model", nargs="+", metavar="M", help="models of the tasks, or all (default: their first)")
 
     p = verb("evaluate", _evaluate, "measure weights that any code has unlearned", "mubench evaluate fashion path/to/checkpoint --ratio 5")
     p.add_argument("task", metavar="TASK")
@@ -172,6 +173,9 @@ def _fetch(args):
 
     for name in grid.expand_tasks(args.task):
         task = load_task(name)
+        for model in task.models if args.model == ["all"] else map(task.model, args.model or [None]):
+            if brought := task.fetch_model(model):
+                print(f"{name} {model}: {', '.join(brought)}", flush=True)
         task.fetch()
         print(f"{name}: {len(task.data['train'])} training rows, checksum {task.checksum[:12]}")
 

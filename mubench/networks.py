@@ -1,6 +1,7 @@
 """Models of `transformers` and of `diffusers`, made and read alike: the one place that knows them apart."""
 import contextlib
 import hashlib
+import re
 from pathlib import Path
 
 from mubench.cache import file_hash
@@ -65,6 +66,23 @@ def local(source, part=""):
     return folder / part if part and (folder / part).is_dir() else folder
 
 
+def download(source, part=""):
+    """Bring a checkpoint and its processor from the hub into the Hugging Face cache, from where they are read offline; what is there
+    already, or begun, is gone on with. Weights are safetensors, or PyTorch's own where there are no others; of repositories that
+    are one model only the top folder, of a ``part`` the other parts too."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    if Path(source).is_dir():
+        return
+    files = [f for f in _found(source, HfApi().list_repo_files, source) if part or "/" not in f]
+    weights = {end: [f for f in files if re.fullmatch(rf"(\w+/)?((pytorch|diffusion_pytorch)_)?model(-\d+-of-\d+)?\.{end}", f)]
+               for end in ("safetensors", "bin")}
+    safe = {Path(f).parent for f in weights["safetensors"]}
+    chosen = weights["safetensors"] + [f for f in weights["bin"] if Path(f).parent not in safe]
+    chosen += [f for f in files if Path(f).suffix in (".json", ".txt", ".model", ".jinja")]
+    _found(source, snapshot_download, source, allow_patterns=chosen)
+
+
 def read(cls, folder):
     """A model from a folder, and the names of the weights it asks for that are missing there or of another shape."""
     with no_bars():
@@ -116,7 +134,14 @@ def _found(source, function, *args, **kwargs):
     try:
         return function(*args, **kwargs)
     except Exception as error:
+        said, cause = [], error
+        while cause:
+            said, cause = [*said, type(cause).__name__], cause.__cause__
         why = str(error).strip().splitlines()
-        raise MubenchError(f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): with a "
-                           "network (or HF_ENDPOINT, a mirror) it is downloaded, without one it must be in the Hugging Face cache "
-                           "already; a gated one asks for `hf auth login` and its licence accepted on its page") from error
+        remedy = ("with a network (or HF_ENDPOINT, a mirror) it is downloaded, without one it must be in the Hugging Face cache already; "
+                  "a download that broke off goes on where it stopped")
+        if "GatedRepoError" in said:
+            remedy = "it is gated: accept its licence on its page on the hub, then `hf auth login`"
+        elif "RepositoryNotFoundError" in said:
+            remedy = "there is no such repository, or it is private: check the name, or `hf auth login`"
+        raise MubenchError(f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): {remedy}") from error

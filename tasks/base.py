@@ -109,6 +109,16 @@ class Task(Behaviour):
         rows = self.read()["train"]
         return self.collate(self.prepare(rows.select(range(min(n, len(rows)))), model), model)
 
+    def fetch_model(self, model):
+        """Bring what a model starts from, and its published original unless there is one here, into the Hugging Face cache; returns
+        the names of what was fetched."""
+        declared, here = self.models[model], (self.originals_dir(model), cache_dir() / "originals" / self.name / model)
+        if declared.pretrained:
+            networks.download(declared.pretrained, declared.part)
+        if published := declared.original if not any(map(networks.weights, here)) else "":
+            networks.local(published, declared.part)
+        return [name for name in (declared.pretrained, published) if name]
+
     @property
     def fetched(self):
         """Paths of what `fetch` has brought, one for each of ``archives``; says which command to run where it has not."""

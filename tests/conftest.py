@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from hub import Hub
 
 from mubench.cli import main
 
@@ -57,6 +58,13 @@ def mubench():
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
         return Done(done.returncode, done.stdout, done.stderr)
     return run
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A `Hub` over the empty folder ``tmp_path``/hub."""
+    with Hub(tmp_path / "hub") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
