@@ -158,13 +158,13 @@ def _dry_run(specs, args):
         print(f"{spec.id}  {'done' if Store(args.out).done(spec) else 'to do'}  {spec.folder.parent}  seed {spec.seed}")
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is now: a dry run downloads nothing
     from mubench import plan
-    from mubench.registry import load_method, load_task
+    from mubench.registry import load_method
 
     runs = {}
     for spec in specs:
         runs.setdefault((spec.task, spec.model), []).append(load_method(spec.method, **spec.params))
     for (task, model), methods in runs.items():
-        print(f"\n{plan.report(load_task(task), model, methods, args.gpu_memory)}", flush=True)
+        print(f"\n{plan.report(task, model, methods, args.gpu_memory)}", flush=True)
 
 
 def _fetch(args):

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 from mubench.errors import MubenchError
 from mubench.memory import FILLED, GIB, RANK, Model, Setup, facts, masked, need, teachers
+from mubench.registry import load_task
 
 
 def fitting(model, method, recipe, gib):
@@ -28,19 +29,20 @@ def command(run, setup):
     return words
 
 
-def report(task, name, methods, sizes=(24, 40, 80)):
+def report(reference, name, methods, sizes=(24, 40, 80)):
     """What a run with the most demanding of some methods holds on a GPU, ``least`` being with activations recomputed and one example
     at a time, and how it fits GPUs of some ``sizes`` (GiB)."""
     from tabulate import tabulate
 
-    title = f"{task.name} {name}"
+    task = load_task(reference)
+    title, reference = f"{task.name} {name}", reference if isinstance(reference, str) else task.name
     static = lambda method: sum(need(Model(1), method, method.recipe(task.model_recipe(name)), Setup()).values())
     method = max(methods, key=static)
     recipe = method.recipe(task.model_recipe(name))
     try:
         model = facts(task, name, recipe.batch_size, method.needs)
     except MubenchError:
-        return f"{title}: not estimated, its configuration is not here: `mubench fetch {task.name} --model {name}` brings it"
+        return f"{title}: not estimated, its configuration is not here: `mubench fetch {reference} --model {name}` brings it"
     rows = []
     for lora in (False, True):
         for weights, label in (("float32", "float32"), ("mixed", "bf16, mixed"), ("bf16", "bf16, pure")):
@@ -55,7 +57,7 @@ def report(task, name, methods, sizes=(24, 40, 80)):
              f"{recipe.batch_size}{beside}", tabulate(rows, heads, floatfmt=".3g", missingval="?")]
     if model.why:
         lines.append(f"activations not estimated: {model.why}")
-    run = ["mubench", "run", task.name, method.name, "--model", name]
+    run = ["mubench", "run", reference, method.name, "--model", name]
     fits = {}
     for gib in sizes if model.tensors else ():
         setup = fitting(model, method, recipe, gib)

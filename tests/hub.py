@@ -13,7 +13,7 @@ class Hub:
     """Serves ``root``/models/OWNER/NAME/… and ``root``/datasets/OWNER/NAME/… as ``HF_ENDPOINT=url``, while the block lasts.
 
     refused: repository ("OWNER/NAME") → 401 (it does not say whether there is such a one) or 403 (gated); cut: file name → how many
-    bytes of it are sent before the connection breaks, once; requests: what was asked, "METHOD /path".
+    bytes of it are sent before the connection breaks, once; requests: what was asked, "METHOD /path" and the range of bytes, if one was.
     """
 
     def __init__(self, root):
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         address = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        self.hub.requests.append(f"{self.command} {self.path}")
+        self.hub.requests.append(" ".join(filter(None, (self.command, self.path, self.headers.get("Range")))))
         kinds, name, rest = "(models|datasets)", "([^/]+/[^/]+)", "(?:/(.*))?"
         if found := re.fullmatch(f"/api/{kinds}/{name}{rest}", unquote(address.path)):
             return self.of(*found.groups()[:2], lambda repo: self.about(repo, found[2], found[3] or "", parse_qs(address.query), body))
