@@ -10,11 +10,11 @@ Per parameter, in bytes (Rajbhandari et al. 2020, ZeRO, §3.1; what the engine h
     mask          5 (boolean mask, weights as they were) where the method moves a part of the weights only
 
 and per example what autograd keeps for the backward pass: one forward pass of the task's own rows is traced with fake tensors
-(shapes and no data), in batches of 1 and 2, which separates what grows with the batch from what does not (weights cast to bf16).
+(shapes and no data), in batches of 2 and 4, which separates what grows with the batch from what does not (weights cast to bf16).
 With recomputation (Chen et al. 2016, sublinear memory) that is each layer's input, and one layer at a time with its gradients. (A small
 model whose shapes depend on the values of its data is run on four real rows instead.) A teacher's pass holds one layer at a time. A mask
-is found before training, on whole batches. AdamW's step takes
-as much again as the gradients, when the activations are gone. LoRA is of rank 16 on every linear layer, its weights in float32.
+is found before training, on whole batches. AdamW's step takes as much again as the gradients when the activations are gone:
+``working`` is the larger of the two. LoRA is of rank 16 on every linear layer, its weights in float32.
 CUDA itself, fragmentation and the gathering of sharded layers are left the tenth of a GPU that is not filled.
 """
 from collections import defaultdict
@@ -126,7 +126,7 @@ def saved(model, forward):
     finally:
         for hook in hooks:
             hook.remove()
-    outside, inside = where.pop(None, {}), [sum(n for k, n in part.items()) for part in where.values()]
+    outside, inside = where.pop(None, {}), [sum(part.values()) for part in where.values()]
     everything = {k: n for part in (outside, *where.values()) for k, n in part.items()}
     return sum(everything.values()), sum(outside.values()), max(inside, default=0)
 
@@ -145,7 +145,7 @@ class Setup:
 
 
 def need(model, method, recipe, setup):
-    """What each GPU holds at the peak of a run, by part, in bytes; without ``activations`` where they are not known."""
+    """What each GPU holds at the peak of a run, by part, in bytes; without ``working`` where activations are not known."""
     trained, kept = (model.adapters, model.parameters) if setup.lora else (model.parameters, 0)
     wide, base = (2 if setup.weights == "bf16" and not setup.lora else 4), (2 if setup.weights == "bf16" else 4)
     moments = 1 if recipe.optimizer == "sgd" and recipe.momentum else 0 if recipe.optimizer == "sgd" else 2
@@ -159,10 +159,10 @@ def need(model, method, recipe, setup):
         return parts
     batch = -(-recipe.batch_size // setup.gpus)
     piece = -(-batch // setup.accumulate)
-    fixed = tensors.fixed * (1 - share)  # sharded weights are cast as they are gathered, a layer at a time
+    fixed = tensors.fixed * (setup.weights == "bf16" or 1 - share)  # no casts; or of a layer at a time, as shards are gathered
     passing = (batch * 2 if model.at_once == 2 else piece) * tensors.layer if parts["teachers"] else 0
     saliency = tensors.bytes(batch) if masked(method) else 0
-    return parts | {"activations": max(step, saliency - fixed, tensors.bytes(piece, setup.recompute) - fixed + passing)}
+    return parts | {"working": max(step, saliency - fixed, tensors.bytes(piece, setup.recompute) - fixed + passing)}
 
 
 def teachers(method, lora=False):

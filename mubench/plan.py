@@ -29,6 +29,11 @@ def command(run, setup):
     return words
 
 
+def sharded(setup):
+    """Whether no GPU holds the whole model."""
+    return setup.gpus > 1 or setup.offload
+
+
 def report(reference, name, methods, sizes=(24, 40, 80)):
     """What a run with the most demanding of some methods holds on a GPU, ``least`` being with activations recomputed and one example
     at a time, and how it fits GPUs of some ``sizes`` (GiB)."""
@@ -50,7 +55,7 @@ def report(reference, name, methods, sizes=(24, 40, 80)):
             less = need(model, method, recipe, Setup(weights, lora, recipe.batch_size, recompute=True))
             cells = [*parts.values(), *[None] * (6 - len(parts)), sum(parts.values()), sum(less.values())]
             rows.append([label + f", LoRA {RANK}" * lora, *(c if c is None else c / GIB for c in cells)])
-    heads = ["GiB", "weights", "gradients", "optimiser", "mask", "teachers", "activations", "peak", "least"]
+    heads = ["GiB", "weights", "gradients", "optimiser", "mask", "teachers", "working", "peak", "least"]
     beside = [*sorted(teachers(method)), *["a mask"] * masked(method)]
     beside = f", beside the student {' and '.join(beside)}" if beside else ""
     lines = [f"{title}: {model.parameters:,} parameters; {method.name}{' (the most demanding)' * (len(methods) > 1)}: {recipe.optimizer}, batches of "
@@ -61,6 +66,7 @@ def report(reference, name, methods, sizes=(24, 40, 80)):
     fits = {}
     for gib in sizes if model.tensors else ():
         setup = fitting(model, method, recipe, gib)
-        fits.setdefault(" ".join(command(run, setup)) if setup else "more than these settings can save: LoRA, or larger GPUs", []).append(f"{gib:g}")
+        words = " ".join(command(run, setup)) if setup else "more than these settings can save: LoRA, or larger GPUs"
+        fits.setdefault(f"{words} (untried: no sharded run is on record)" if setup and sharded(setup) else words, []).append(f"{gib:g}")
     lines += [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ import datasets
 import pytest
 import torch
 
-from mubench import originals
+from mubench import networks, originals
 from mubench.engine import Budget, Context, Engine, make_accelerator
 from mubench.errors import MubenchError
 from mubench.memory import GIB, Model as Facts, Setup, facts, need, saved
@@ -75,6 +75,11 @@ def test_llama_7b_without_a_byte_of_it(llama):
     assert 1.9 * llama.parameters < llama.tensors[True].fixed <= 2 * llama.parameters  # autocast keeps its bf16 weights
 
 
+def test_llama_7b_in_pure_bf16_keeps_no_casts(llama):
+    whole, mixed, pure = (need(llama, load_method("finetune"), Language.recipe, Setup(w, lora=True))["working"] for w in ("float32", "mixed", "bf16"))
+    assert mixed - pure == llama.tensors[True].fixed and pure < whole
+
+
 def test_teachers_are_copies_and_lora_saves_the_original_alone():
     model, recipe = Facts(1000, 10), Language.recipe
     teachers = lambda method, lora: need(model, load_method(method), recipe, Setup("float32", lora))["teachers"]
@@ -141,6 +146,30 @@ def peak(work):
         level += event.nbytes()
         top = max(top, level)
     return top
+
+
+def test_recomputing_changes_no_weight():
+    task, method = load_task("fashion"), load_method("scrub")
+    sets, trained = task.sets("vit", task.split(5)), []
+    for recompute in (False, True):
+        recipe = replace(method.recipe(task.model_recipe("vit")), recompute=recompute, batch_size=8)
+        context = Context(task, originals.load(task, "vit")[0], None, sets["forget"].select(slice(8)), sets["retain"].select(slice(16)))
+        Engine(method, context, recipe, Budget(steps=3), progress=False).run()
+        assert context.student.is_gradient_checkpointing == recompute
+        trained.append(context.student.state_dict())
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*(t.values() for t in trained)))
+
+
+def test_a_model_that_cannot_recompute_says_so():
+    with pytest.raises(MubenchError, match="ResNetForImageClassification cannot recompute its activations"):
+        networks.recompute(load_task("fashion").build("resnet"))
+
+
+def test_a_layout_that_nobody_has_run_is_called_untried():
+    text = report(Language(), "llama_7b", [load_method("finetune")], sizes=(40, 200))
+    sharded, whole = text.splitlines()[-2:]
+    assert sharded.startswith("40 GiB: accelerate launch --num_processes 4 --use_fsdp") and sharded.endswith("(untried: no sharded run is on record)")
+    assert whole == "200 GiB: mubench run language finetune --model llama_7b"
 
 
 def test_shapes_that_depend_on_values_are_measured_on_real_rows(monkeypatch):
