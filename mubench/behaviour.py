@@ -143,7 +143,9 @@ class Representation:
     def __enter__(self):
         if self.head is not None:
             module = getattr(self.model, "module", self.model)  # DistributedDataParallel keeps the model in .module
-            self.hook = module.get_submodule(self.head).register_forward_pre_hook(
+            head = module.get_submodule(self.head)
+            head = getattr(head, "out_proj", head)  # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
+            self.hook = head.register_forward_pre_hook(
                 lambda _, args: setattr(self, "value", args[0]))
         return self
 

@@ -1,5 +1,7 @@
 """Contract tests of tasks, methods and results: the same for contributors, for users and in the project's own tests."""
 import copy
+import math
+import tempfile
 from pathlib import Path
 
 from mubench import registry
@@ -67,15 +69,50 @@ def check_method(reference):
 
 
 def check_task(reference):
-    """A task's facts, data, split, models, behaviour and originals hold what the contract says."""
-    import torch
-
-    from mubench import originals
-
+    """A task's facts, data, split, models, behaviour and originals hold what the contract says; of a task of the paper tier on its
+    sample, with runs from loading to the stored result."""
     task = registry.load_task(reference)
     _holds(task.__doc__ and task.source and task.licence and task.models, "docstring, source, licence and models are stated")
     _holds(0 <= task.random_guess < 1, "random_guess is a score in [0, 1)")
     yield "data card complete"
+    if task.tier == "mini":
+        yield from check_behaviour(task)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sample = task.sample(folder)
+        yield "written: a sample in the format of the published data, tiny models of the same classes"
+        yield from check_behaviour(sample)
+        for number, model in enumerate(task.models):
+            yield from check_runs(reference, sample, model, one_per_schedule(task)[:1 if number else None])
+
+
+def one_per_schedule(task):
+    """Methods that work on a task, one for each schedule and start there is."""
+    methods = [registry.load_method(name) for name in registry.methods.names()]
+    kinds = {(m.schedule, m.start): m.name for m in reversed(methods) if m.needs <= set(task.provides) and m.terms}
+    return sorted(kinds.values())
+
+
+def check_runs(reference, sample, model, methods):
+    """Methods unlearn on a task's sample: a result each, whose scores are finite."""
+    from mubench import results
+    from mubench.runner import run_spec
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in methods:
+            spec = results.make_spec(task=reference, model=model, method=name, max_steps=2)
+            result = results.read(run_spec(spec, results.Store(folder), progress=False, task=sample))
+            scores = {n: v for n, v in result.metrics.items() if n.endswith("_score") and n.split("_")[0] in sample.sets(model, sample.split(5))}
+            _holds(scores and all(v is not None and math.isfinite(v) for v in scores.values()), f"{model}, {name}: every set has a finite score")
+            yield f"{model}: {name} ({result.costs['steps']} steps), " + ", ".join(f"{n} {v:.3f}" for n, v in scores.items())
+
+
+def check_behaviour(task):
+    """Data, splits and, for each model, what one batch gives."""
+    import torch
+
+    from mubench import originals
+
     data = task.load()
     _holds({"train", "validation", "test"} <= set(data), "load() gives train, validation and test")
     _holds("transfer" in data or not task.transfer, "a transfer set that is declared exists")

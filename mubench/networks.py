@@ -1,5 +1,6 @@
 """Models of `transformers` and of `diffusers`, made and read alike: the one place that knows them apart."""
 import contextlib
+import functools
 import hashlib
 import re
 from pathlib import Path
@@ -50,10 +51,13 @@ def recompute(network):
                            "accumulate if memory is short") from None
 
 
+@functools.lru_cache(maxsize=16)
 def processor(kind, source, **options):
     """A tokenizer, image processor or feature extractor of `transformers`, ``kind`` being the name of its (Auto) class."""
     import transformers
 
+    if kind == "AutoImageProcessor":
+        options["backend"] = "pil"  # the same numbers whether torchvision is installed or not, and no word about it
     return _found(source, getattr(transformers, kind).from_pretrained, source, **options)
 
 

@@ -29,9 +29,10 @@ def _task(reference):
     return load_task(reference)  # kept: the runs of a grid share the decoded data
 
 
-def run_spec(spec, store, save_model=False, progress=True):
-    """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process)."""
-    task = _task(spec.task)
+def run_spec(spec, store, save_model=False, progress=True, task=None):
+    """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process). task: its task as an instance
+    where that is not what its name stands for (a sample of it)."""
+    task = task or _task(spec.task)
     with threads(task.threads):
         return _run(task, spec, store, save_model, progress)
 

@@ -1,10 +1,11 @@
 """Image classification: pictures kept as bytes, normalised in the batch."""
+from mubench import networks
 from mubench.tasks.base import Task
 
 
 class ImageClassification(Task):
     """A model's ``inputs``: ``mean`` and ``std`` of the pixels (in [0, 1]), one number or one per channel, and ``size``, the
-    side pictures are resized to where it differs from their own."""
+    side pictures are resized to where it differs from their own; where a model is pretrained, they are its image processor's."""
 
     modality = "image"
 
@@ -23,14 +24,28 @@ class ImageClassification(Task):
             {"image": [Image.fromarray(p) for p in pictures], "label": list(clean["label"])}, features=clean.features)
         return data
 
+    def pixels(self, dataset):
+        """The pictures as bytes, [n, H, W] or [n, H, W, C]."""
+        import numpy as np
+
+        return np.stack([np.asarray(picture) for picture in dataset["image"]])
+
+    def inputs(self, model):
+        declared = self.models[model]
+        if not declared.pretrained:
+            return declared.inputs
+        processor = networks.processor("AutoImageProcessor", declared.pretrained)
+        size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
+        side = size.get("height") or size["shortest_edge"]  # of square pictures
+        return {"size": side, "mean": processor.image_mean, "std": processor.image_std} | declared.inputs
+
     def preparation(self, model):
         return "pixels"
 
     def prepare(self, dataset, model):
-        import numpy as np
         import torch
 
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in dataset["image"]]))
+        pixels = torch.from_numpy(self.pixels(dataset))
         if pixels.ndim == 3:
             pixels = pixels.unsqueeze(-1)
         return {"pixels": pixels.permute(0, 3, 1, 2), "labels": torch.tensor(dataset["label"])}
@@ -39,7 +54,7 @@ class ImageClassification(Task):
         import torch
         import torch.nn.functional as F
 
-        inputs, pixels = self.models[model].inputs, batch["pixels"].float() / 255
+        inputs, pixels = self.inputs(model), batch["pixels"].float() / 255
         if inputs.get("size", pixels.shape[-1]) != pixels.shape[-1]:
             pixels = F.interpolate(pixels, size=(inputs["size"],) * 2, mode="bilinear", antialias=True)
         mean, std = (torch.tensor(inputs[k]).reshape(-1, 1, 1) for k in ("mean", "std"))

@@ -1,32 +1,54 @@
 """Text classification: tokenised once, padded to the longest text of a batch."""
+import functools
 import hashlib
 from pathlib import Path
 
+from mubench import networks
 from mubench.tasks.base import Task
 
 
-class TextClassification(Task):
-    """``tokenizer``: the tokenizer's file next to the data card (models trained from scratch); ``markers``: what in a text is a
-    token of its own, as ``[E1]``; a model's ``inputs``: ``length``, the most tokens of a text."""
+class Tokenized:
+    """A modality with texts. ``tokenizer``: the tokenizer's file in ``data/`` of the modality's folder, for models trained from
+    scratch; a pretrained model has its own."""
 
-    modality = "text"
     tokenizer = ""
-    markers: tuple = ()
-
-    def preparation(self, model):
-        return [self.models[model].inputs, hashlib.sha256(self._tokenizer_file.read_bytes()).hexdigest()]
 
     @property
     def _tokenizer_file(self):
-        return Path(__file__).parent / "data" / self.tokenizer
+        return Path(__file__).parent.parent / self.modality / "data" / self.tokenizer
+
+    def tokens(self, model):
+        """The tokenizer of a model, of `transformers`."""
+        if source := self.models[model].pretrained:
+            return networks.processor("AutoTokenizer", source)
+        return _of_file(self._tokenizer_file)
+
+    def tokens_hash(self, model):
+        """What changes when the tokens of a text do."""
+        return hashlib.sha256(self.tokens(model).backend_tokenizer.to_str().encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _of_file(path):
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_file=str(path), pad_token="[PAD]")
+
+
+class TextClassification(Tokenized, Task):
+    """``markers``: what in a text is a token of its own, as ``[E1]``; a model's ``inputs``: ``length``, the most tokens of a text."""
+
+    modality = "text"
+    markers: tuple = ()
+
+    def preparation(self, model):
+        return [self.models[model].inputs, self.tokens_hash(model)]
 
     def prepare(self, dataset, model):
         import torch
-        from transformers import PreTrainedTokenizerFast
 
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(self._tokenizer_file), pad_token="[PAD]")
-        tokens = tokenizer(list(dataset["text"]), truncation=True, max_length=self.models[model].inputs["length"],
-                           padding="max_length", return_tensors="pt")
+        tokens = self.tokens(model)(list(dataset["text"]), truncation=True, max_length=self.models[model].inputs["length"],
+                                    padding="max_length", return_tensors="pt")
         return {"input_ids": tokens["input_ids"].int(), "attention_mask": tokens["attention_mask"].bool(),
                 "labels": torch.tensor(dataset["label"])}
 

@@ -1,41 +1,39 @@
-"""Sentences about pairs of pictures: pictures kept as bytes, normalised in the batch."""
-import hashlib
-from pathlib import Path
-
+"""Sentences about pairs of pictures: small pictures kept as bytes and normalised in the batch, large ones left to the processor."""
+from mubench import networks
 from mubench.tasks.base import Task
+from mubench.tasks.text import Tokenized
 
 
-class PairClassification(Task):
-    """Rows have ``left`` and ``right``, pictures, and ``text``. ``tokenizer``: the tokenizer's file next to the data card; a
-    model's ``inputs``: ``size``, the side pictures are padded to, ``mean`` and ``std`` of their pixels (in [0, 1])."""
+class PairClassification(Tokenized, Task):
+    """Rows have ``left`` and ``right``, pictures, and ``text``. A model's ``inputs``: ``length``, the most tokens of a text; for a
+    model trained from scratch ``size``, the side pictures are padded to, ``mean`` and ``std`` of their pixels (in [0, 1])."""
 
     modality = "vision_language"
-    tokenizer = ""
 
     def preparation(self, model):
-        return [self.models[model].inputs["size"], hashlib.sha256(self._tokenizer_file.read_bytes()).hexdigest()]
+        return [self.models[model].inputs.get("size"), self.tokens_hash(model)]
 
-    @property
-    def _tokenizer_file(self):
-        return Path(__file__).parent / "data" / self.tokenizer
+    def pairs(self, dataset):
+        """The pictures of all rows, the left and the right one of each in turn."""
+        return [picture for pair in zip(dataset["left"], dataset["right"]) for picture in pair]
 
     def prepare(self, dataset, model):
-        import numpy as np
         import torch
-        from torch.nn.functional import pad
-        from transformers import PreTrainedTokenizerFast
 
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(self._tokenizer_file), pad_token="[PAD]")
-        tokens = tokenizer(list(dataset["text"]), padding=True, return_tensors="pt")
-        pixels = torch.from_numpy(np.stack([[np.asarray(picture) for picture in dataset[side]] for side in ("left", "right")], 1))
-        around = (self.models[model].inputs["size"] - pixels.shape[-1]) // 2
-        return {"pixels": pad(pixels, [around] * 4).unsqueeze(2), "input_ids": tokens["input_ids"].int(),
+        inputs, pictures = self.models[model].inputs, self.pairs(dataset)
+        tokens = self.tokens(model)(list(dataset["text"]), padding=True, truncation=True, max_length=inputs["length"], return_tensors="pt")
+        pixels = self._processed(pictures, model) if self.models[model].pretrained else _padded(pictures, inputs["size"])
+        return {**{name: values.unflatten(0, (-1, 2)) for name, values in pixels.items()}, "input_ids": tokens["input_ids"].int(),
                 "attention_mask": tokens["attention_mask"].bool(), "labels": torch.tensor(dataset["label"])}
 
+    def _processed(self, pictures, model):
+        return networks.processor("AutoImageProcessor", self.models[model].pretrained)(pictures, return_tensors="pt")
+
     def collate(self, batch, model):
-        inputs = self.models[model].inputs
-        return {"input_ids": batch["input_ids"].long(), "attention_mask": batch["attention_mask"].long(),
-                "pixel_values": (batch["pixels"].float() / 255 - inputs["mean"]) / inputs["std"], "labels": batch["labels"]}
+        inputs, batch = self.models[model].inputs, dict(batch)
+        if "pixels" in batch:
+            batch["pixel_values"] = (batch.pop("pixels").float() / 255 - inputs["mean"]) / inputs["std"]
+        return batch | {name: batch[name].long() for name in ("input_ids", "attention_mask")}
 
     def forward(self, model, batch, features=False):
         import torch
@@ -44,3 +42,12 @@ class PairClassification(Task):
         with torch.random.fork_rng(devices=[] if batch["labels"].device.type == "cpu" else [batch["labels"].device]):
             torch.manual_seed(0)
             return super().forward(model, batch, features)
+
+
+def _padded(pictures, size):
+    import numpy as np
+    import torch
+    from torch.nn.functional import pad
+
+    pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+    return {"pixels": pad(pixels, [(size - pixels.shape[-1]) // 2] * 4).unsqueeze(1)}

@@ -20,7 +20,7 @@ class FashionPairs(PairClassification):
         "vilt": Model("ViltForImagesAndTextClassification", dict(
             num_images=2, modality_type_vocab_size=3, num_channels=1, image_size=32, patch_size=16, vocab_size=19,
             max_position_embeddings=12, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128,
-            initializer_range=0.12), inputs=dict(size=32, mean=0.2861, std=0.3544)),
+            initializer_range=0.12), inputs=dict(length=12, size=32, mean=0.2861, std=0.3544)),
     }
 
     def read(self):

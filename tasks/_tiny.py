@@ -1,0 +1,79 @@
+"""Tiny stand-ins of the paper's models: the very same classes, with the very same processors, small and untrained, made here."""
+from dataclasses import replace
+
+from mubench import networks
+
+
+def letters(task):
+    """A WordPiece tokenizer of single characters: of all in the task's training texts."""
+    import tokenizers
+
+    known = sorted({letter for text in _texts(task) for letter in text.lower() if not letter.isspace()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *known, *(f"##{letter}" for letter in known)]
+    return dict(tokenizer_object=tokenizers.BertWordPieceTokenizer(vocab={token: i for i, token in enumerate(vocabulary)})._tokenizer)
+
+
+def byte_pairs(task):
+    """A byte-level BPE tokenizer without a single merge."""
+    import tokenizers
+
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *alphabet]
+    tokenizer = tokenizers.ByteLevelBPETokenizer({token: i for i, token in enumerate(vocabulary)}, [])
+    tokenizer.add_special_tokens(vocabulary[:5])
+    tokenizer._tokenizer.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return dict(tokenizer_object=tokenizer._tokenizer)
+
+
+def _texts(task):
+    from datasets import Value
+
+    rows = task.data["train"]
+    return [text for name, kind in rows.features.items() if kind == Value("string") for text in rows[name]]
+
+
+SIDE = 32  # of pictures
+LAYERS = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+TEXT = LAYERS | dict(max_position_embeddings=136)
+SHAPE = {"height": SIDE, "width": SIDE}
+
+# Class of the model → its processors (class → options, or a function of the task that gives them) and its configuration.
+TINY = {
+    "ResNetForImageClassification": ({"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
+                                     dict(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")),
+    "MobileNetV2ForImageClassification": ({"MobileNetV2ImageProcessor": dict(size={"shortest_edge": 36}, crop_size=SHAPE)},
+                                          dict(image_size=SIDE, depth_multiplier=0.1, depth_divisible_by=4, min_depth=4)),
+    "ConvNextForImageClassification": ({"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
+                                       dict(image_size=SIDE, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1])),
+    "ViTForImageClassification": ({"ViTImageProcessor": dict(size=SHAPE)}, LAYERS | dict(image_size=SIDE, patch_size=8)),
+    "SwinForImageClassification": ({"ViTImageProcessor": dict(size=SHAPE)}, dict(
+        image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4)),
+    "BertForSequenceClassification": ({"BertTokenizerFast": letters}, TEXT),
+    "ElectraForSequenceClassification": ({"ElectraTokenizerFast": letters}, TEXT | dict(embedding_size=16)),
+    "RobertaForSequenceClassification": ({"RobertaTokenizerFast": byte_pairs}, TEXT | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2)),
+    "DistilBertForSequenceClassification": ({"DistilBertTokenizerFast": letters}, dict(
+        dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=136)),
+    "ViltForImagesAndTextClassification": (
+        {"ViltImageProcessor": dict(size={"shortest_edge": SIDE}, size_divisor=16), "BertTokenizerFast": letters},
+        TEXT | dict(image_size=SIDE, patch_size=16)),
+}
+
+
+def tiny_model(task, name, folder):
+    """Write the tiny stand-in of a task's model and its processors to ``folder``; returns its `Model`, pretrained there."""
+    import torch
+    import transformers
+
+    declared, (processors, options) = task.models[name], TINY[task.models[name].architecture]
+    options = {"initializer_range": 0.3} | options | declared.config | task.head_options  # wide: outputs that differ between examples
+    with networks.no_bars():
+        for kind, given in processors.items():
+            kind = f"{kind}Pil" if hasattr(transformers, f"{kind}Pil") else kind  # as `networks.processor` reads it
+            processor = getattr(transformers, kind)(**(given(task) if callable(given) else given))
+            processor.save_pretrained(folder)
+            if hasattr(processor, "vocab"):
+                options["vocab_size"] = len(processor)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            networks.make(task.model_class(name), options).save_pretrained(folder / declared.part, safe_serialization=True)
+    return replace(declared, pretrained=str(folder), original="")
