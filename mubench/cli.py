@@ -177,7 +177,8 @@ def _fetch(args):
             if brought := task.fetch_model(model):
                 print(f"{name} {model}: {', '.join(brought)}", flush=True)
         task.fetch()
-        print(f"{name}: {len(task.data['train'])} training rows, checksum {task.checksum[:12]}")
+        split = task.split()
+        print(f"{name}: {split.n} training rows, checksum {split.data[:12]}")
 
 
 def _evaluate(args):
@@ -280,7 +281,8 @@ def _quiet(args):
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TQDM_DISABLE", "") if sys.stderr.isatty() else None
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for library in ("transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 class _Version(argparse.Action):

@@ -62,11 +62,14 @@ def processor(kind, source, **options):
 
 
 def local(source, part=""):
-    """The folder of a checkpoint: itself, or where the hub's files are kept once they were downloaded (safetensors only)."""
+    """The folder of a checkpoint: itself, or where the hub's files (``id`` or ``id@revision``) are kept once they were downloaded
+    (safetensors only)."""
     from huggingface_hub import snapshot_download
 
+    repo, _, revision = str(source).partition("@")
     patterns = [f"{part}/*.{end}" if part else f"*.{end}" for end in ("json", "safetensors")]
-    folder = Path(source) if Path(source).is_dir() else Path(_found(source, snapshot_download, source, allow_patterns=patterns))
+    fetch = lambda: Path(_found(source, snapshot_download, repo, revision=revision or None, allow_patterns=patterns))
+    folder = Path(source) if Path(source).is_dir() else fetch()
     return folder / part if part and (folder / part).is_dir() else folder
 
 

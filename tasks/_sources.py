@@ -32,20 +32,19 @@ class Published:
         folder = self.data_dir
         if folder and (folder / archive).exists():
             return from_archive(folder)
-        tried = [f"no {archive} in {folder}" if folder else "no --data-dir"]
+        tried = f"no {archive} in {folder}" if folder else "no --data-dir"
         try:
-            return (from_hub or Published.from_hub)()
+            if from_hub:
+                return from_hub()
         except NotAtHand as error:
-            tried.append(str(error))
-        raise NotAtHand(f"{archive} of {self.name} is not at hand ({'; '.join(tried)}): {remedy} and give --data-dir FOLDER")
+            tried += f"; {error}"
+        raise NotAtHand(f"{archive} of {self.name} is not at hand ({tried}): {remedy}, and give --data-dir FOLDER")
 
     def from_archive(self, folder):
         """The ``DatasetDict`` out of the unpacked original archive; raises `MubenchError` naming the file that is missing or wrong."""
         raise NotImplementedError
 
-    def from_hub(self=None):
-        """The same out of a copy on the Hub; raises `NotAtHand`."""
-        raise NotAtHand("no copy on the Hugging Face Hub that `datasets` reads")
+    from_hub = None  # a method that gives the same out of a copy on the Hub, where there is one; raises `NotAtHand`
 
     def write_sample(self, folder):
         """Write a tiny, learnable data set, the same every time, in the layout of the original archive: what `mubench check` runs on."""
@@ -152,6 +151,6 @@ def plain_pickle(path):
     try:
         with there(Path(path)).open("rb") as file:
             return _Plain(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, OverflowError) as error:
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
         raise MubenchError(f"{path} cannot be read ({error or 'it ends too early'}): it is damaged or not the original file, unpack "
                            "the archive again") from error

@@ -33,7 +33,8 @@ def _texts(task):
 
 
 SIDE = 32  # of pictures
-LAYERS = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+WIDE = dict(initializer_range=0.3)  # outputs that differ between examples
+LAYERS = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16) | WIDE
 TEXT = LAYERS | dict(max_position_embeddings=136)
 SHAPE = {"height": SIDE, "width": SIDE}
 
@@ -42,16 +43,16 @@ TINY = {
     "ResNetForImageClassification": ({"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
                                      dict(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")),
     "MobileNetV2ForImageClassification": ({"MobileNetV2ImageProcessor": dict(size={"shortest_edge": 36}, crop_size=SHAPE)},
-                                          dict(image_size=SIDE, depth_multiplier=0.1, depth_divisible_by=4, min_depth=4)),
+                                          WIDE | dict(image_size=SIDE, depth_multiplier=0.1, depth_divisible_by=4, min_depth=4)),
     "ConvNextForImageClassification": ({"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
-                                       dict(image_size=SIDE, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1])),
+                                       WIDE | dict(image_size=SIDE, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1])),
     "ViTForImageClassification": ({"ViTImageProcessor": dict(size=SHAPE)}, LAYERS | dict(image_size=SIDE, patch_size=8)),
-    "SwinForImageClassification": ({"ViTImageProcessor": dict(size=SHAPE)}, dict(
+    "SwinForImageClassification": ({"ViTImageProcessor": dict(size=SHAPE)}, WIDE | dict(
         image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4)),
     "BertForSequenceClassification": ({"BertTokenizerFast": letters}, TEXT),
     "ElectraForSequenceClassification": ({"ElectraTokenizerFast": letters}, TEXT | dict(embedding_size=16)),
     "RobertaForSequenceClassification": ({"RobertaTokenizerFast": byte_pairs}, TEXT | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2)),
-    "DistilBertForSequenceClassification": ({"DistilBertTokenizerFast": letters}, dict(
+    "DistilBertForSequenceClassification": ({"DistilBertTokenizerFast": letters}, WIDE | dict(
         dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=136)),
     "ViltForImagesAndTextClassification": (
         {"ViltImageProcessor": dict(size={"shortest_edge": SIDE}, size_divisor=16), "BertTokenizerFast": letters},
@@ -65,7 +66,7 @@ def tiny_model(task, name, folder):
     import transformers
 
     declared, (processors, options) = task.models[name], TINY[task.models[name].architecture]
-    options = {"initializer_range": 0.3} | options | declared.config | task.head_options  # wide: outputs that differ between examples
+    options = options | declared.config | task.head_options
     with networks.no_bars():
         for kind, given in processors.items():
             kind = f"{kind}Pil" if hasattr(transformers, f"{kind}Pil") else kind  # as `networks.processor` reads it

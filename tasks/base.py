@@ -26,7 +26,8 @@ class Model:
 
     architecture: the class's name, in `transformers` or `diffusers`; config: keyword arguments of its configuration (models
     trained from scratch), or where it differs from the pretrained one's; pretrained: hub id (or folder) it and its processor start from, part: the folder in there (``unet``);
-    original: hub id of a published original; recipe: what differs from the task's recipe; inputs: options of the modality's preprocessing.
+    original: hub id (or ``id@revision``) of a published original; recipe: what differs from the task's recipe; inputs: options of
+    the modality's preprocessing.
     """
 
     architecture: str

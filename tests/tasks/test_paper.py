@@ -1,0 +1,54 @@
+"""Tasks of the paper tier on their samples: data in the published format, tiny models of the very same classes, whole runs."""
+import functools
+import tempfile
+
+import pytest
+
+from mubench import registry
+from mubench.checks import check_behaviour, check_runs, one_per_schedule
+from mubench.registry import load_task
+from mubench.tasks.base import rows_checksum
+
+PAPER = [name for name in registry.tasks.names() if registry.tasks.get(name).tier == "paper"]
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Task name → its sample, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        @functools.lru_cache
+        def make(name):
+            return load_task(name).sample(tempfile.mkdtemp(dir=folder))
+        yield make
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_contract_of_task(name, sample):
+    assert len(list(check_behaviour(sample(name)))) == 2 + len(load_task(name).models)
+
+
+@pytest.mark.parametrize("name, model", [(t, m) for t in PAPER for m in load_task(t).models])
+def test_methods_unlearn_from_loading_to_the_result(name, model, sample):
+    methods = one_per_schedule(load_task(name))
+    methods = methods if model == load_task(name).model() else methods[:1]
+    assert len(list(check_runs(name, sample(name), model, methods))) == len(methods)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_sample_is_the_same_every_time(name, sample, tmp_path, monkeypatch):
+    first, again = sample(name).data, type(sample(name))()
+    monkeypatch.setattr(type(again), "data_dir", tmp_path)
+    again.write_sample(tmp_path)
+    assert {part: rows_checksum(rows) for part, rows in again.data.items()} == {part: rows_checksum(rows) for part, rows in first.items()}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_tiny_models_are_of_the_very_same_classes(name, sample):
+    assert {model: type(sample(name).build(model)).__name__ for model in sample(name).models} == (
+        {model: declared.architecture for model, declared in load_task(name).models.items()})
+
+
+def test_one_method_for_each_schedule():
+    methods = one_per_schedule(load_task("cifar100"))
+    all_there_are = {registry.methods.get(name).schedule for name in registry.methods.names()} - {"none"}
+    assert {registry.methods.get(name).schedule for name in methods} == all_there_are and "retrain" in methods
