@@ -3,6 +3,7 @@ import functools
 import tempfile
 
 import pytest
+import torch
 
 from mubench import registry
 from mubench.checks import check_behaviour, check_runs, one_per_schedule
@@ -46,6 +47,31 @@ def test_a_sample_is_the_same_every_time(name, sample, tmp_path, monkeypatch):
 def test_tiny_models_are_of_the_very_same_classes(name, sample):
     assert {model: type(sample(name).build(model)).__name__ for model in sample(name).models} == (
         {model: declared.architecture for model, declared in load_task(name).models.items()})
+
+
+@pytest.mark.parametrize("name, model", [("imdb", "roberta_base"), ("imdb", "electra_base"), ("imdb", "bert_base"), ("cifar100", "resnet_18")])
+def test_the_representation_is_one_vector_whatever_the_head(name, model, sample):
+    task = sample(name)
+    batch = task.prepared(model, "test")[torch.arange(3)]
+    network = task.build(model).eval()
+    wide = batch | {n: torch.nn.functional.pad(batch[n], (0, 8)) for n in ("input_ids", "attention_mask") if n in batch}
+    with torch.no_grad():
+        out, padded = (task.forward(network, b, features=True) for b in (batch, wide))
+    assert out.features.shape == padded.features.shape == (3, 16) and torch.allclose(out.features, padded.features, atol=1e-5)
+
+
+def test_pictures_are_brought_to_what_the_pretrained_model_saw(sample):
+    task = sample("cifar100")
+    (row,) = task.prepared("mobilenet_v2", "test").columns["pixels"][:1]
+    seen = task.prepared("mobilenet_v2", "test")[torch.arange(1)]["pixel_values"][0]
+    assert seen.shape == (3, 40, 40) and task.inputs("mobilenet_v2")["mean"] == (0.5, 0.5, 0.5)
+    assert torch.allclose(seen.mean((1, 2)), (row.float().mean((1, 2)) / 255 - 0.5) / 0.5, atol=0.02)
+
+
+def test_the_second_picture_begins_as_the_first(sample):
+    task = sample("nlvr2")
+    types = [task.build("vilt", blank=blank).vilt.embeddings.token_type_embeddings.weight for blank in (False, True)]
+    assert torch.equal(types[0][1], types[0][2]) and not torch.equal(types[1][1], types[1][2])
 
 
 def test_one_method_for_each_schedule():
