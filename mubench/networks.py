@@ -32,6 +32,11 @@ def make_like(cls, source, part="", **options):
     return cls.from_config(_found(source, cls.load_config, source, subfolder=part or None))
 
 
+def configuration(cls, source):
+    """The configuration of a checkpoint of `transformers`."""
+    return _found(source, cls.config_class.from_pretrained, source)
+
+
 def pretrained(cls, source, part="", **options):
     """The model of a pretrained checkpoint (hub id or folder); a head of other size than ``options`` want is made anew."""
     more = {"ignore_mismatched_sizes": True, **options} if cls.config_class else {"subfolder": part or None}

@@ -113,6 +113,14 @@ def texts(paths):
         return list(pool.map(text, paths))
 
 
+def whole_riff(path):
+    """Raises `MubenchError` where a RIFF file (WAV, AVI) is shorter than it says itself: decoders do not mind."""
+    with there(Path(path)).open("rb") as file:
+        head = file.read(8)
+    if head[:4] == b"RIFF" and (missing := int.from_bytes(head[4:], "little") + 8 - Path(path).stat().st_size) > 0:
+        raise MubenchError(f"{path} is cut short, {missing} bytes are missing: unpack the archive again")
+
+
 def picture(path):
     """A file's picture as RGB; raises `MubenchError` naming a missing, truncated or undecodable file."""
     from PIL import Image

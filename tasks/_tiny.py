@@ -36,6 +36,8 @@ SIDE = 40  # of pictures, which the samples' are not: resizing is part of the pa
 WIDE = dict(initializer_range=0.3)  # outputs that differ between examples
 LAYERS = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16) | WIDE
 TEXT = LAYERS | dict(max_position_embeddings=136)
+WAVE = LAYERS | dict(conv_dim=[8, 8], conv_kernel=[40, 8], conv_stride=[40, 8], num_conv_pos_embeddings=8, classifier_proj_size=16,
+                     num_conv_pos_embedding_groups=2, num_feat_extract_layers=2)
 SHAPE = {"height": SIDE, "width": SIDE}
 
 # Class of the model → its processors (class → options, or a function of the task that gives them) and its configuration.
@@ -57,6 +59,14 @@ TINY = {
     "ViltForImagesAndTextClassification": (
         {"ViltImageProcessor": dict(size={"shortest_edge": SIDE}, size_divisor=16), "BertTokenizerFast": letters},
         TEXT | dict(image_size=SIDE, patch_size=16)),
+    "Wav2Vec2ForSequenceClassification": ({"Wav2Vec2FeatureExtractor": {}}, WAVE),
+    "HubertForSequenceClassification": ({"Wav2Vec2FeatureExtractor": {}}, WAVE),
+    "WhisperForAudioClassification": ({"WhisperFeatureExtractor": dict(feature_size=8, chunk_length=2)}, dict(
+        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16, decoder_layers=1, decoder_attention_heads=2,
+        decoder_ffn_dim=16, num_mel_bins=8, max_source_positions=100, vocab_size=8, init_std=0.3, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=1)),
+    "VideoMAEForVideoClassification": ({"VideoMAEImageProcessor": dict(size={"shortest_edge": SIDE}, crop_size=SHAPE)},
+                                       LAYERS | dict(image_size=SIDE, patch_size=8)),
 }
 
 

@@ -24,10 +24,10 @@ VALIDATION_SHARE = 0.2
 class Model:
     """A model of a task: a `transformers` class, its configuration or pretrained id, and the recipe of its original.
 
-    architecture: the class's name, in `transformers` or `diffusers`; config: keyword arguments of its configuration (models
-    trained from scratch), or where it differs from the pretrained one's; pretrained: hub id (or folder) it and its processor start from, part: the folder in there (``unet``);
-    original: hub id (or ``id@revision``) of a published original; recipe: what differs from the task's recipe; inputs: options of
-    the modality's preprocessing.
+    architecture: the class's name, in `transformers` or `diffusers`; config: keyword arguments of its configuration (of
+    pretrained models: what differs from theirs); pretrained: hub id (or folder) it and its processor start from, part: the folder
+    in there (``unet``); original: hub id (or ``id@revision``) of a published original; recipe: what differs from the task's recipe;
+    inputs: options of the modality's preprocessing.
     """
 
     architecture: str
@@ -46,9 +46,10 @@ class Task(Behaviour):
     the classes; metric: the primary metric, metric_options: its options, also: further measures (``accuracy``, ``verbatim``);
     random_guess: the metric's value for a model that knows nothing; transfer: what the transfer set is, or ""; recipe: how
     originals are trained; models: name → `Model`, the first being the default; checksum: of the training rows, pinned (see
-    `rows_checksum`); rows: set name → how many there must be, where nothing is pinned; archives: what `mubench fetch` brings,
-    if anything; measured: set name → the most rows that are scored, where scoring is slow (the first by the hash ranking);
-    evaluation_batch: examples at a time in evaluation.
+    `rows_checksum`), keyed: the columns it is over, if not all (names instead of 10 GB of video); rows: set name → how many there
+    must be, where nothing is pinned; archives: what `mubench fetch` brings, if anything; measured: set name → the most rows that
+    are scored, where scoring is slow (the first by the hash ranking); evaluation_batch: examples at a time in evaluation; lazy:
+    whether rows are prepared batch by batch (large pictures, videos) instead of once and for all.
     """
 
     version = 1
@@ -64,11 +65,12 @@ class Task(Behaviour):
     recipe = Recipe(lr=1e-3, epochs=10, batch_size=32)
     models: dict = {}
     checksum = ""
+    keyed: tuple = ()
     rows: dict = {}
     archives: tuple = ()
     measured: dict = {}
     evaluation_batch = 256
-    lazy = False  # whether rows are prepared batch by batch (large pictures, videos) instead of once and for all
+    lazy = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -156,7 +158,7 @@ class Task(Behaviour):
     def data(self):
         """What `read` gives, its training rows verified against the pinned checksum."""
         data = self.read()
-        found = self._checksums["train"] = rows_checksum(data["train"])
+        found = self._checksums["train"] = rows_checksum(data["train"], self.keyed)
         if self.checksum and found != self.checksum:
             raise MubenchError(f"the training rows of {self.name} have checksum {found[:12]}…, not {self.checksum[:12]}…: they are "
                                f"not the published ones; `mubench fetch {self.name}` brings those, or reinstall the package")
@@ -215,7 +217,7 @@ class Task(Behaviour):
             read = lambda batch: self.collate(self.prepare(rows.select(batch["row"]), model), model)
             return Examples({"row": torch.arange(len(rows))}, collate=read)
         if name not in self._checksums:
-            self._checksums[name] = rows_checksum(self.data[name])
+            self._checksums[name] = rows_checksum(self.data[name], self.keyed)
         code = [c.version for c in type(self).__mro__ if "prepare" in vars(c)]
         key = json.dumps([self._checksums[name], self.preparation(model), code], sort_keys=True)
         path = cache_dir() / "prepared" / f"{self.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
@@ -277,10 +279,10 @@ class Task(Behaviour):
         declared, cls = self.models[model], self.model_class(model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            options = declared.config | self.head_options
             if not declared.pretrained:
-                return networks.make(cls, declared.config | self.head_options)
-            begin = networks.make_like if blank else networks.pretrained
-            return begin(cls, declared.pretrained, declared.part, **declared.config, **self.head_options)
+                return networks.make(cls, options)
+            return (networks.make_like if blank else networks.pretrained)(cls, declared.pretrained, declared.part, **options)
 
     def originals_dir(self, model):
         """The folder of the original checkpoint that ships with the package, whether it is there or not."""
@@ -313,11 +315,11 @@ def stored(card, name):
                                  for split, path in sorted(files.items())})
 
 
-def rows_checksum(dataset):
-    """SHA-256 over the rows of a ``datasets.Dataset``, column by column in alphabetical order, as stored: encoded bytes of
-    pictures and sounds, UTF-8 of texts, decimal digits of numbers, each preceded by its length."""
+def rows_checksum(dataset, columns=()):
+    """SHA-256 over the rows of a ``datasets.Dataset``, column by column (all or those named) in alphabetical order, as stored:
+    encoded bytes of pictures and sounds, UTF-8 of texts, decimal digits of numbers, each preceded by its length."""
     digest = hashlib.sha256()
-    for name in sorted(dataset.column_names):
+    for name in sorted(columns or dataset.column_names):
         digest.update(f"{name}:".encode())
         for batch in dataset.select_columns([name]).with_format("arrow").iter(1000):
             for value in batch[name].to_pylist():

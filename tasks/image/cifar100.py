@@ -34,7 +34,7 @@ class Cifar100(Published, ImageClassification):
     archive = "cifar-100-python"
     remedy = ("unpack cifar-100-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz, md5 "
               "eb9058c3a382ffc7106e4002c42a8d85) into FOLDER")
-    recipe = Recipe(lr=2e-5, epochs=10, batch_size=32, lr_schedule="linear")  # as the cards of the first published originals
+    recipe = Recipe(lr=2e-5, epochs=10, batch_size=32, lr_schedule="linear", keep_best=True)  # as the cards of the first published originals
     models = {
         "resnet_18": Model("ResNetForImageClassification", pretrained="microsoft/resnet-18"),
         "resnet_34": Model("ResNetForImageClassification", pretrained="microsoft/resnet-34"),

@@ -1,10 +1,11 @@
-"""Speech classification: compressed clips, placed in a fixed window with fixed noise, as a waveform or as a spectrogram."""
+"""Speech classification: clips placed in a window of one second, as a waveform or as a spectrogram."""
 from mubench.tasks.base import Task
 
 
 class SpeechClassification(Task):
-    """A model's ``inputs``: ``extractor``, a feature extractor of `transformers`, and its ``options``. A data set's column
-    ``noise`` gives, per row, the seed and the range (log10 of the standard deviation) of the noise clips are mixed with."""
+    """Rows have ``audio``: an encoded clip, or the path of its file. A model's ``inputs``: ``extractor``, a feature extractor of
+    `transformers`, and its ``options``; pretrained models bring theirs. A data set's column ``noise`` gives, per row, the seed and the
+    range (log10 of the standard deviation) of the noise clips are mixed with; without it clips begin at 0, cut or padded with silence."""
 
     modality = "speech"
     noise: dict = {}
@@ -12,16 +13,27 @@ class SpeechClassification(Task):
     def prepare(self, dataset, model):
         import numpy as np
         import torch
-        import transformers
 
-        from mubench.tasks.speech._audio import RATE, decode, window
+        from mubench.tasks.speech._audio import RATE, decode, fitted, window
 
         stored = dataset.with_format("arrow")[:]
-        clips = (decode(audio["bytes"]) for audio in stored["audio"].to_pylist())
-        waves = [window(clip, row, noise=noise[1:], seed=int(noise[0]))
-                 for row, (clip, noise) in enumerate(zip(clips, stored["noise"].to_pylist()))]
-        inputs = self.models[model].inputs
-        extractor = getattr(transformers, inputs["extractor"])(**inputs.get("options", {}))
+        clips = (decode(audio["bytes"], audio["path"]) for audio in stored["audio"].to_pylist())
+        if "noise" in dataset.column_names:
+            waves = [window(clip, row, noise=noise[1:], seed=int(noise[0]))
+                     for row, (clip, noise) in enumerate(zip(clips, stored["noise"].to_pylist()))]
+        else:
+            waves = [fitted(clip) for clip in clips]
+        extractor = self._extractor(model)
         name = extractor.model_input_names[0]
         pieces = [extractor(waves[i:i + 256], sampling_rate=RATE, return_tensors="np")[name] for i in range(0, len(waves), 256)]
         return {name: torch.from_numpy(np.concatenate(pieces).astype(np.float32)), "labels": torch.tensor(stored["label"].to_pylist())}
+
+    def _extractor(self, model):
+        import transformers
+
+        from mubench import networks
+
+        declared = self.models[model]
+        if declared.pretrained:
+            return networks.processor("AutoFeatureExtractor", declared.pretrained)
+        return getattr(transformers, declared.inputs["extractor"])(**declared.inputs.get("options", {}))

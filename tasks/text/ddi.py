@@ -27,7 +27,7 @@ class Ddi(Published, TextClassification):
     archive = "data_generation"
     remedy = ("unpack BLURB's data_generation.tar.gz (https://microsoft.github.io/BLURB/sample_code/data_generation.tar.gz) into FOLDER and "
               "DDICorpus-2013.zip (https://github.com/isegura/DDICorpus) into FOLDER/data_generation/raw_data")
-    recipe = Recipe(lr=5e-5, epochs=20, batch_size=32, lr_schedule="linear")  # as MU-Bench trains its originals
+    recipe = Recipe(lr=5e-5, epochs=20, batch_size=32, lr_schedule="linear", keep_best=True)  # as MU-Bench trains its originals
     models = {
         "pubmedbert_abstract": Model("BertForSequenceClassification", inputs=dict(length=128), original="jialicheng/pubmedbert-abstract-ddi",
                                      pretrained="microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"),

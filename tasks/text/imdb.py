@@ -20,7 +20,7 @@ class Imdb(Published, TextClassification):
     archive = "aclImdb"
     remedy = ("unpack aclImdb_v1.tar.gz (https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz, sha256 "
               "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe) into FOLDER")
-    recipe = Recipe(lr=5e-5, epochs=20, batch_size=32, lr_schedule="linear")  # as MU-Bench trains its originals
+    recipe = Recipe(lr=5e-5, epochs=20, batch_size=32, lr_schedule="linear", keep_best=True)  # as MU-Bench trains its originals
     models = {
         "distilbert": Model("DistilBertForSequenceClassification", pretrained="distilbert/distilbert-base-uncased", inputs=dict(length=128)),
         "bert_base": Model("BertForSequenceClassification", pretrained="google-bert/bert-base-uncased", inputs=dict(length=128)),

@@ -28,7 +28,7 @@ class Nlvr2(Published, PairClassification):
     remedy = ("copy nlvr2/data of https://github.com/lil-lab/nlvr to FOLDER/nlvr2/data, ask for the pictures there (their terms have to be "
               "accepted in a form), unpack them into FOLDER/nlvr2/images (train/0…99, dev, test1, test2)")
     lazy = True
-    recipe = Recipe(lr=1e-5, epochs=10, batch_size=32, lr_schedule="linear", warmup=0.1)
+    recipe = Recipe(lr=1e-5, epochs=10, batch_size=32, lr_schedule="linear", warmup=0.1, keep_best=True)
     models = {
         # The published original as the Hub's own converter has rewritten it in safetensors; its main branch has a pickle only.
         "vilt": Model("ViltForImagesAndTextClassification", dict(num_images=2, modality_type_vocab_size=3), "dandelin/vilt-b32-mlm",
