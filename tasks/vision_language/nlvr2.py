@@ -28,7 +28,7 @@ class Nlvr2(Published, PairClassification):
     remedy = ("copy nlvr2/data of https://github.com/lil-lab/nlvr to FOLDER/nlvr2/data, ask for the pictures there (their terms have to be "
               "accepted in a form), unpack them into FOLDER/nlvr2/images (train/0…99, dev, test1, test2)")
     lazy = True
-    recipe = Recipe(lr=1e-5, epochs=10, batch_size=32, lr_schedule="linear", warmup=0.1, keep_best=True)
+    recipe = Recipe(lr=1e-4, epochs=10, batch_size=128, lr_schedule="linear", warmup=0.1, keep_best=True)  # ViLT's own rate, for all of it
     models = {
         # The published original as the Hub's own converter has rewritten it in safetensors; its main branch has a pickle only.
         "vilt": Model("ViltForImagesAndTextClassification", dict(num_images=2, modality_type_vocab_size=3), "dandelin/vilt-b32-mlm",
@@ -63,8 +63,8 @@ class Nlvr2(Published, PairClassification):
         return dataset({column: [row[column] for row in rows] for column in rows[0]}, self.labels)
 
     def _file(self, name):
-        below = self.data_dir / "images"  # the smaller sets' archives unpack without that folder
-        return self.data_dir / name if (self.data_dir / name.split("/")[0]).is_dir() and not (below / name.split("/")[0]).is_dir() else below / name
+        bare = self.data_dir / name  # the smaller sets' archives unpack without the folder images
+        return bare if bare.exists() else self.data_dir / "images" / name
 
     def pairs(self, dataset):
         return pictures([self._file(name) for pair in zip(dataset["left"], dataset["right"]) for name in pair])

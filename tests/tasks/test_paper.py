@@ -40,7 +40,8 @@ def test_a_sample_is_the_same_every_time(name, sample, tmp_path, monkeypatch):
     first, again = sample(name).data, type(sample(name))()
     monkeypatch.setattr(type(again), "data_dir", tmp_path)
     again.write_sample(tmp_path)
-    assert {part: rows_checksum(rows) for part, rows in again.data.items()} == {part: rows_checksum(rows) for part, rows in first.items()}
+    checksums = ({part: rows_checksum(rows, again.keyed) for part, rows in data.items()} for data in (again.data, first))
+    assert next(checksums) == next(checksums)
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -66,6 +67,17 @@ def test_pictures_are_brought_to_what_the_pretrained_model_saw(sample):
     seen = task.prepared("mobilenet_v2", "test")[torch.arange(1)]["pixel_values"][0]
     assert seen.shape == (3, 40, 40) and task.inputs("mobilenet_v2")["mean"] == (0.5, 0.5, 0.5)
     assert torch.allclose(seen.mean((1, 2)), (row.float().mean((1, 2)) / 255 - 0.5) / 0.5, atol=0.02)
+
+
+def test_a_pretrained_model_gets_a_head_of_its_task_drawn_by_the_seed(sample):
+    task = type(sample("imdb"))()
+    task.models, task.labels = sample("imdb").models, ("bad", "fair", "good")
+    weights = [task.build("bert_base", seed).state_dict() for seed in (0, 0, 1)]
+    assert weights[0]["classifier.weight"].shape == (3, 16)
+    assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
+    assert {k for k, v in weights[0].items() if not torch.equal(v, weights[2][k])} == {"classifier.weight"}
+    blank = task.build("bert_base", seed=1, blank=True).state_dict()
+    assert not torch.equal(blank["bert.embeddings.word_embeddings.weight"], weights[0]["bert.embeddings.word_embeddings.weight"])
 
 
 def test_the_second_picture_begins_as_the_first(sample):

@@ -146,6 +146,17 @@ def test_pairs_of_photographs_stand_in_their_order(archived):
     assert batch["labels"].tolist() == rows["label"] == [1, 1] and batch["index"].tolist() == [3, 7]
 
 
+def test_a_published_original_may_name_its_revision(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    from mubench import networks
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, revision=None, **_: asked.append((repo, revision)) or tmp_path)
+    assert networks.local("who/what@refs/pr/2") == networks.local("who/what") == tmp_path
+    assert asked == [("who/what", "refs/pr/2"), ("who/what", None)]
+
+
 # -- what is wrong, in one sentence ------------------------------------------------------------------------------------
 
 
