@@ -86,6 +86,21 @@ def test_the_second_picture_begins_as_the_first(sample):
     assert torch.equal(types[0][1], types[0][2]) and not torch.equal(types[1][1], types[1][2])
 
 
+def test_prepared_texts_are_known_by_tokenizer_and_length_alone(sample):
+    task = sample("imdb")
+    before = {model: task.preparation(model) for model in task.models}
+    for model in task.models:
+        task.prepare(task.data["test"], model)
+    assert before == {model: task.preparation(model) for model in task.models}
+    assert before["bert_base"] == before["bert_large"] != before["roberta_base"]
+
+
+def test_check_runs_a_paper_task_on_its_sample(cli):
+    done = cli("check", "ddi")
+    runs = len(one_per_schedule(load_task("ddi"))) + 2  # all on the first model, one on each of the other two
+    assert done.code == 0 and done.out.startswith("data card complete\nwritten: a sample") and done.out.count(" steps), test_score ") == runs
+
+
 def test_one_method_for_each_schedule():
     methods = one_per_schedule(load_task("cifar100"))
     all_there_are = {registry.methods.get(name).schedule for name in registry.methods.names()} - {"none"}
