@@ -62,7 +62,7 @@ def hub(repo, revision, columns, config=None):
         data = datasets.load_dataset(repo, config, revision=revision)
     except Exception as error:
         why = str(error).strip().splitlines() or ["no reason given"]
-        raise NotAtHand(f"{repo} not reached on the Hugging Face Hub nor in its cache: {type(error).__name__}: {why[0][:160]}") from error
+        raise NotAtHand(f"{repo} not to be had from the Hugging Face Hub or its cache: {type(error).__name__}: {why[0][:160]}") from error
     for split, rows in data.items():
         if missing := set(columns) - set(rows.column_names):
             raise MubenchError(f"{repo}@{revision[:7]}, {split}: no column {min(missing)!r}, only {', '.join(rows.column_names)}: is it "

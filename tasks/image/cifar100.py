@@ -96,11 +96,11 @@ class Cifar100(Published, ImageClassification):
         except (ValueError, EOFError, OSError) as error:
             raise MubenchError(f"{folder} holds a damaged file ({error}): unpack the archive again") from error
         for name, array in held.items():
-            if array.shape != (shape := (SEVERITIES * n, 32, 32, 3) if name != "labels" else (SEVERITIES * n,)):
-                raise MubenchError(f"{files[name]} has the shape {array.shape}, not {shape}: it is of another version")
+            if array.shape != (shape := (SEVERITIES * n, 32, 32, 3)[:1 if name == "labels" else 4]) or array.dtype.kind not in "ui":
+                raise MubenchError(f"{files[name]} has the shape {array.shape} of {array.dtype}, not {shape} of bytes: it is of another version")
         if list(held["labels"]) != list(labels) * SEVERITIES:
             raise MubenchError(f"{files['labels']} are not the labels of the test pictures: it is of another data set")
-        pictures = [held[CORRUPTIONS[row % 15]][row // 15 % SEVERITIES * n + row] for row in rows]
+        pictures = [held[CORRUPTIONS[row % 15]][row // 15 % SEVERITIES * n + row].astype(np.uint8) for row in rows]
         return self._rows(pictures, [labels[row] for row in rows])
 
     def _rows(self, pictures, labels):

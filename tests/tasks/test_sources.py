@@ -236,7 +236,7 @@ def test_a_data_set_of_another_size_is_refused(name, archived):
 
 
 @pytest.mark.parametrize("name, parts", [
-    ("cifar100", ["cifar-100-python.tar.gz", "md5 eb9058c3", "uoft-cs/cifar100 not reached"]), ("imdb", ["aclImdb_v1.tar.gz", "sha256 c40f74a1"]),
+    ("cifar100", ["cifar-100-python.tar.gz", "md5 eb9058c3", "uoft-cs/cifar100 not to be had"]), ("imdb", ["aclImdb_v1.tar.gz", "sha256 c40f74a1"]),
     ("ddi", ["DDICorpus-2013.zip"]), ("nlvr2", ["their terms have to be accepted"])])
 def test_data_that_are_not_at_hand_come_with_what_to_do(name, parts, tmp_path, monkeypatch, cli):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
