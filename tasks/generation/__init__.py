@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from mubench.errors import MubenchError
+from mubench.splits import rank
 from mubench.tasks.base import Task
 
 
@@ -41,6 +42,17 @@ class TextGeneration(Task):
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast(tokenizer_file=str(self._tokenizer_file), pad_token="[PAD]", eos_token="[EOS]", padding_side="left")
+
+    @functools.cached_property
+    def guess(self):
+        """The score of other training examples' answers: each example is given that of the next by SHA-256(``"{task}/guess/{row}"``).
+        So scores who knows what such texts are like and nothing of what is asked; what ``random_guess`` states."""
+        from mubench.metrics.primary import load_primary
+
+        answers = [self.answer.format(**row) for row in self.data["train"]]
+        order = rank([f"{self.name}/guess/{row}" for row in range(len(answers))])
+        true, said = ([answers[row] for row in rows] for rows in (order, order[1:] + order[:1]))
+        return float(load_primary(self.metric).per_example(said, true).mean())
 
     def prepare(self, dataset, model):
         import torch
