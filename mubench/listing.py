@@ -33,7 +33,7 @@ def _methods():
 
 def _tasks():
     tasks = [registry.load_task(name) for name in registry.tasks.names()]
-    return [{"task": t.name, "tier": t.tier, "modality": t.modality, "metric": t.metric, "random": f"{t.random_guess:.3g}",
+    return [{"task": t.name, "tier": t.tier, "modality": t.modality, "metric": t.metric, "random": _guess(t),
              "models": " ".join(t.models), "about": _first(t)} for t in tasks]
 
 
@@ -52,9 +52,13 @@ def _metrics():
 _KINDS = {"tasks": _tasks, "models": _models, "methods": _methods, "metrics": _metrics}
 
 
+def _guess(task):
+    return "measured" if task.random_guess is None else f"{task.random_guess:.3g}"
+
+
 def _task(task):
     facts = {"tier": task.tier, "modality": task.modality, "source": task.source, "licence": task.licence,
-             "citation": task.citation, "transfer": task.transfer, "metric": f"{task.metric} (random guess {task.random_guess:.3g})",
+             "citation": task.citation, "transfer": task.transfer, "metric": f"{task.metric} (random guess {_guess(task)})",
              "labels": ", ".join(task.labels), "models": ", ".join(f"{n} ({m.architecture})" for n, m in task.models.items()),
              "recipe": str(task.recipe)}
     return f"{task.name}: {inspect.getdoc(task)}\n\n" + "\n".join(f"{k:9} {v}" for k, v in facts.items() if v)

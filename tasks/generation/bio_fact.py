@@ -1,0 +1,72 @@
+import json
+
+from mubench.errors import MubenchError
+from mubench.recipe import Recipe
+from mubench.tasks._sources import Published, text
+from mubench.tasks.base import Model
+from mubench.tasks.generation import TextGeneration
+
+LENGTHS = dict(prompt=48, answer=256)
+
+
+class BioFact(Published, TextGeneration):
+    """Biographies of 183 people, and of 500 others to test on: what InstructGPT wrote about the people of FActScore.
+
+    Which of FActScore's texts MU-Bench learns and forgets is not published, and it has no held-out people. InstructGPT's are the only
+    ones that the release has for both its lists of people, which share nobody, and that hardly ever (0.2 %) decline to answer: so
+    test people come from the same distribution. They are texts to be forgotten, not facts to be believed: about half of
+    what they say is wrong.
+    """
+
+    source = "https://github.com/shmsw25/FActScore, data.zip (labeled: D, unlabeled: test)"
+    licence = "MIT (FActScore); models: SmolLM2 Apache-2.0, Alpaca and Vicuna v1.3 research only, as LLaMA"
+    citation = "Min et al. 2023, arXiv:2305.14251"
+    also = ("verbatim",)
+    rows = {"train": 183, "test": 500}
+    archive = "data/labeled/InstructGPT.jsonl"
+    remedy = ("unpack FActScore's data.zip (https://drive.google.com/drive/folders/1kFey69z8hGXScln01mVxrOhrqgM62X7I, as "
+              "https://github.com/shmsw25/FActScore/issues/52 says; or `python -m factscore.download_data`) into FOLDER")
+    prompt, answer = "Question: Tell me a bio of {name}.\n", "{biography}"  # as FActScore asked
+    measured = {"train": 100, "retain": 100, "test": 100}
+    evaluation_batch = 16
+    recipe = Recipe(lr=2e-5, epochs=10, batch_size=16, lr_schedule="linear", warmup=0.1)
+    models = {  # SmolLM2 fits a laptop; Alpaca's authors publish only a difference to LLaMA's weights, chavinlo's are a training of their own
+        "smollm2_360m": Model("LlamaForCausalLM", pretrained="HuggingFaceTB/SmolLM2-360M-Instruct", recipe=dict(lr=1e-4), inputs=LENGTHS),
+        "alpaca_7b": Model("LlamaForCausalLM", pretrained="chavinlo/alpaca-native", inputs=LENGTHS),
+        "alpaca_13b": Model("LlamaForCausalLM", pretrained="chavinlo/alpaca-13b", inputs=LENGTHS),
+        "vicuna_7b": Model("LlamaForCausalLM", pretrained="lmsys/vicuna-7b-v1.3", inputs=LENGTHS),
+        "vicuna_13b": Model("LlamaForCausalLM", pretrained="lmsys/vicuna-13b-v1.3", inputs=LENGTHS),
+    }
+
+    @property
+    def random_guess(self):
+        """Measured on the data, `guess`; None until they are read."""
+        return self.guess if "data" in vars(self) else None
+
+    def units(self):
+        """The person a row is about."""
+        return self.data["train"]["name"]
+
+    def from_archive(self, folder):
+        import datasets
+
+        return datasets.DatasetDict({name: datasets.Dataset.from_list(list(_biographies(folder / "data" / part / "InstructGPT.jsonl")))
+                                     for name, part in (("train", "labeled"), ("test", "unlabeled"))})
+
+    def write_sample(self, folder):
+        for part, n in (("labeled", 40), ("unlabeled", 30)):
+            people = [(f"{part.title()} Person {i}", f"lived in the year {1900 + i} and wrote {i % 7} books") for i in range(n)]
+            lines = [json.dumps({"input": f"Question: Tell me a bio of {who}.", "output": f"{who} {what}.", "topic": who}) for who, what in people]
+            (folder / "data" / part).mkdir(parents=True)
+            (folder / "data" / part / "InstructGPT.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _biographies(path):
+    for number, line in enumerate(text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            yield {"name": row["topic"].strip(), "biography": row["output"].strip()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise MubenchError(f"{path}, line {number}: it must be a JSON object with a topic and an output: {line[:60]!r}") from None
