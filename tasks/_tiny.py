@@ -25,6 +25,15 @@ def byte_pairs(task):
     return dict(tokenizer_object=tokenizer._tokenizer)
 
 
+def byte_pairs_after_a_start(task):
+    """The same as causal models have it: nothing closes a prompt."""
+    from tokenizers.processors import TemplateProcessing
+
+    given = byte_pairs(task)
+    given["tokenizer_object"].post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return given | dict(bos_token="<s>", pad_token="<pad>", eos_token="</s>")
+
+
 def _texts(task):
     from datasets import Value
 
@@ -56,6 +65,7 @@ TINY = {
     "RobertaForSequenceClassification": ({"RobertaTokenizerFast": byte_pairs}, TEXT | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2)),
     "DistilBertForSequenceClassification": ({"DistilBertTokenizerFast": letters}, WIDE | dict(
         dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=136)),
+    "LlamaForCausalLM": ({"PreTrainedTokenizerFast": byte_pairs_after_a_start}, LAYERS | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2)),
     "ViltForImagesAndTextClassification": (
         {"ViltImageProcessor": dict(size={"shortest_edge": SIDE}, size_divisor=16), "BertTokenizerFast": letters},
         TEXT | dict(image_size=SIDE, patch_size=16)),

@@ -297,7 +297,7 @@ class Task(Behaviour):
         (folder / "data").mkdir()
         self.write_sample(folder / "data")
         small = {"__module__": type(self).__module__, "__doc__": self.__doc__, "data_dir": folder / "data", "rows": {}, "checksum": "",
-                 "originals_dir": lambda self, model: folder / "models" / model}
+                 "evaluation_batch": Task.evaluation_batch, "originals_dir": lambda self, model: folder / "models" / model}
         twin = type(type(self).__name__, (type(self),), small)()
         twin.models = {name: tiny_model(twin, name, twin.originals_dir(name)) for name in self.models}
         return twin

@@ -54,7 +54,7 @@ class BioFact(Published, TextGeneration):
                                      for name, part in (("train", "labeled"), ("test", "unlabeled"))})
 
     def write_sample(self, folder):
-        for part, n in (("labeled", 40), ("unlabeled", 30)):
+        for part, n in (("labeled", 60), ("unlabeled", 40)):
             people = [(f"{part.title()} Person {i}", f"lived in the year {1900 + i} and wrote {i % 7} books") for i in range(n)]
             lines = [json.dumps({"input": f"Question: Tell me a bio of {who}.", "output": f"{who} {what}.", "topic": who}) for who, what in people]
             (folder / "data" / part).mkdir(parents=True)

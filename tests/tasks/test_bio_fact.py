@@ -10,12 +10,12 @@ def test_biographies_of_factscore_are_read_as_released(tmp_path):
     twin = task.sample(tmp_path)
     assert task.random_guess is None
     names = twin.data["train"]["name"], twin.data["test"]["name"]
-    assert (len(names[0]), len(names[1])) == (40, 30) and not set(names[0]) & set(names[1])
+    assert (len(names[0]), len(names[1])) == (60, 40) and not set(names[0]) & set(names[1])
     assert 0 < twin.random_guess < 1 and twin.random_guess == twin.guess
     file = tmp_path / "data" / "data" / "labeled" / "InstructGPT.jsonl"
     file.write_text(file.read_text() + '{"topic": "Nobody"}\n')
     again = type(twin)()
-    with pytest.raises(MubenchError, match="line 41"):
+    with pytest.raises(MubenchError, match="line 61"):
         again.data
 
 
