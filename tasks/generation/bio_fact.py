@@ -12,10 +12,9 @@ LENGTHS = dict(prompt=48, answer=256)
 class BioFact(Published, TextGeneration):
     """Biographies of 183 people, and of 500 others to test on: what InstructGPT wrote about the people of FActScore.
 
-    Which of FActScore's texts MU-Bench learns and forgets is not published, and it has no held-out people. InstructGPT's are the only
-    ones that the release has for both its lists of people, which share nobody, and that hardly ever (0.2 %) decline to answer: so
-    test people come from the same distribution. They are texts to be forgotten, not facts to be believed: about half of
-    what they say is wrong.
+    Which of FActScore's texts MU-Bench learns and forgets is not published, and it has no held-out people. The release has two lists
+    of people, who are different ones, and two writers who wrote about both; of these InstructGPT hardly ever (0.2 %) declines. So
+    test people come from the same distribution. They are texts to be forgotten, not facts to be believed: about half is wrong.
     """
 
     source = "https://github.com/shmsw25/FActScore, data.zip (labeled: D, unlabeled: test)"

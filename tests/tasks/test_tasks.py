@@ -25,7 +25,8 @@ def test_contract_of_method(name):
 def test_sets_do_not_share_examples(name):
     """Train and test rows are different texts, pictures, sounds and clips."""
     data = load_task(name).data
-    columns = [c for c in ("image", "left", "right", "text", "audio", "video") if c in data["train"].column_names]
+    names = data["train"].column_names
+    columns = [c for c in ("image", "left", "right", "text", "audio", "video") if c in names] or names
     stored = {part: [tuple(v["bytes"] if isinstance(v, dict) else v for v in row.values())
                      for row in rows.select_columns(columns).with_format("arrow")[:].to_pylist()] for part, rows in data.items()}
     assert len(set(stored["train"])) == len(stored["train"])
