@@ -32,9 +32,9 @@ def _methods():
 
 
 def _tasks():
-    tasks = [registry.load_task(name) for name in registry.tasks.names()]
+    tasks = sorted((registry.load_task(name) for name in registry.tasks.names()), key=lambda t: t.tier)
     return [{"task": t.name, "tier": t.tier, "modality": t.modality, "metric": t.metric, "random": _guess(t),
-             "models": " ".join(t.models), "about": _first(t)} for t in tasks]
+             "models": _few([*t.models]), "about": _first(t)} for t in tasks]
 
 
 def _models():
@@ -50,6 +50,11 @@ def _metrics():
 
 
 _KINDS = {"tasks": _tasks, "models": _models, "methods": _methods, "metrics": _metrics}
+
+
+def _few(names):
+    """At most two names; `ls models` has them all."""
+    return " ".join(names[:2]) + (f" +{len(names) - 2}" if len(names) > 2 else "")
 
 
 def _guess(task):

@@ -37,11 +37,6 @@ class BioFact(Published, TextGeneration):
         "vicuna_13b": Model("LlamaForCausalLM", pretrained="lmsys/vicuna-13b-v1.3", inputs=LENGTHS),
     }
 
-    @property
-    def random_guess(self):
-        """Measured on the data, `guess`; None until they are read."""
-        return self.guess if "data" in vars(self) else None
-
     def units(self):
         """The person a row is about."""
         return self.data["train"]["name"]
