@@ -71,7 +71,7 @@ def test_ls(cli, kind, some):
     assert done.code == 0 and lines[0].split()[0] == kind.rstrip("s").replace("model", "task")
     assert any(some in line.split() for line in lines[1:])
     if kind in ("tasks", "methods"):
-        assert [line.split()[0] for line in lines[1:]] == getattr(registry, kind).names()
+        assert sorted(line.split()[0] for line in lines[1:]) == getattr(registry, kind).names()
 
 
 def test_ls_of_one_thing(cli):
