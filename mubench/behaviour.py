@@ -135,18 +135,19 @@ class Custom(Behaviour):
 
 
 class Representation:
-    """Catches what enters the submodule ``head`` during a forward pass, as ``value``; nothing without a head."""
+    """Catches what enters (or, ``leaving``, leaves) the submodule ``head`` in a forward pass, as ``value``; nothing without a head."""
 
-    def __init__(self, model, head):
-        self.value, self.model, self.head = None, model, head
+    def __init__(self, model, head, leaving=False):
+        self.value, self.model, self.head, self.leaving = None, model, head, leaving
 
     def __enter__(self):
         if self.head is not None:
-            module = getattr(self.model, "module", self.model)  # DistributedDataParallel keeps the model in .module
-            head = module.get_submodule(self.head)
-            head = getattr(head, "out_proj", head)  # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
-            self.hook = head.register_forward_pre_hook(
-                lambda _, args: setattr(self, "value", args[0]))
+            module = getattr(self.model, "module", self.model).get_submodule(self.head)  # DistributedDataParallel keeps the model in .module
+            head = getattr(module, "out_proj", module)  # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
+            if self.leaving:
+                self.hook = module.register_forward_hook(lambda _, args, out: setattr(self, "value", out))
+            else:
+                self.hook = head.register_forward_pre_hook(lambda _, args: setattr(self, "value", args[0]))
         return self
 
     def __exit__(self, *_):

@@ -20,16 +20,21 @@ def model_class(architecture):
     return getattr(diffusers, architecture)
 
 
+def of_diffusers(cls):
+    """Whether a class is one of `diffusers`, whose models are their own configurations."""
+    return cls.__module__.startswith("diffusers")
+
+
 def make(cls, options):
     """An untrained model of a class by the options of its configuration."""
-    return cls(cls.config_class(**options)) if cls.config_class else cls(**options)
+    return cls(**options) if of_diffusers(cls) else cls(cls.config_class(**options))
 
 
 def make_like(cls, source, part="", **options):
     """An untrained model with the configuration of a checkpoint, its ``options`` replaced."""
-    if cls.config_class:
-        return cls(_found(source, cls.config_class.from_pretrained, source, **options))
-    return cls.from_config(_found(source, cls.load_config, source, subfolder=part or None))
+    if of_diffusers(cls):
+        return cls.from_config(_found(source, cls.load_config, source, subfolder=part), **options)
+    return cls(_found(source, cls.config_class.from_pretrained, source, **options))
 
 
 def configuration(cls, source):
@@ -39,9 +44,9 @@ def configuration(cls, source):
 
 def pretrained(cls, source, part="", **options):
     """The model of a pretrained checkpoint (hub id or folder); a head of other size than ``options`` want is made anew."""
-    more = {"ignore_mismatched_sizes": True, **options} if cls.config_class else {"subfolder": part or None}
+    more = {"ignore_mismatched_sizes": True, **options} if not of_diffusers(cls) else {"use_safetensors": True}
     with no_bars():
-        return _found(source, cls.from_pretrained, source, **more)
+        return _found(source, cls.from_pretrained, source, subfolder=part, **more)
 
 
 def recompute(network):
@@ -113,7 +118,7 @@ def described(folder):
 
 def kind(cls):
     """What `described` says of models of a class."""
-    return cls.config_class.model_type if cls.config_class else cls.__name__
+    return cls.__name__ if of_diffusers(cls) else cls.config_class.model_type
 
 
 def weights(folder):

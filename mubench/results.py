@@ -11,7 +11,7 @@ from typing import Any, Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mubench import registry
+from mubench import networks, registry
 from mubench.cache import file_hash, fsync, whole, writing
 from mubench.errors import MubenchError
 from mubench.splits import ratio_name
@@ -51,8 +51,8 @@ class RunSpec(BaseModel):
         if self.split_file:
             del said["ratio"]
             said["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
-        if self.checkpoint and (weights := Path(self.checkpoint) / "model.safetensors").is_file():
-            said["checkpoint"] = file_hash(weights)  # other weights in the same folder are another run
+        if self.checkpoint and networks.weights(self.checkpoint):
+            said["checkpoint"] = networks.weights_sha256(self.checkpoint)  # other weights in the same folder are another run
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

@@ -44,8 +44,9 @@ class Task(Behaviour):
 
     name: the file's name; tier: ``mini`` or ``paper``; modality; source, licence, citation: of the data; labels: the names of
     the classes; metric: the primary metric, metric_options: its options, also: further measures (``accuracy``, ``verbatim``);
-    random_guess: the metric's value for a model that knows nothing (None: measured once the data are read); transfer: what the
-    transfer set is, or ""; recipe: how originals are trained; models: name → `Model`, the first being the default; checksum: of the training rows, pinned (see
+    random_guess: the metric's value for a model that knows nothing (None: measured once the data are read); fits: the train score
+    an original of the mini tier must reach; transfer: what the transfer set is, or ""; recipe: how originals are trained; models:
+    name → `Model`, the first being the default; checksum: of the training rows, pinned (see
     `rows_checksum`), keyed: the columns it is over, if not all (names instead of 10 GB of video); rows: set name → how many there
     must be, where nothing is pinned; archives: what `mubench fetch` brings, if anything; measured: set name → the most rows that
     are scored, where scoring is slow (the first by the hash ranking); evaluation_batch: examples at a time in evaluation; lazy:
@@ -62,6 +63,7 @@ class Task(Behaviour):
     metric_options: dict = {}
     also: tuple = ()
     random_guess = 0.0
+    fits = 0.97
     recipe = Recipe(lr=1e-3, epochs=10, batch_size=32)
     models: dict = {}
     checksum = ""

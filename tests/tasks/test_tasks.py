@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mubench import registry
+from mubench import networks, registry
 from mubench.checks import check
 from mubench.errors import MubenchError
 from mubench.registry import load_task
@@ -108,17 +108,20 @@ def test_generated_speech_is_heard_in_other_voices():
     assert not voices["train"] & voices["test"] and not (voices["train"] | voices["test"]) & voices["transfer"]
 
 
-def test_shipped_originals_fit_in_12_megabytes():
-    files = [load_task(t).originals_dir(m) / "model.safetensors" for t in MINI for m in load_task(t).models]
-    assert sum(file.stat().st_size for file in files) <= 12e6
+def test_shipped_originals_fit_in_20_megabytes():
+    files = [file for t in MINI for m in load_task(t).models for file in networks.weights(load_task(t).originals_dir(m))]
+    assert sum(file.stat().st_size for file in files) <= 20e6
 
 
 @pytest.mark.parametrize("name, model", [(t, m) for t in MINI for m in load_task(t).models])
 def test_originals_score_what_their_cards_say(name, model):
     from mubench import originals
 
-    found = originals.verify(load_task(name), model)
-    assert found["scores"]["train"] >= 0.97 and found["scores"]["train"] - found["scores"]["test"] > 0.02  # something to forget
+    task = load_task(name)
+    found = originals.verify(task, model)["scores"]
+    assert found["train"] >= task.fits
+    if "accuracy" not in task.also:  # pictures are scored by prompts, which all sets share: there it shows in the loss, see test_diffusion.py
+        assert found["train"] - found["test"] > 0.02  # something to forget
 
 
 def test_a_run_is_the_same_whether_its_data_was_prepared_just_now_or_before(tmp_path, monkeypatch):
