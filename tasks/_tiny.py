@@ -77,6 +77,9 @@ TINY = {
         eos_token_id=2, decoder_start_token_id=1)),
     "VideoMAEForVideoClassification": ({"VideoMAEImageProcessor": dict(size={"shortest_edge": SIDE}, crop_size=SHAPE)},
                                        LAYERS | dict(image_size=SIDE, patch_size=8)),
+    "UNet2DConditionModel": ({}, dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 8), layers_per_block=1,
+                                      norm_num_groups=4, attention_head_dim=4, cross_attention_dim=32, down_block_types=(
+                                          "CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))),
 }
 
 
@@ -96,5 +99,5 @@ def tiny_model(task, name, folder):
                 options["vocab_size"] = len(processor)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            networks.make(task.model_class(name), options).save_pretrained(folder / declared.part, safe_serialization=True)
-    return replace(declared, pretrained=str(folder), original="")
+            networks.make(task.model_class(name), options).save_pretrained(folder, safe_serialization=True)
+    return replace(declared, pretrained=str(folder), part="", original="")
