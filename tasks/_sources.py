@@ -51,15 +51,16 @@ class Published:
         raise NotImplementedError
 
 
-def hub(repo, revision, columns, config=None):
-    """A data set of the Hub at a commit: split → rows with ``columns`` (theirs → ours) and no others.
+def hub(repo, revision, columns, config=None, files=None):
+    """A data set of the Hub at a commit: split → rows with ``columns`` (theirs → ours) and no others; ``files``: split → the only file
+    wanted.
 
     Mirrors (``HF_ENDPOINT``), the cache and ``HF_HUB_OFFLINE`` are the library's. Raises `NotAtHand`.
     """
     import datasets
 
     try:
-        data = datasets.load_dataset(repo, config, revision=revision)
+        data = datasets.load_dataset(repo, config, revision=revision, data_files=files)
     except Exception as error:
         why = str(error).strip().splitlines() or ["no reason given"]
         raise NotAtHand(f"{repo} not to be had from the Hugging Face Hub or its cache: {type(error).__name__}: {why[0][:160]}") from error

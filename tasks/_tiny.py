@@ -34,6 +34,19 @@ def byte_pairs_after_a_start(task):
     return given | dict(bos_token="<s>", pad_token="<pad>", eos_token="</s>")
 
 
+def pieces(task):
+    """A unigram tokenizer of single characters: of all in the task's training texts."""
+    import tokenizers
+
+    known = sorted({letter for text in _texts(task) for letter in text if not letter.isspace()})
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), *((letter, -3.0) for letter in known)]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, unk_id=2))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    tokenizer.decoder = tokenizers.decoders.Metaspace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return dict(tokenizer_object=tokenizer)
+
+
 def _texts(task):
     from datasets import Value
 
@@ -66,6 +79,8 @@ TINY = {
     "DistilBertForSequenceClassification": ({"DistilBertTokenizerFast": letters}, WIDE | dict(
         dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=136)),
     "LlamaForCausalLM": ({"PreTrainedTokenizerFast": byte_pairs_after_a_start}, LAYERS | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2)),
+    "T5ForConditionalGeneration": ({"T5TokenizerFast": pieces}, dict(
+        d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu", decoder_start_token_id=0)),
     "ViltForImagesAndTextClassification": (
         {"ViltImageProcessor": dict(size={"shortest_edge": SIDE}, size_divisor=16), "BertTokenizerFast": letters},
         TEXT | dict(image_size=SIDE, patch_size=16)),
