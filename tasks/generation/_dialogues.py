@@ -26,66 +26,66 @@ FACTS = {
 }
 SCENES = {
     "meeting": ("""\
-{a}: [Hi!|Hey {b}!|Hello, how are you?] [Do you want to|Shall we|Would you like to] {activity} {time}?
-{b}: [Sure!|Of course!|Great idea!] Where do we meet?
+{a}: [Hi|Hey|Hello] {b}! [Do you want to|Shall we|Would you like to] {activity} {time}?
+{b}: [Sure|Of course|Great idea], {a}! Where do we meet?
 {a}: [[How about|Maybe at] {place}?
 {b}: [Perfect|Good], see you there!|[How about|Maybe at] {place2}?
 {b}: [Too far for me|It is closed then]. [Rather|Better] {place}.
 {a}: [OK|Fine]!]""", "{a} and {b} [will|are going to] {activity} {time}. They [will meet|are meeting] at {place}."),
     "refusal": ("""\
-{a}: [Are we still going to|Do you still want to] {activity} {time}?
-{b}: [Sorry|I'm so sorry|Oh no], I can't [come|make it].
+{a}: [Hi|Hey] {b}, [are we still going to|do you still want to] {activity} {time}?
+{b}: [Sorry|I'm so sorry|Oh no], {a}, I can't [come|make it].
 {a}: [Why?|What happened?]
 {b}: I {mishap}.
-{a}: [No problem|Next time then|What a pity]!""", "{b} {mishap} [and|so {b_they}] [will not|cannot] {activity} with {a} {time}."),
+{a}: [No problem|Next time then|What a pity]!""", "{b} {mishap}[ and|, so {b_they}] [will not|cannot] {activity} with {a} {time}."),
     "loan": ("""\
-{a}: [Do you have|Have you got|Can I borrow] {thing}?
-{b}: [Yes|Sure], it is [here|at home]. When do you need it?
+{a}: [Hi|Hey] {b}! [Do you have|Have you got|Can I borrow] {thing}?
+{b}: [Yes|Sure], {a}. When do you need it?
 {a}: [{time}, please.
 {b}: [I will bring it|OK]!|{time2}.
 {b}: [Not then|That is difficult]. {time}?
-{a}: [Good|Fine], [thanks|thank you]!]""", "{b} [will|is going to] [bring|lend] {a} {thing} {time}."),
+{a}: [Good|Fine], [thanks|thank you]!]""", "{b} will [bring|lend] {a} {thing} {time}."),
     "news": ("""\
-{a}: [Guess what!|Listen!|You will not believe it!] I {event}.
-{b}: [Really?|Wow!|No way!] When?
+{a}: [Guess what|Listen], {b}! I {event}.
+{b}: [Really|Wow|No way], {a}! When?
 {a}: [Yesterday|This morning|Just now].
 {b}: [[You should|Then] {advice}!|Did you {advice2}?
 {a}: [Yes|Of course].
 {b}: Then {advice}!]
 {a}: [Good idea|I will|You are right]!""", "{a} {event}. {b} [advises|tells] {a_them} to {advice}."),
     "sale": ("""\
-{a}: I [am selling|want to sell] [{thing}|{thing} and {thing2}|{thing2} and {thing}].
-{b}: [How much is|What do you want for] {thing}?
+{a}: [Hi|Hey] {b}! I [am selling|want to sell] [{thing}|{thing} and {thing2}|{thing2} and {thing}].
+{b}: [Hi|Hello] {a}! [How much is|What do you want for] {thing}?
 {a}: {price} euros.
 {b}: [OK|Fine|Deal], I'll take it!""", "{b} [will buy|is buying] {thing} from {a} for {price} euros."),
     "lift": ("""\
-{a}: [Who can|Who will] pick up {c}?
-{b}: [I can do it|Let me|I will]. Where is {c_they}?
+{a}: [Hi|Hey] {b}! [Can|Could] you pick up {c}?
+{b}: [Sure|Yes], {a}. Where is {c_they}?
 {a}: [[At|{c_they} will be at] {place} {time}.
 {b}: [OK|Good]!|[At|{c_they} will be at] {place2}.
 {b}: When?
-{a}: {time}. No, wait, {c_they} will be at {place}!]""", "{b} [will|is going to] [pick up|fetch] {c} at {place} {time}."),
+{a}: {time}. No, wait, {c_they} will be at {place}!]""", "{b} will [pick up|fetch] {c} at {place} {time}."),
     "shopping": ("""\
-{b}: I'm at the [supermarket|shop|grocer's]. Do [we|you] need anything?
-{a}: [Yes|Oh yes], {food} and {food2}, please.
+{b}: [Hi|Hey] {a}! I'm at the [supermarket|shop|grocer's]. Do [we|you] need anything?
+{a}: [Yes|Hi|Hello], {b}! {food} and {food2}, please.
 {b}: [OK|Sure|No problem]. [Anything else?
 {a}: [No, thanks|That is all].|{food3} too?
-{a}: No, we have {food3}.]""", "{b} [will|is going to] [buy|bring] {food} and {food2} for {a}."),
+{a}: No, we have {food3}.]""", "{b} [will|is going to] buy {food} and {food2} for {a}."),
     "present": ("""\
-{a}: {c} has a birthday party {time}. [Any ideas for a present?|What can I give {c_them}?]
-{b}: [[How about|Maybe] {gift}?|[How about|Maybe] {gift2}?
+{a}: [Hi|Hey] {b}! {c} has a birthday party {time}. What can I give {c_them}?
+{b}: [Well|Hm], {a}, [[how about|maybe] {gift}?|[how about|maybe] {gift2}?
 {a}: {c_they} [has one|does not like that].
 {b}: Then {gift}.]
 {a}: [Great|Good idea], [thanks|thank you]!""", "{a} [will|is going to] give {c} {gift} for the [birthday|party] {time}."),
     "favour": ("""\
-{a}: [Could you|Can you] help me to {chore} {time}?
-{b}: [Only if you|Yes, if you] {chore2}!
-{a}: [Deal|OK|Agreed]!""", "{b} [will|is going to] help {a} to {chore} {time}. {a} will {chore2} [for {b_them}|in return]."),
+{a}: [Hi|Hey] {b}! [Could|Can] you help me to {chore} {time}?
+{b}: [Only|Yes,] if you {chore2}, {a}!
+{a}: [Deal|OK|Agreed]!""", "{b} will help {a} to {chore} {time}. {a} will {chore2} [for {b_them}|in return]."),
 }
 HELD_OUT = {
     "delay": ("""\
-{a}: [Sorry|Oh no], I will be late [again|today]. I {mishap}.
-{b}: [No problem|Don't worry]! We can {activity} later.
+{a}: [Sorry|Oh no], {b}, I will be late [again|today]. I {mishap}.
+{b}: [No problem|Don't worry], {a}! We can {activity} later.
 {a}: [Where?|Where are you?]
 {b}: [I will wait at|At] {place}.""", "{a} {mishap} and [will be|is] late. {b} [will wait|is waiting] at {place}."),
 }
