@@ -59,6 +59,11 @@ class TextGeneration(Task):
         true, said = ([answers[row] for row in rows] for rows in (order, order[1:] + order[:1]))
         return float(load_primary(self.metric).per_example(said, true).mean())
 
+    @property
+    def random_guess(self):
+        """`guess`, or None until the data are read; a card whose data are known states the number."""
+        return self.guess if "data" in vars(self) else None
+
     def prepare(self, dataset, model):
         import torch
 

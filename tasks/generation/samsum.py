@@ -8,13 +8,12 @@ from mubench.tasks.generation import TextGeneration
 class Samsum(Published, TextGeneration):
     """Summaries of messenger dialogues that linguists wrote (SAMSum, 14,732 / 818 / 819).
 
-    Rows are in the archive's order; one training dialogue is empty, and stays, as every row's number counts. Line ends are "\\n".
+    Rows are in the archive's order. An empty dialogue stays, as every row's number counts; line ends are "\\n" wherever they come from.
     """
 
     source = "https://arxiv.org/abs/1911.12237v2 (ancillary file corpus.7z); knkarthick/samsum on the Hugging Face Hub"
     licence = "CC BY-NC-ND 4.0 (SAMSum); XSum: none stated by the authors, texts by the BBC"
     citation = "Gliwa et al. 2019, arXiv:1911.12237; XSum: Narayan et al. 2018, aclanthology.org/D18-1206"
-    random_guess = 0.0  # nothing published; `load_task("samsum").chance()` measures another example's summary
     transfer = "XSum: the 11,334 test articles of the BBC, each with a sentence that says it all"
     rows = {"train": 14_732, "validation": 818, "test": 819, "transfer": 11_334}
     archive = "train.json"
@@ -81,8 +80,8 @@ def _dialogues(data):
     import datasets
 
     features = datasets.Features({name: datasets.Value("string") for name in COLUMNS})
-    return datasets.DatasetDict({part: datasets.Dataset.from_list(
-        [{name: (row[name] or "").replace("\r\n", "\n") for name in COLUMNS} for row in rows], features=features)
+    return datasets.DatasetDict({part: datasets.Dataset.from_dict(
+        {name: [(row[name] or "").replace("\r\n", "\n") for row in rows] for name in COLUMNS}, features=features)
         for part, rows in data.items()})
 
 

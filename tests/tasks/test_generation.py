@@ -1,12 +1,15 @@
 """Text generation: losses are the library's own, answers are texts; the grammar behind `messenger` writes what it promises."""
 import itertools
+import json
 import re
 import subprocess
 import sys
 
+import pyarrow.parquet
 import pytest
 import torch
 
+from mubench.errors import MubenchError
 from mubench.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.tasks.base import Model
@@ -205,3 +208,72 @@ def test_nothing_is_cut_off(rows):
 def test_random_guess_is_the_score_of_another_summary():
     task = load_task("messenger")
     assert task.random_guess == pytest.approx(task.guess, abs=5e-5)
+
+
+# -- samsum ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def samsum(tmp_path, monkeypatch):
+    """The task reading its sample as a user's folder, whatever the number of rows, and that folder."""
+    task, folder = load_task("samsum"), tmp_path / "samsum"
+    folder.mkdir()
+    task.write_sample(folder)
+    task.rows = {}
+    monkeypatch.setenv("MUBENCH_DATA", str(tmp_path))
+    return task, folder
+
+
+def test_samsum_from_the_hub_has_the_rows_of_the_archive(samsum, monkeypatch):
+    """Its copies there are tables, with None for an empty text and line ends of their own."""
+    import datasets
+
+    from mubench.tasks.base import rows_checksum
+
+    task, folder = samsum
+    here = {name: rows_checksum(rows) for name, rows in task.data.items()}
+    files = {"train": "train.json", "validation": "val.json", "test": "test.json"}
+    theirs = {name: [{c: v.replace("\r\n", "\n") or None for c, v in row.items()} for row in json.loads((folder / file).read_text())]
+              for name, file in files.items()}
+    articles = pyarrow.parquet.read_table(folder / "xsum-test.parquet").to_pylist()
+
+    def load(repo, config=None, revision=None, data_files=None):
+        assert len(revision) == 40  # pinned
+        asked.append((repo, data_files))
+        parts = theirs if repo == "knkarthick/samsum" else {"test": articles}
+        return datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in parts.items()})
+
+    asked, there = [], load_task("samsum")
+    there.rows = {}
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.delenv("MUBENCH_DATA")
+    assert {name: rows_checksum(rows) for name, rows in there.data.items()} == here
+    assert asked == [("knkarthick/samsum", None), ("EdinburghNLP/xsum", {"test": "default/xsum-test.parquet"})]  # not 300 MB to train on
+
+
+def test_samsum_keeps_rows_with_an_empty_dialogue_and_its_prompt_says_what_to_do(samsum):
+    task, _ = samsum
+    assert task.data["train"]["dialogue"][0] == "" and "\n" in task.data["train"]["dialogue"][1] and "\r" not in task.data["train"]["dialogue"][1]
+    assert [len(task.data[name]) for name in ("train", "validation", "test", "transfer")] == [60, 10, 20, 20]
+    assert task.prompt.format(**task.data["train"][0]) == "summarize: " and 0 < task.random_guess < 1
+    assert load_task("samsum").random_guess is None
+
+
+@pytest.mark.parametrize("content, sentence", [
+    ('[{"id": "1", "dialogue": "a: b"', "test.json is no list of dialogues"), ('[{"id": "1", "summary": "b"}]', "KeyError: 'dialogue'"),
+    ("", "test.json is empty"), ("[]", "the test set of samsum has 0 rows where the published one has 819")])
+def test_a_damaged_samsum_is_refused_by_name(samsum, content, sentence):
+    task, folder = samsum
+    (folder / "test.json").write_text(content)
+    task.rows = {"test": 819}
+    with pytest.raises(MubenchError, match=re.escape(sentence)):
+        task.data
+
+
+def test_samsum_that_is_not_at_hand_says_where_it_is(tmp_path, monkeypatch, cli):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setenv("MUBENCH_DATA", "")  # put back afterwards
+    done = cli("split", "samsum", "--data-dir", tmp_path)
+    assert done.code == 1 and all(part in done.err for part in ("arxiv.org/src/1911.12237v2/anc/corpus.7z", "knkarthick/samsum", str(tmp_path)))

@@ -40,7 +40,7 @@ def hub(tmp_path, monkeypatch):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 datasets.Dataset.from_dict(columns, features=datasets.Features(features)).to_parquet(path)
 
-        def load(repo, config=None, revision=None):
+        def load(repo, config=None, revision=None, data_files=None):
             assert len(revision) == 40  # pinned
             return real(str(tmp_path / "hub" / repo), config)
 
