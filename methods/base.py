@@ -12,6 +12,7 @@ from mubench.recipe import Recipe
 
 MEASURES = {"loss": "Loss", "logit": "Logit", "rep": "Rep"}
 LABELS = ("true", "wrong", "random")
+TEACHERS = ("original", "incompetent")
 CORRUPTIONS = {"wrong": "Data", "random": "Data", "incompetent": "Model"}
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
 
@@ -47,6 +48,10 @@ class Term:
     per: ``example`` (KL summed over classes) or ``class`` (averaged over them: PyTorch's default reduction, which some
         official codes use).
     redraw: draw ``wrong`` and ``random`` labels anew in every epoch instead of once.
+    how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its own (NPO's
+        log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and teacher (None without one) for
+        the term's rows of the ``batch``; with it ``loss`` may have a teacher for a target, whose losses are the reference.
+    corruption: the column of Table 2 where ``how`` hides it: ``Grad``, ``Data`` or ``Model``.
     """
 
     on: str
@@ -57,9 +62,11 @@ class Term:
     temperature: float = 1.0
     per: str = "example"
     redraw: bool = False
+    how: typing.Optional[typing.Callable] = None
+    corruption: str = ""
 
     def __post_init__(self):
-        allowed = LABELS if self.measure == "loss" else ("original", "incompetent")
+        allowed = TEACHERS if self.measure != "loss" else LABELS + TEACHERS if self.how else LABELS
         if (self.on not in ("forget", "retain") or self.measure not in MEASURES or self.target not in allowed
                 or self.per not in ("example", "class")):
             raise MubenchError(f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
@@ -84,6 +91,7 @@ class Method:
     paper: typing.ClassVar[str] = ""
     terms: typing.ClassVar[tuple] = ()
     start: typing.ClassVar[str] = "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
+    requires: typing.ClassVar[frozenset] = frozenset()  # what a task must provide besides what the terms say
     parameters: typing.ClassVar[str] = "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
     keep_best: typing.ClassVar[typing.Optional[bool]] = False  # None: as in the recipe; for training from scratch
 
@@ -155,15 +163,15 @@ class Method:
 
     @property
     def needs(self):
-        """What a task must provide for this method: measures, and labels to corrupt."""
-        return {t.measure for t in self.terms} | {"labels" for t in self.terms if t.target in ("wrong", "random")}
+        """What a task must provide for this method: measures, labels to corrupt, and what it requires besides."""
+        return {t.measure for t in self.terms} | {"labels" for t in self.terms if t.target in ("wrong", "random")} | self.requires
 
     def taxonomy(self):
         """This method's row of the paper's Table 2, computed from its terms."""
         forget = [t for t in self.terms if t.on == "forget"]
         retain = [t for t in self.terms if t.on == "retain"]
         measures = lambda terms: " + ".join(dict.fromkeys(MEASURES[t.measure] for t in terms)) or "-"
-        corruption = dict.fromkeys("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-") for t in forget)
+        corruption = dict.fromkeys(t.corruption or ("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-")) for t in forget)
         return {"forget": measures(forget), "corruption": " + ".join(corruption) or "-", "retain": measures(retain),
                 "parameters": self.parameters, "schedule": self.schedule}
 

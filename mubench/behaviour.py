@@ -23,6 +23,11 @@ class Output:
     mask: torch.Tensor = None
     features: torch.Tensor = None
 
+    @property
+    def total(self):
+        """[B]: the loss of a whole sequence, summed over its tokens instead of averaged; of no sequence the loss itself."""
+        return self.loss if self.mask is None else self.loss * self.mask.sum(-1)
+
     def __getitem__(self, rows):
         """The outputs of some rows of the batch."""
         return Output(*(None if v is None else v[rows] for v in (self.loss, self.logits, self.mask, self.features)))
@@ -31,12 +36,13 @@ class Output:
 class Behaviour:
     """Classification, the common case; modalities whose outputs are not classes override what differs.
 
-    provides: which measures (``loss``, ``logit``, ``rep``) and ``labels`` to corrupt a method may ask for.
+    provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes`` (logits are of
+    classes or tokens, of which the labels name the right ones); of some modalities ``pairs``, ``text`` or ``prompts``.
     keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers (a
     vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the student, on the same batch.
     """
 
-    provides = frozenset({"loss", "logit", "rep", "labels"})
+    provides = frozenset({"loss", "logit", "rep", "labels", "classes"})
     keeps_outputs = True
     head = "classifier"  # the submodule whose input is the representation
     num_labels = None
@@ -131,7 +137,7 @@ class Custom(Behaviour):
             self.provides |= {"logit"}
             self.num_labels = self.num_labels or out.logits.shape[-1]
         if "labels" in batch and self.num_labels:
-            self.provides |= {"labels"}
+            self.provides |= {"labels", "classes"}
 
 
 class Representation:

@@ -282,18 +282,17 @@ class Engine:
                 given = self._corrupt(given, positions, rows[t.on], t)
             out = self.context.task.forward(self.model, given, features=any(t.measure == "rep" for t in group))
             for t in group:
-                mine = out[rows[t.on]]
-                if t.measure == "loss":
-                    value = mine.loss
-                else:
+                mine, theirs, task = out[rows[t.on]], None, self.context.task
+                if t.target in ("original", "incompetent"):
                     teacher, features = self.context.teacher(t.target), t.measure == "rep"
-                    if self.context.task.keeps_outputs:
+                    if task.keeps_outputs:
                         at = positions[rows[t.on]] - (split if on == "union" and t.on == "retain" else 0)
                         theirs = teacher.outputs(getattr(self.context, t.on), features)[at.to(out.loss.device)]
                     else:
                         theirs = teacher.answer(given, rows[t.on], features)
-                    value = (self.context.task.distance(mine, theirs) if t.measure == "rep" else
-                             self.context.task.divergence(mine, theirs, t.temperature, t.per))
+                value = (t.how(self.context, {k: v[rows[t.on]] for k, v in given.items()}, mine, theirs) if t.how else
+                         mine.loss if t.measure == "loss" else task.distance(mine, theirs) if t.measure == "rep" else
+                         task.divergence(mine, theirs, t.temperature, t.per))
                 total = total + t.weight * value.sum()
         return total
 
