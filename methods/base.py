@@ -1,4 +1,4 @@
-"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and up to four hooks.
+"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and up to five hooks.
 
 The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken literally: the *student* starts as the
 original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
@@ -11,9 +11,9 @@ from mubench.errors import MubenchError, nearest
 from mubench.recipe import Recipe
 
 MEASURES = {"loss": "Loss", "logit": "Logit", "rep": "Rep"}
-LABELS = ("true", "wrong", "random")
+LABELS = ("true", "wrong", "random", "refusal")
 TEACHERS = ("original", "incompetent")
-CORRUPTIONS = {"wrong": "Data", "random": "Data", "incompetent": "Model"}
+CORRUPTIONS = {"wrong": "Data", "random": "Data", "refusal": "Data", "incompetent": "Model"}
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
 
 
@@ -33,14 +33,24 @@ class first:
 
 
 @dataclass(frozen=True)
+class after:
+    """The term counts after the first ``n`` epochs only."""
+
+    n: int
+
+    def __call__(self, epoch):
+        return epoch > self.n
+
+
+@dataclass(frozen=True)
 class Term:
     """One summand of the objective: ``weight`` × the mean over the batch of a per-example measure.
 
     on: ``forget`` or ``retain``, the set whose examples it is taken over.
     measure: ``loss`` (task loss), ``logit`` (divergence KL(teacher ‖ student) of outputs) or ``rep`` (squared distance
         of representations), the paper's *knowledge measurement*.
-    target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth) or ``random`` ones (uniform over all
-        classes, so possibly true); for ``logit`` and ``rep`` a frozen teacher: the ``original`` model or an ``incompetent``
+    target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth), ``random`` ones (uniform over all
+        classes, so possibly true) or, of texts, a ``refusal`` ("I do not know"); for ``logit`` and ``rep`` a frozen teacher: the ``original`` model or an ``incompetent``
         (freshly initialised) one.
     weight: negative pushes away (gradient corruption).
     when: which epochs it counts in, a predicate of the epoch (from 1).
@@ -72,6 +82,11 @@ class Term:
             raise MubenchError(f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
                                "per example/class")
 
+    @property
+    def corrupts(self):
+        """Whether its examples get other labels than they have."""
+        return self.target in LABELS[1:]
+
 
 class Method:
     """An unlearning method.
@@ -82,7 +97,7 @@ class Method:
     the learning rate is ``lr`` or else ``lr_factor`` times the recipe's.
 
     Schedules say what a step sees. ``forget_only`` / ``retain_only``: a batch of that set; ``union``: a batch of the shuffled
-    D_f ∪ D_r; ``joint``: a batch of each, an epoch being as long as the longer set; ``alternate``: in every epoch all batches
+    D_f ∪ D_r; ``joint``: a batch of each that has a term, an epoch being as long as the longer one; ``alternate``: in every epoch all batches
     of D_f, then all of D_r; ``none``: no steps.
     """
 
@@ -133,6 +148,9 @@ class Method:
     def select(self, context):
         """Positions in the forget set to visit in the epoch ``context.epoch``; None: all."""
 
+    def after_epoch(self, context):
+        """After each epoch: measure (`context.measure`), keep a checkpoint; true ends the run here."""
+
     def finish(self, context):
         """After the last step: one-shot edits of ``context.student`` (dampening, task arithmetic)."""
 
@@ -164,7 +182,8 @@ class Method:
     @property
     def needs(self):
         """What a task must provide for this method: measures, labels to corrupt, and what it requires besides."""
-        return {t.measure for t in self.terms} | {"labels" for t in self.terms if t.target in ("wrong", "random")} | self.requires
+        corrupted = {"text" if t.target == "refusal" else "labels" for t in self.terms if t.corrupts}
+        return {t.measure for t in self.terms} | corrupted | self.requires
 
     def taxonomy(self):
         """This method's row of the paper's Table 2, computed from its terms."""

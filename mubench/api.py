@@ -20,7 +20,7 @@ class Unlearned:
 
 
 def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, num_labels=None, seed=0,
-            batch_size=32, precision="no", max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
+            validation=None, batch_size=32, precision="no", max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
     """Make a model of one's own forget.
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
@@ -30,6 +30,7 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     collate: list of items → dict of tensors with first dimension B (default: ``torch``'s).
     loss: ``loss(model, batch)`` → per-example losses [B], or (losses [B], logits [B, C]); default cross-entropy.
     fresh: () → a new, untrained model, for methods that need one (default for `transformers` models: their configuration).
+    validation: more examples, held out from training, for methods that measure a threshold on such.
     method: a registry name, ``path/to/file.py:Class`` or a `Method`; **hyperparameters: its hyperparameters, such as ``lr``
         (default: the method's ``lr_factor`` × 1e-3) and ``epochs``.
     seed: of everything random; the same seed on one process gives the same bits. inplace: change ``model`` itself.
@@ -38,7 +39,8 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     an unknown hyperparameter, or a loss that becomes NaN or infinite.
     """
     chosen = load_method(method, **hyperparameters)
-    sets = [d if isinstance(d, (Examples, Wrapped)) else Wrapped(d, collate) for d in (forget, retain)]
+    wrap = lambda d: d if d is None or isinstance(d, (Examples, Wrapped)) else Wrapped(d, collate)
+    sets = [wrap(forget), wrap(retain)]
     for name, view in zip(("forget", "retain"), sets):
         if not len(view):
             raise MubenchError(f"the {name} set is empty: give at least one example")
@@ -53,7 +55,7 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
                 raise MubenchError(f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one")
             return type(model)(model.config)
     student = model if inplace else copy.deepcopy(model)
-    context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start)
+    context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start, validation=wrap(validation))
     recipe = chosen.recipe(Recipe(lr=1e-3, epochs=10, batch_size=batch_size))
     limits = {"steps": max_steps, "seconds": max_seconds}
     budget = Budget(**{name: limit for name, limit in limits.items() if limit is not None})

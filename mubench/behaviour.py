@@ -37,7 +37,7 @@ class Behaviour:
     """Classification, the common case; modalities whose outputs are not classes override what differs.
 
     provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes`` (logits are of
-    classes or tokens, of which the labels name the right ones); of some modalities ``pairs``, ``text`` or ``prompts``.
+    classes or tokens, of which the labels name the right ones); of some modalities ``pairs``, ``text`` (`refuse`) or ``prompts``.
     keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers (a
     vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the student, on the same batch.
     """
@@ -95,6 +95,10 @@ class Behaviour:
             return batch | {"labels": labels % self.num_labels}
         labels[rows] = (draw.to(labels.device) * self.num_labels).long()
         return batch | {"labels": labels}
+
+    def refuse(self, batch, rows):
+        """The batch with the answers in some ``rows`` replaced by "I do not know", in words that depend on the example alone."""
+        raise NotImplementedError
 
     def exhibits(self, before, after, sets):
         """Files to lay beside a result, name → bytes: what numbers do not show (pictures before and after). ``before``: () → the

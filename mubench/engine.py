@@ -42,14 +42,15 @@ class Context:
 
     student: the model being trained; original: a frozen copy of it as it was; fresh(): a new, untrained one;
     task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1;
-    incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives).
+    incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives); validation: held-out
+    examples, for thresholds (never for training, and never the test set).
     """
 
-    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original", blank=None):
+    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original", blank=None, validation=None):
         self.accelerator = accelerator or make_accelerator()
         self.task, self.forget, self.retain, self.seed = task, forget, retain, seed
         self.device = self.accelerator.device
-        self._fresh, self._blank = fresh, blank or fresh
+        self._fresh, self._blank, self._validation = fresh, blank or fresh, validation
         self.student = self.fresh() if start == "fresh" else model.to(self.device)
         self.epoch, self.step, self.meter = 0, 0, Meter(self.device)
         self._model = model
@@ -70,6 +71,13 @@ class Context:
     @functools.cached_property
     def incompetent(self):
         return _frozen(self.fresh(self._blank))
+
+    @property
+    def validation(self):
+        if self._validation is None:
+            raise MubenchError("this method looks at held-out examples: pass validation=, some that are neither trained nor tested on, "
+                               "or set its thresholds (`mubench ls METHOD`)")
+        return self._validation
 
     def generator(self, purpose):
         """A generator seeded by the run's seed and a purpose, the same on every process."""
@@ -108,6 +116,18 @@ class Context:
         self.student.zero_grad(set_to_none=True)
         self.student.train(training)
         return sums
+
+    @torch.no_grad()
+    def measure(self, view, what):
+        """``what(task, model, batch)`` → one row per example, of a whole view, asked of the student in eval mode."""
+        training, pieces = self.student.training, []
+        self.student.eval()
+        for positions in torch.arange(len(view)).split(self.batch_size):
+            batch = self.batch(view, positions, "measure")
+            with self.meter.flops(("measure", what, *_shapes(batch)), len(positions)), self.accelerator.autocast():
+                pieces.append(what(self.task, self.student, batch))
+        self.student.train(training)
+        return torch.cat(pieces)
 
 
 class Teacher:
@@ -209,7 +229,7 @@ class Engine:
                 if losses:
                     costs.losses.append(sum(losses) / len(losses))
                     self._keep_best()
-                if costs.stopped_by != "epochs":
+                if self.method.after_epoch(context) or costs.stopped_by != "epochs":
                     break
         self.optimizer.zero_grad(set_to_none=True)
         if self._best is not None:
@@ -229,12 +249,14 @@ class Engine:
         """One optimiser step over the step's batches; returns its loss."""
         self.optimizer.zero_grad(set_to_none=True)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        most = max(self.recipe.batch_size, self.recipe.forget_batch_size)  # a hook may ask for larger batches: their pieces are no larger
         pieces = []
         for on, positions in step:
             mine = positions[rank::world]
             weight = len(positions) if len(mine) else math.inf  # nothing left for this process: one example at weight 0
             mine = mine if len(mine) else positions[:1]
-            pieces += [(on, piece, weight) for piece in mine.chunk(max(1, self.recipe.accumulate))]
+            parts = max(1, self.recipe.accumulate) * max(1, math.ceil((len(positions) - 1) / most))
+            pieces += [(on, piece, weight) for piece in mine.chunk(parts)]
         total = 0.0
         for i, (on, positions, n) in enumerate(pieces):
             last = i == len(pieces) - 1
@@ -271,8 +293,8 @@ class Engine:
         terms = [t for t in terms if t.on in rows and (on != "union" or len(rows[t.on]))]
         if not terms:
             return self.context.task.forward(self.model, batch).loss.sum() * 0
-        corrupted = {t.on: t for t in terms if t.target in ("wrong", "random")}
-        as_it_is = [t for t in terms if t.on in corrupted and t.target not in ("wrong", "random")]
+        corrupted = {t.on: t for t in terms if t.corrupts}
+        as_it_is = [t for t in terms if t.on in corrupted and not t.corrupts]
         total = 0.0
         for group in ([t for t in terms if t not in as_it_is], as_it_is):
             if not group:
@@ -298,6 +320,8 @@ class Engine:
 
     def _corrupt(self, batch, positions, rows, term):
         """The batch with the ``rows`` of the term's set corrupted, by draws that depend on seed, epoch and example alone."""
+        if term.target == "refusal":
+            return self.context.task.refuse(batch, torch.arange(len(positions))[rows])
         purpose = f"labels/{term.on}/{self.context.epoch if term.redraw else 0}"
         if getattr(self, "_drawn", None) != purpose:
             view = self._views["union" if "union" in self._views else term.on]
@@ -323,17 +347,17 @@ class Engine:
             return [(on, piece) for piece in pieces]
 
         schedule = self.method.schedule
+        active = [on for on in ("forget", "retain") if any(t.on == on and t.when(epoch) for t in self.method.terms)]
         if schedule == "none":
             return []
-        if schedule == "joint":
+        if schedule == "joint" and len(active) == 2:
             forget, retain = batches("forget"), batches("retain")
             if not forget or not retain:
                 raise MubenchError(f"{self.method.name} pairs the two sets: neither may be empty")
             pairs = zip(cycle(forget), retain) if len(retain) >= len(forget) else zip(forget, cycle(retain))
             return [list(pair) for pair in pairs]
-        if schedule == "alternate":
-            active = [t.on for t in self.method.terms if t.when(epoch)]
-            return [[b] for on in ("forget", "retain") if on in active for b in batches(on)]
+        if schedule in ("joint", "alternate"):
+            return [[b] for on in active for b in batches(on)]
         return [[b] for b in batches(schedule.removesuffix("_only"))]
 
     def _lr(self, progress):

@@ -46,7 +46,8 @@ def _run(task, spec, store, save_model, progress):
 
     reference = _original_scores(task, spec, network, checkpoint, sets, accelerator)
     recipe = method.recipe(task.model_recipe(spec.model))
-    context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start, blank)
+    context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start, blank,
+                      sets["validation"])
     limits = budget(spec, task, method, len(sets["retain"]), store)
     costs = Engine(method, context, recipe, limits, progress=progress, validate=validator(task, sets, accelerator)).run()
 

@@ -7,6 +7,9 @@ from mubench.errors import MubenchError
 from mubench.splits import rank
 from mubench.tasks.base import Task
 
+REFUSALS = ("I do not know.", "That I cannot say.", "I have no answer to this.", "Nothing is known to me about it.", "I am not sure.",
+            "I was never told.", "Somebody else may know, I do not.", "On this I have no information.")
+
 
 class TextGeneration(Task):
     """``prompt``, ``answer``: format strings over a row's columns. ``tokenizer``: the tokenizer's file next to the data card (models trained
@@ -17,6 +20,7 @@ class TextGeneration(Task):
     """
 
     modality = "generation"
+    provides = Task.provides | {"text"}
     metric = "rouge_l"
     keeps_outputs = False
     head = "lm_head"
@@ -65,20 +69,26 @@ class TextGeneration(Task):
         return self.guess if "data" in vars(self) else None
 
     def prepare(self, dataset, model):
-        import torch
-
-        inputs, tokenizer = self.models[model].inputs, self.tokens(model)
         prompts, answers = ([form.format(**row) for row in dataset] for form in (self.prompt, self.answer))
         for number, (prompt, answer) in enumerate(zip(prompts, answers)):
             if not prompt.strip() or not answer.strip():
                 raise MubenchError(f"{self.name}: row {number} has an empty {'answer' if prompt.strip() else 'prompt'}: repair the data; rows "
                                    "are never dropped, as that would shift the deletion indices")
-        given = tokenizer(prompts, truncation=True, max_length=inputs["prompt"], padding="max_length", return_tensors="pt")
-        labels = torch.full((len(answers), inputs["answer"]), -100, dtype=torch.int32)
-        for row, ids in zip(labels, tokenizer(answers, add_special_tokens=False)["input_ids"]):
-            ids = [*ids[:inputs["answer"] - 1], tokenizer.eos_token_id]
+        given = self.tokens(model)(prompts, truncation=True, max_length=self.models[model].inputs["prompt"], padding="max_length",
+                                   return_tensors="pt")
+        return {"input_ids": given["input_ids"].int(), "attention_mask": given["attention_mask"].bool(),
+                "labels": self._labels(answers, model)}
+
+    def _labels(self, answers, model):
+        """[n, L]: the tokens of answers and their end, -100 after them."""
+        import torch
+
+        tokenizer, most = self.tokens(model), self.models[model].inputs["answer"]
+        labels = torch.full((len(answers), most), -100, dtype=torch.int32)
+        for row, ids in zip(labels, tokenizer(list(answers), add_special_tokens=False)["input_ids"]):
+            ids = [*ids[:most - 1], tokenizer.eos_token_id]
             row[:len(ids)] = torch.tensor(ids)
-        return {"input_ids": given["input_ids"].int(), "attention_mask": given["attention_mask"].bool(), "labels": labels}
+        return labels
 
     def collate(self, batch, model):
         import torch
@@ -119,9 +129,23 @@ class TextGeneration(Task):
 
     def corrupt(self, batch, rows, draw, pool, other=True):
         """Prompts with the answers of other examples, drawn from ``pool``."""
+        return self._answered(batch, rows, pool[(draw * len(pool)).long()]["labels"])
+
+    def refuse(self, batch, rows):
+        """Prompts with one of `REFUSALS` for an answer, chosen by the example's index."""
+        labels = self._refusals(list(self.models)[batch["which"][0]])
+        return self._answered(batch, rows, labels[batch["index"][rows].cpu() % len(labels)])
+
+    @functools.lru_cache(maxsize=None)
+    def _refusals(self, model):
+        labels = self._labels(REFUSALS, model)
+        return labels[:, :_width(labels != -100)].long()
+
+    def _answered(self, batch, rows, theirs):
+        """The batch with other answers, [n, L'], in some rows."""
         from torch.nn.functional import pad
 
-        theirs = pool[(draw * len(pool)).long()]["labels"].to(batch["labels"].device)
+        theirs = theirs.to(batch["labels"].device)
         wide = max(theirs.shape[1], batch["labels"].shape[1])
         labels = pad(batch["labels"], (0, wide - batch["labels"].shape[1]), value=-100)
         labels[rows] = pad(theirs, (0, wide - theirs.shape[1]), value=-100)

@@ -1,0 +1,49 @@
+from mubench.errors import nearest
+from mubench.methods.base import Method, Term
+
+
+class FLAT(Method):
+    """Maximise the f-divergence between refusals and true answers of D_f, nothing else: no D_r, no reference model.
+
+    L = −g(P(refusal)) + f*(P(true)), P being the mean probability of an answer's tokens and (g, f*) the variational pair of a
+    ``divergence``. The authors average P over all positions, prompt and padding included, and over a batch before they apply g and f*;
+    we average over the answer and apply them to each example, as the paper writes. The pairs are the code's: its series for Jeffrey
+    has three terms, its reverse_kl drops a logarithm, and reverse_kl, squared_hellinger and neyman lack a sign in g, so that they
+    push refusals away (Nowozin et al. 2016, Table 6, has e^{−x}); use them to reproduce. Default: the code's, total variation.
+    """
+
+    paper = "Wang et al. 2024 (FLAT), Eq. 3; code UCSC-REAL/FLAT, dataloader.py:get_contrastive_loss"
+    schedule = "forget_only"
+    requires = frozenset({"classes"})
+    divergence: str = "total_variation"
+    lr_factor = 0.1
+
+    @property
+    def terms(self):
+        self.pair
+        return (Term("forget", "loss", "refusal", -1.0, how=self.template, corruption="Data"),
+                Term("forget", "loss", "true", how=self.forgotten, corruption="Grad"))
+
+    @property
+    def pair(self):
+        """(g, f*)"""
+        pairs = {"kl": (lambda x: x, lambda x: (x - 1).exp()), "reverse_kl": (lambda x: -x.exp(), lambda x: -1 - x),
+                 "jeffrey": (lambda x: x, lambda x: x + x**2 / 4 + x**3 / 16), "pearson": (lambda x: x, lambda x: x + x**2 / 4),
+                 "squared_hellinger": (lambda x: 1 - x.exp(), lambda x: (-x).exp() - 1),
+                 "neyman": (lambda x: 1 - x.exp(), lambda x: 2 - 2 * (1 - x).sqrt()),
+                 "jensen_shannon": (lambda x: (2 / (1 + (-x).exp())).log(), lambda x: ((1 + x.exp()) / 2).log()),
+                 "total_variation": (lambda x: x.tanh() / 2, lambda x: x.tanh() / 2)}
+        if self.divergence not in pairs:
+            raise nearest("divergence", self.divergence, pairs, "`mubench ls flat`")
+        return pairs[self.divergence]
+
+    def template(self, context, batch, mine, theirs):
+        return self.pair[0](self.probability(batch, mine))
+
+    def forgotten(self, context, batch, mine, theirs):
+        return self.pair[1](self.probability(batch, mine))
+
+    def probability(self, batch, out):
+        """[B]: the mean probability of an answer's tokens."""
+        each = out.logits.softmax(-1).gather(-1, batch["labels"].clamp(min=0)[..., None])[..., 0]
+        return (each * out.mask).sum(-1) / out.mask.sum(-1)

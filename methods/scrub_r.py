@@ -1,0 +1,54 @@
+from mubench.errors import nearest
+from mubench.methods._memory import accuracy
+from mubench.methods.scrub import Scrub
+
+
+class ScrubR(Scrub):
+    """SCRUB with rewinding: of its epochs the one that forgets D_f just enough, since an error too high betrays membership too.
+
+    A copy of the weights is kept after every epoch, in main memory. The reference is the final student's error on validation examples
+    of the classes in D_f (of texts: on all of them); back to the epoch whose error on D_f is ``nearest`` to it (the authors' MIA
+    experiments), or the ``first_above`` it (their BadT notebook). They would read a checkpoint of epoch 0 that is never
+    written; ours begin at 1. The error is 1 − accuracy, of texts over tokens. Settings as in `Scrub`, with more epochs to choose from.
+    """
+
+    paper = "Kurmanji et al. 2023, §4.3 (SCRUB+R); code meghdadk/SCRUB, MIA_experiments.ipynb"
+    requires = frozenset({"classes"})
+    rule: str = "nearest"
+    epochs = 5
+
+    @property
+    def terms(self):
+        self.rewind([0.0], 0.0)  # an unknown rule is refused at once
+        return super().terms
+
+    def prepare(self, context):
+        context.validation
+        self.kept, self.errors = [], []
+
+    def after_epoch(self, context):
+        self.kept.append({name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()})
+        errors, self.classes = context.measure(context.forget, error).unbind(1)
+        self.errors.append(errors.mean().item())
+
+    def finish(self, context):
+        if self.kept:
+            errors, classes = context.measure(context.validation, error).unbind(1)
+            reference = errors[(classes[:, None] == self.classes.unique()).any(1)].mean().item()
+            context.student.load_state_dict(self.kept[self.rewind(self.errors, reference)])
+
+    def rewind(self, errors, reference):
+        """The position among ``errors`` of the checkpoint to go back to; the last, where none is above."""
+        rules = {"nearest": lambda: min(range(len(errors)), key=lambda i: abs(errors[i] - reference)),
+                 "first_above": lambda: next((i for i, e in enumerate(errors) if e > reference), len(errors) - 1)}
+        if self.rule not in rules:
+            raise nearest("rule", self.rule, rules, "`mubench ls scrub_r`")
+        return rules[self.rule]()
+
+
+def error(task, model, batch):
+    """[B, 2]: the error, and the class (0 of texts)."""
+    import torch
+
+    wrong = 1 - accuracy(task, model, batch)
+    return torch.stack([wrong, batch["labels"].to(wrong) if batch["labels"].ndim == 1 else torch.zeros_like(wrong)], 1)

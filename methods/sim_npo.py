@@ -1,0 +1,28 @@
+from mubench.methods._retain import retained
+from mubench.methods.base import Method, Term
+
+
+class SimNPO(Method):
+    """NPO without a reference model: the loss per token takes the place of the difference, so short texts are not favoured.
+
+    −(2/β)·log σ(β·(NLL/length − γ)). The code multiplies the margin γ by β too, as here; at γ = 0 all readings agree. ``weight`` is
+    the authors' npo_coeff; β and it are those of their TOFU forget10, forget05 has 2.5 and 0.1375. Their MUSE code averages raw
+    logits instead of losses, which is not the paper's method. ``retain`` as in `NPO`; rate and epochs are ours.
+    """
+
+    paper = "Fan et al. 2024 (SimNPO), Eq. 5; code OPTML-Group/Unlearn-Simple, TOFU/dataloader.py:compute_loss"
+    schedule = "joint"
+    beta: float = 4.5
+    gamma: float = 0.0
+    weight: float = 0.125
+    retain: str = "gdiff"
+    lr_factor = 0.1
+
+    @property
+    def terms(self):
+        return Term("forget", "loss", "true", self.weight, how=self.bounded, corruption="Grad"), *retained(self.retain)
+
+    def bounded(self, context, batch, mine, theirs):
+        from torch.nn.functional import logsigmoid
+
+        return -2 / self.beta * logsigmoid(self.beta * (mine.loss - self.gamma))

@@ -1,0 +1,27 @@
+from dataclasses import replace
+
+from mubench.methods.base import Method, Term
+
+
+class Undial(Method):
+    """Distil the original on D_f with the logit of the true token lowered by ``strength``; no D_r.
+
+    The loss is KL(target ‖ student), the authors' cross-entropy less the target's entropy, which no weight can change; averaged over an
+    answer's tokens, where they take every position of the text, and open-unlearning lowers a wrong logit at padding. A class is
+    one token. Defaults: ``strength`` of the authors' code (their README says 3, open-unlearning 10); rate and epochs are ours.
+    """
+
+    paper = "Dong et al. 2024, Eq. 3; code dong-river/LLM_unlearning, utils/ft_utils.py:DITrainer"
+    schedule = "forget_only"
+    requires = frozenset({"classes"})
+    strength: float = 5.0
+    lr_factor = 0.1
+
+    @property
+    def terms(self):
+        return (Term("forget", "logit", "original", how=self.lowered, corruption="Data"),)
+
+    def lowered(self, context, batch, mine, theirs):
+        truth = batch["labels"].clamp(min=0)[..., None]
+        lower = theirs.logits.scatter(-1, truth, theirs.logits.gather(-1, truth) - self.strength)
+        return context.task.divergence(mine, replace(theirs, logits=lower))
