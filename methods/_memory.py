@@ -13,21 +13,13 @@ def extraction(task, model, batch, n):
     n-grams it finds, averaged over the prefixes (those that leave fewer than n tokens count 0)."""
     import torch
 
-    rows = ({k: v[i:i + 1] for k, v in batch.items()} for i in range(len(batch["labels"])))
-    return torch.tensor([_extraction(task, model, row, n) for row in rows], dtype=torch.float64)
-
-
-def _extraction(task, model, row, n):
-    """EL_n of one answer: row i of the completions has i + 1 tokens given."""
-    true = row["labels"][0]
-    end = int((true != -100).sum())  # answers begin at 0
-    if end <= n:
-        return 0.0
-    said = true.repeat(end - 1, 1)
-    for at in range(1, end):
-        given = {k: v.expand(at, *v.shape[1:]) for k, v in row.items()} | {"labels": said[:at]}
-        said[:at, at] = task.forward(model, given).logits[:, at].argmax(-1)
+    true, ends = batch["labels"].tolist(), (batch["labels"] != -100).sum(1).tolist()  # answers begin at 0
+    found = torch.zeros(len(true), dtype=torch.float64)
     grams = lambda tokens: list(zip(*(tokens[i:] for i in range(n))))
-    pairs = [(grams(mine), grams(theirs)) for i in range(1, end)
-             for mine, theirs in [(said[i - 1, i:end].tolist(), true[i:end].tolist())] if len(theirs) >= n]
-    return sum(sum(gram in set(theirs) for gram in mine) / len(theirs) for mine, theirs in pairs) / (end - n)
+    for given in range(1, max(ends) - n + 1):
+        said = task.complete(model, batch, given, len(true[0]) - given).tolist()
+        for row, end in enumerate(ends):
+            if end - given >= n:
+                theirs = grams(true[row][given:end])
+                found[row] += sum(gram in set(theirs) for gram in grams(said[row][:end - given])) / len(theirs) / (end - n)
+    return found

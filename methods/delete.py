@@ -6,8 +6,8 @@ from mubench.methods.base import Method, Term
 class Delete(Method):
     """Distil the original on D_f with the true class removed: the dark knowledge stays, so nothing else need hold D_r.
 
-    Target: the original's softmax with the logit of the label at −10⁹; loss: T²·KL(target ‖ student), of texts token by token. There is
-    no code by the authors, MU-Bench's does the same for classes; T = 1 there. Rate and epochs are ours.
+    Target: the original's softmax with the logit of the label at −10⁹; loss: T²·KL(target ‖ student), of texts token by token. MU-Bench's
+    code does the same for classes, with T = 1 (the authors' own was not compared). Rate and epochs are ours.
     """
 
     paper = "Zhou et al. 2025 (DELETE); code CLU-UML/MU-Bench, mubench/trainer/delete.py"

@@ -10,8 +10,9 @@ class SgaTau(TaskVector):
 
     In each of ``sga_epochs`` the examples whose memorisation accuracy is above ``threshold`` (None: the mean the original has on the
     validation set) are ascended on, measured anew before every epoch; with none left, no step is made. The remaining epochs fine-tune
-    on all of D_f and θ = θ_sga − λ·(θ_ft − θ_sga). The ascent removes outliers, the arithmetic lowers the mean. There is no official
-    code; that the vector starts from θ_sga, λ, the rate and the epochs are ours.
+    on all of D_f and θ = θ_sga − λ·(θ_ft − θ_sga). The ascent removes outliers, the arithmetic lowers the mean. Dropout is off, and
+    batch norm keeps its statistics, as in `UL`: few examples may be left. There is no official code; that the vector starts from
+    θ_sga, λ, the rate and the epochs are ours.
     """
 
     paper = "Barbulescu & Triantafillou 2024 (SGA, TAU)"
@@ -30,6 +31,7 @@ class SgaTau(TaskVector):
 
     def prepare(self, context):
         super().prepare(context)
+        context.student.eval()
         self.most = context.measure(context.validation, accuracy).mean() if self.threshold is None else self.threshold
 
     def select(self, context):

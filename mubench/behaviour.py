@@ -37,7 +37,7 @@ class Behaviour:
     """Classification, the common case; modalities whose outputs are not classes override what differs.
 
     provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes`` (logits are of
-    classes or tokens, of which the labels name the right ones); of some modalities ``pairs``, ``text`` (`refuse`) or ``prompts``.
+    classes or tokens, of which the labels name the right ones); of some modalities ``pairs``, ``text`` (`refuse`, `complete`) or ``prompts``.
     keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers (a
     vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the student, on the same batch.
     """
@@ -98,6 +98,10 @@ class Behaviour:
 
     def refuse(self, batch, rows):
         """The batch with the answers in some ``rows`` replaced by "I do not know", in words that depend on the example alone."""
+        raise NotImplementedError
+
+    def complete(self, model, batch, given, most):
+        """[B, ≤ most]: the tokens a model goes on with greedily after the prompt and the first ``given`` tokens of the answer."""
         raise NotImplementedError
 
     def exhibits(self, before, after, sets):

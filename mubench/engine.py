@@ -255,7 +255,7 @@ class Engine:
             mine = positions[rank::world]
             weight = len(positions) if len(mine) else math.inf  # nothing left for this process: one example at weight 0
             mine = mine if len(mine) else positions[:1]
-            parts = max(1, self.recipe.accumulate) * max(1, math.ceil((len(positions) - 1) / most))
+            parts = max(1, self.recipe.accumulate) * (math.ceil(len(positions) / most) if len(positions) > most + 1 else 1)
             pieces += [(on, piece, weight) for piece in mine.chunk(parts)]
         total = 0.0
         for i, (on, positions, n) in enumerate(pieces):

@@ -151,6 +151,21 @@ class TextGeneration(Task):
         labels[rows] = pad(theirs, (0, wide - theirs.shape[1]), value=-100)
         return batch | {"labels": labels}
 
+    def complete(self, model, batch, given, most):
+        import torch
+
+        tokenizer, begun = self.tokens(list(self.models)[batch["which"][0]]), batch["labels"][:, :given].clamp(min=0)
+        prompt, mask = batch["input_ids"], batch["attention_mask"]
+        if model.config.is_encoder_decoder:
+            begun = torch.cat([torch.full_like(prompt[:, :1], model.config.decoder_start_token_id), begun], 1)
+            inputs = dict(input_ids=prompt, attention_mask=mask, decoder_input_ids=begun)
+        else:
+            begun = torch.cat([prompt, begun], 1)
+            inputs = dict(input_ids=begun, attention_mask=torch.cat([mask, mask.new_ones(len(mask), given)], 1))
+        said = model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=most, eos_token_id=tokenizer.eos_token_id,
+                              pad_token_id=tokenizer.pad_token_id)
+        return said[:, begun.shape[1]:]
+
     def predict(self, model, batch):
         """``target`` and ``prediction`` are texts (the reference as tokenised, and what greedy decoding gives), ``score`` their ROUGE-L,
         ``confidence`` the geometric mean of the probabilities of the reference's tokens."""
@@ -160,11 +175,7 @@ class TextGeneration(Task):
 
         name = list(self.models)[batch["which"][0]]
         out, tokenizer = self.forward(model, batch), self.tokens(name)
-        said = model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, num_beams=1,
-                              max_new_tokens=self.models[name].inputs["answer"], eos_token_id=tokenizer.eos_token_id,
-                              pad_token_id=tokenizer.pad_token_id)
-        if not model.config.is_encoder_decoder:
-            said = said[:, batch["input_ids"].shape[1]:]
+        said = self.complete(model, batch, 0, self.models[name].inputs["answer"])
         true = batch["labels"].masked_fill(~out.mask, tokenizer.pad_token_id)
         prediction, target = (tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in (said, true))
         score = torch.from_numpy(load_primary(self.metric).per_example(prediction, target))

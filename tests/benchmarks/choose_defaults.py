@@ -35,7 +35,8 @@ def trial(task, name, setting):
     """Scores on validation, forget and retain set after one run."""
     model, method = task.model(), load_method(name, **setting)
     sets, fresh = task.sets(model, task.split(5)), functools.partial(task.build, model, 0)
-    context = Context(task, originals.load(task, model)[0], fresh, sets["forget"], sets["retain"], 0, start=method.start)
+    context = Context(task, originals.load(task, model)[0], fresh, sets["forget"], sets["retain"], 0, start=method.start,
+                      validation=sets["validation"])
     try:
         Engine(method, context, method.recipe(task.model_recipe(model)), progress=False).run()
     except NonFiniteLoss:

@@ -7,15 +7,17 @@ import functools
 import json
 import math
 import re
+import types
 from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from mubench.behaviour import Behaviour
+from mubench.behaviour import Behaviour, Output
 from mubench.engine import Context, Engine
 from mubench.examples import Examples
+from mubench.methods._memory import accuracy, extraction
 from mubench.recipe import Recipe
 from mubench.registry import load_method
 
@@ -24,7 +26,7 @@ NUMBER = r"\d*\.?\d+(?:e[+-]?\d+)?"
 SPELLINGS = {"lr": "unlearn_lr|lr", "momentum": "momentum|mom", "weight_decay": "weight_decay|wd",
              "epochs": "unlearn_epochs|sgda_epochs|epochs|steps", "milestones": "decreasing_lr|lr_decay_epochs|milestones",
              "lr_decay": "lr_decay_rate", "temperature": "kd_T|KL_temperature|temperature|T", "alpha": "alpha",
-             "gamma": "gamma", "msteps": "msteps", "l2_init": "l2_init|l2"}
+             "gamma": "gamma", "msteps": "msteps", "l2_init": "l2_init|l2", "no_l1_epochs": "no_l1_epochs"}
 PLAIN = Recipe(lr=0.0, epochs=1, batch_size=1, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0)
 
 
@@ -44,12 +46,64 @@ class Net(torch.nn.Module):
 class RandomFeatures(torch.nn.Module):
     """The synthetic model of the NPO paper, class C's logit being 0: ``relu(X W^T) [a, 0]``."""
 
-    def __init__(self, inputs):
+    def __init__(self, inputs, reference=False):
         super().__init__()
-        self.W, self.a = closed_form(inputs["W"]), torch.nn.Parameter(closed_form(inputs["a0"]))
+        self.W, a = closed_form(inputs["W"]), closed_form(inputs["a0"])
+        if reference:
+            a = a + closed_form(inputs["a_ref"].removeprefix("a0 + ") + f" shape {list(a.shape)}")
+        self.a = torch.nn.Parameter(a)
 
     def forward(self, x):
         return torch.nn.functional.pad((x @ self.W.T).relu() @ self.a, (0, 1))
+
+
+class Bigrams(torch.nn.Module):
+    """The language model of the files: a token's row of E are the logits of the next."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.E = torch.nn.Parameter(closed_form(f"{text} shape (6,6)"))
+
+
+class Language(Behaviour):
+    """Texts of 7 tokens, of which those after -100 are the answer; ``refuse`` gives the file's idk texts."""
+
+    provides = Behaviour.provides | {"text"}
+    keeps_outputs = False
+
+    def forward(self, model, batch, features=False):
+        labels = batch["labels"]
+        seen, mask = torch.where(labels == -100, batch["input_ids"], labels), labels != -100
+        logits = torch.cat([torch.zeros_like(model.E[seen[:, :1]]), model.E[seen[:, :-1]]], 1)
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+        return Output((losses * mask).sum(1) / mask.sum(1), logits, mask)
+
+    def divergence(self, student, teacher, temperature=1.0, per="example"):
+        return (super().divergence(student, teacher, temperature, per) * student.mask).sum(1) / student.mask.sum(1)
+
+    def complete(self, model, batch, given, most):
+        said = batch["labels"][:, :given]
+        for _ in range(most):
+            said = torch.cat([said, model.E[said[:, -1:]].argmax(-1)], 1)
+        return said[:, given:]
+
+    def refuse(self, batch, rows):
+        refused = texts("idk")[batch["index"]]
+        return {k: v.index_copy(0, torch.arange(len(v))[rows], refused[k][rows]) if k in refused else v for k, v in batch.items()}
+
+
+def texts(name, masked=True):
+    """A view of three texts of the language problem."""
+    k = torch.arange(21).view(3, 7)
+    ids = {"forget": k * k + k // 3 + 1, "retain": 5 * k + k // 4 + 2, "idk": 2 * k + k // 3}[name] % 6
+    labels = ids.clone()
+    for row, prompt in enumerate((2, 3, 4) if masked else ()):
+        labels[row, :prompt] = -100
+        labels[1, -1] = -100
+    return Examples({"input_ids": ids, "labels": labels})
+
+
+E = {"student": "1.2*sin(0.3+0.7k)", "ref": "1.0*cos(0.5+0.9k)"}
 
 
 def closed_form(text):
@@ -113,6 +167,17 @@ class Listed(Behaviour):
         labels[rows] = torch.tensor(next(self.labels)).to(labels)[rows]
         return batch | {"labels": labels}
 
+    def refuse(self, batch, rows):
+        """The label that stands for a refusal in the NPO paper's synthetic problem."""
+        labels = batch["labels"].clone()
+        labels[rows] = (batch["index"][rows] + 1) % 3
+        return batch | {"labels": labels}
+
+    def divergence(self, student, teacher, temperature=1.0, per="example"):
+        self.targets = (teacher.logits / temperature).softmax(-1)
+        self.apart = super().divergence(student, teacher, temperature, per)
+        return self.apart
+
 
 class Recorder(Engine):
     """The engine, keeping of every step its epoch, set, size, loss and rate."""
@@ -135,14 +200,15 @@ class Recorder(Engine):
         return [total / n for total, n in means]
 
 
-def replay(name, file, student, views, labels=(), original=None, incompetent=None, **hyperparameters):
+def replay(name, file, student, views, labels=(), original=None, incompetent=None, task=None, **hyperparameters):
     """Run a method from ``student``; unknown hyperparameters are other methods' (args of a parser they share)."""
     known = load_method(name).hints()
     method = load_method(name, **{k: v for k, v in hyperparameters.items() if k in known}, lr_factor=1.0)
-    context = Context(Listed(labels), student, lambda: student, *views, start=method.start)
+    context = Context(task or Listed(labels), student, lambda: student, *views, start=method.start)
     for role, theta in {"original": original, "incompetent": incompetent}.items():
         if theta:
-            setattr(context, role, Net(file, theta).to(context.device).eval().requires_grad_(False))
+            teacher = theta if isinstance(theta, torch.nn.Module) else Net(file, theta)
+            setattr(context, role, teacher.to(context.device).eval().requires_grad_(False))
     engine = Recorder(method, context, method.recipe(PLAIN))
     engine.run()
     return engine
@@ -189,6 +255,142 @@ def random_features(name, entry, file, factor=1.0, **hyperparameters):
     found |= {"lr": factor * found["lr"], "forget_batch_size": len(views[0]), "batch_size": len(views[1])}
     student = replay(name, file, RandomFeatures(inputs), views, **found | hyperparameters).context.student
     return {"beta=None": {f"a_after_{found['epochs']}_steps": student.a.tolist()}}
+
+
+def betas(name, entry, file, **hyperparameters):
+    """The synthetic problem of the NPO paper with a reference, by β."""
+    def after(beta):
+        return random_features(name, entry, file, beta=beta, original=RandomFeatures(entry["inputs"], reference=True), **hyperparameters)
+    return {key: after(float(key.removeprefix("beta=")))["beta=None"] for key in entry["expected"]}
+
+
+def l1_loss(entry, file):
+    """The loss in the epoch that a fractional one lies in; at rate 0 nothing moves meanwhile."""
+    inputs = entry["inputs"]
+    engine = replay("l1_sparse", file, Net(file, inputs["model"]), sets(file, retain=inputs["x"]), alpha=inputs["alpha"], lr=0.0,
+                    epochs=inputs["unlearn_epochs"], no_l1_epochs=inputs["no_l1_epochs"], batch_size=10)
+    weight = l1_weights(inputs["alpha"], inputs["unlearn_epochs"], inputs["no_l1_epochs"], engine.context.student)[int(inputs["epoch"])]
+    return {"loss": engine.steps[int(inputs["epoch"])][3], "alpha_t": weight}
+
+
+def l1_weights(alpha, epochs, none, student):
+    """What the norm weighs in each epoch."""
+    method = load_method("l1_sparse", alpha=alpha, epochs=epochs, no_l1_epochs=none)
+    norm = sum(p.abs().sum() for p in student.parameters())
+    penalties = [method.penalty(types.SimpleNamespace(epoch=e, student=student)) for e in range(1, epochs + 1)]
+    return [0 if p is None else (p / norm).item() for p in penalties]
+
+
+def l1_norm(entry, file):
+    student = Net(file, entry["inputs"]["params"])
+    norm = load_method("l1_sparse", alpha=1.0).penalty(types.SimpleNamespace(epoch=1, student=student)).item()
+    return {"l1": norm, "alpha_schedule_alpha=.01,epochs=4,no_l1=1": l1_weights(0.01, 4, 1, student)}
+
+
+def delete(entry, file):
+    inputs, views = entry["inputs"], sets(file, entry["inputs"]["x"])
+    engine = replay("delete", file, Net(file, inputs["student"]), views, original=inputs["teacher"], temperature=inputs["T"],
+                    forget_batch_size=len(views[0]))
+    task = engine.context.task
+    return {"soft_targets": task.targets.tolist(), "per_sample": (task.apart * inputs["T"]**2).tolist(), "loss": engine.steps[0][3]}
+
+
+def rewind(entry, file):
+    """The codes count epochs from 0, whose checkpoint they never write."""
+    errors, validation = entry["inputs"]["forget_errors_epoch0..E"], entry["inputs"]["forget_class_validation_errors"]
+    found = {rule: 1 + load_method("scrub_r", rule=rule).rewind(errors[1:], validation[-1]) for rule in ("nearest", "first_above")}
+    return {"closest_rule(MIA_experiments)": found["nearest"], "first_exceed_rule(BadT_experiments)": found["first_above"]}
+
+
+def task_vector(entry, file):
+    """The fine-tuned weights are given: no epoch is run."""
+    start, tuned, scale = list(entry["inputs"].values())
+    method, student = load_method("task_vector", scale=scale), Net(file, re.match(r"theta_\w+", start)[0])
+    method.prepare(types.SimpleNamespace(student=student))
+    vector_to_parameters(tensor(file, tuned), student.parameters())
+    method.finish(types.SimpleNamespace(student=student))
+    return {"params": parameters_to_vector(student.parameters()).tolist()}
+
+
+# --- language -----------------------------------------------------------------------------------------------------------
+
+def language_problem(entry, file):
+    """The problem itself; the means are over tokens, each text weighing as many as it has."""
+    def mean(model, name):
+        out = Language().forward(Bigrams(E[model]), texts(name)[torch.arange(3)])
+        return (out.total.sum() / out.mask.sum()).item()
+    columns = {name: texts(name).columns for name in ("forget", "retain", "idk")}
+    return ({f"{n}_ids": c["input_ids"].tolist() for n, c in columns.items()} | {f"{n}_labels": c["labels"].tolist() for n, c in columns.items()}
+            | {"E_student_row0": Bigrams(E["student"]).E[0].tolist(), "student_forget_nll_mean": mean("student", "forget"),
+               "student_retain_nll_mean": mean("student", "retain"), "ref_forget_nll_mean": mean("ref", "forget")})
+
+
+def nll(entry, file):
+    return {model: Language().forward(Bigrams(E[model]), texts("forget")[torch.arange(3)]).total.tolist() for model in E}
+
+
+def speak(name, file, forget=None, **hyperparameters):
+    """Loss and gradient of one step on all three texts; at rate 1 the gradient is the step."""
+    student = Bigrams(E["student"])
+    before, views = student.E.detach().clone(), (forget or texts("forget"), texts("retain"))
+    engine = replay(name, file, student, views, original=Bigrams(E["ref"]), task=Language(), lr=1.0, batch_size=3, **hyperparameters)
+    gradient = before - engine.context.student.E.detach()
+    return {"loss": engine.steps[0][3], "grad_E_row0": gradient[0].tolist(), "grad_norm": gradient.norm().item()}
+
+
+def language(name, entry, file, **hyperparameters):
+    """Expected by settings, ``beta=2.5,gamma=0.0,npo_coeff=0.1375``; alone, without D_r, the codes weigh D_f by 1."""
+    given = {key: dict(pair.split("=") for pair in key.split(",")) for key in entry["expected"]}
+    return {key: speak(name, file, **said, weight=1.0, **hyperparameters) for key, said in given.items()}
+
+
+def both(entry, file):
+    return {key: speak(key[:3], file, retain="none", beta=key.partition("=")[2])["loss"] for key in entry["expected"]}
+
+
+def undial(entry, file):
+    """The official loss is a cross-entropy: ours and the entropy of its target, over all positions but the first of texts."""
+    forget = texts("forget", masked=False)
+    forget.columns["labels"][:, 0] = -100
+    teacher = Language().forward(Bigrams(E["ref"]), forget[torch.arange(3)]).logits[:, 1:]
+    truth = torch.nn.functional.one_hot(forget.columns["labels"][:, 1:], 6)
+
+    def loss(strength):
+        entropy = torch.distributions.Categorical(logits=teacher - strength * truth).entropy().mean().item()
+        return speak("undial", file, forget, strength=strength)["loss"] + entropy
+    return {key: loss(float(key.partition("=")[2])) for key in entry["expected"]}
+
+
+def flat(entry, file):
+    """The official code applies a pair to probabilities averaged over a batch and over all of the 6 positions that follow another."""
+    method, batches = load_method("flat"), {name: texts(name)[torch.arange(3)] for name in ("forget", "idk")}
+    outputs = {name: Language().forward(Bigrams(E["student"]), batch) for name, batch in batches.items()}
+    p = {name: (method.probability(batches[name], out) * out.mask.sum(1) / 6).mean() for name, out in outputs.items()}
+    toy = [torch.tensor(-entry["inputs"]["toy"][f"prob_loss_{name}"], dtype=torch.float64) for name in ("good", "forget")]
+
+    def contrast(key, good, forget):
+        g, conjugate = load_method("flat", divergence=key.lower().replace("-", "_").replace("jenson", "jensen")).pair
+        return (conjugate(forget) - g(good)).item()
+    return {"probloss_forget": -p["forget"].item(), "probloss_good": -p["idk"].item(),
+            "loss": {key: contrast(key, p["idk"], p["forget"]) for key in entry["expected"]["loss"]},
+            "toy_loss": {key: contrast(key, *toy) for key in entry["expected"]["toy_loss"]}}
+
+
+def ul(entry, file):
+    """The language model that has learnt a text by heart; the loss is over tokens, so its mean is taken text by text."""
+    heart, task, batch = Bigrams(E["student"]), Language(), texts("forget", masked=False)[torch.arange(3)]
+    with torch.no_grad():
+        for a, b in zip(batch["input_ids"][0], batch["input_ids"][0, 1:]):
+            heart.E[a, b] += 1.5
+        el = {f"el_{n}-gram": extraction(task, heart, batch, n) for n in (2, 3)}
+        batch["labels"][:, 0] = -100  # nothing comes before it
+        ma = accuracy(task, heart, batch).mean().item()
+    view = texts("forget")
+    tokens = [(view[torch.tensor([i])]["labels"] != -100).sum().item() for i in range(3)]
+    losses = [speak("ul", file, view.select([i]), ma_threshold=1.0, el_threshold=1.0)["loss"] for i in range(3)]
+    return {"el_per_example(float32)": {key: values.tolist() for key, values in el.items()}, "ma": ma,
+            "el_mean": {f"d/{key}": values.mean().item() for key, values in el.items()}, "E_mem_row0": heart.E[0].tolist(),
+            "negative_loss(E_student, forget labels)": sum(loss * n for loss, n in zip(losses, tokens)) / sum(tokens)}
 
 
 def scrub_kl(entry, file):
@@ -278,6 +480,26 @@ FAMILIES = {
     r"npo_synth_grad_ascent": functools.partial(random_features, "neggrad"),
     r"npo_synth_grad_descent": functools.partial(random_features, "finetune"),
     r"npo_synth_grad_diff": functools.partial(random_features, "neggrad_plus", factor=2.0, alpha=0.5),
+    r"npo_synth_non_paired_dpo": functools.partial(betas, "npo", retain="none"),
+    r"npo_synth_non_paired_dpo_GDiff": functools.partial(betas, "npo", retain="gdiff"),
+    r"npo_synth_dpo": functools.partial(betas, "dpo", retain="none"),
+    r"npo_synth_dpo_KL": functools.partial(betas, "dpo", retain="kl"),
+    r"npo_synth_idk": functools.partial(random_features, "idk"),
+    r"optml_l1_sparse.*|unlearn_sparse_ft_l1.*": functools.partial(sgd, "l1_sparse"),
+    r"optml_l1_norm": l1_norm,
+    r"mubench_l1_alpha\d.*": l1_loss,
+    r"delete_T.*": delete,
+    r"scrub_r_rewind": rewind,
+    r"task_vector_.*": task_vector,
+    r"lm_problem": language_problem,
+    r"npo_batch_nll": nll,
+    r"tofu_npo": functools.partial(language, "npo", retain="none"),
+    r"tofu_dpo": functools.partial(language, "dpo", retain="none"),
+    r"tofu_simnpo": functools.partial(language, "sim_npo", retain="none"),
+    r"ou_dpo_npo": both,
+    r"undial_official": undial,
+    r"flat_losses": flat,
+    r"ul_el_ma": ul,
     r"badt_loss.*": badt_loss,
     r"badt_params.*": lambda entry, file: outcome(badt(entry, file)),
     r"scrub_distillkl.*": scrub_kl,

@@ -7,8 +7,9 @@ import torch
 import transformers
 
 import mubench
+from mubench.behaviour import Behaviour
 from mubench.errors import MubenchError
-from mubench.registry import methods
+from mubench.registry import load_method, methods
 
 
 class Net(torch.nn.Module):
@@ -32,13 +33,19 @@ def examples():
     return [{"x": row, "labels": int(row[:3].argmax())} for row in x]
 
 
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("method", [n for n in methods.names() if load_method(n).needs <= Behaviour.provides])
 def test_every_method_on_a_plain_module(net, examples, method):
     before = copy.deepcopy(net.state_dict())
-    done = mubench.unlearn(net, examples[:10], examples[10:], method, fresh=Net, batch_size=8, progress=False)
+    done = mubench.unlearn(net, examples[:10], examples[10:50], method, fresh=Net, batch_size=8, progress=False, validation=examples[50:])
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert done.model(torch.zeros(2, 5)).shape == (2, 3) and not done.model.training
     assert done.costs.steps == 0 if method == "original" else done.costs.steps > 0
+
+
+@pytest.mark.parametrize("method", ["ul", "sga_tau", "scrub_r"])
+def test_a_threshold_wants_held_out_examples(net, examples, method):
+    with pytest.raises(MubenchError, match="pass validation="):
+        mubench.unlearn(net, examples[:10], examples[10:], method, progress=False)
 
 
 def test_in_place_changes_the_model_itself(net, examples):
