@@ -23,11 +23,12 @@ class {Class}(Method):
         return (Term("retain", "loss", "true", weight=self.alpha),
                 Term("forget", "logit", "incompetent", weight=1 - self.alpha))
 
-    # What terms cannot say has four hooks, each optional:
-    # def prepare(self, context): ...   before the first step: masks (context.freeze), a part of a set
-    # def penalty(self, context): ...   a scalar added to every step's loss
-    # def select(self, context): ...    positions of the forget set to visit in this epoch
-    # def finish(self, context): ...    after the last step: edit context.student
+    # What terms cannot say has five hooks, each optional:
+    # def prepare(self, context): ...      before the first step: masks (context.freeze), a part of a set
+    # def penalty(self, context): ...      a scalar added to every step's loss
+    # def select(self, context): ...       positions of the forget set to visit in this epoch
+    # def after_epoch(self, context): ...  after each epoch: context.measure, keep weights; true ends the run
+    # def finish(self, context): ...       after the last step: edit context.student
 '''
 
 TASK = '''from mubench.recipe import Recipe
