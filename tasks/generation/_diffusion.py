@@ -22,6 +22,7 @@ class ImageGeneration(Task):
     """
 
     modality = "generation"
+    provides = Task.provides - {"classes"}  # a prediction of noise is no logit
     metric = "clip_score"
     also = ("accuracy",)
     keeps_outputs = False
