@@ -203,7 +203,7 @@ class _Run:
 
     @property
     def default(self):
-        return not self.spec.params and not self.spec.trials
+        return self.spec.plain and not self.spec.params and not self.spec.trials
 
     @property
     def anchor(self):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mubench.behaviour import Custom
 from mubench.costs import Costs
+from mubench.curriculum import make
 from mubench.engine import Budget, Context, Engine, make_accelerator, threads
 from mubench.errors import MubenchError
 from mubench.examples import Examples, Wrapped
@@ -20,7 +21,9 @@ class Unlearned:
 
 
 def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, num_labels=None, seed=0,
-            validation=None, batch_size=32, precision="no", max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
+def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, num_labels=None, seed=0, validation=None,
+            batch_size=32, precision="no", lora=None, lora_rank=None, curriculum=None, curriculum_lambda=1.0, curriculum_tau="mean",
+            max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
     """Make a model of one's own forget.
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
@@ -33,6 +36,8 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     validation: more examples, held out from training, for methods that measure a threshold on such.
     method: a registry name, ``path/to/file.py:Class`` or a `Method`; **hyperparameters: its hyperparameters, such as ``lr``
         (default: the method's ``lr_factor`` × 1e-3) and ``epochs``.
+    lora: train LoRA adapters of so many per cent of the model's parameters, or of rank ``lora_rank``; they are merged at the end.
+    curriculum: ``"superloss"`` weighs examples by how easy they are, ``curriculum_lambda`` and ``curriculum_tau`` being its λ and τ.
     seed: of everything random; the same seed on one process gives the same bits. inplace: change ``model`` itself.
 
     Returns an `Unlearned`. Raises `MubenchError` for an empty forget set, a method that needs what the model does not give,
@@ -55,11 +60,16 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
                 raise MubenchError(f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one")
             return type(model)(model.config)
     student = model if inplace else copy.deepcopy(model)
-    context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start, validation=wrap(validation))
+    if lora and lora_rank:
+        raise MubenchError(f"lora={lora:g} and lora_rank={lora_rank} are two answers to one question: give one of them")
+    adapt = {"share": lora} if lora else {"rank": lora_rank} if lora_rank else None
+    context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start, validation=wrap(validation),
+                      adapt=adapt)
+    weigh = make(curriculum, curriculum_lambda, curriculum_tau, behaviour.num_labels)
     recipe = chosen.recipe(Recipe(lr=1e-3, epochs=10, batch_size=batch_size))
     limits = {"steps": max_steps, "seconds": max_seconds}
     budget = Budget(**{name: limit for name, limit in limits.items() if limit is not None})
-    costs = Engine(chosen, context, recipe, budget, progress=progress).run()
+    costs = Engine(chosen, context, recipe, budget, progress=progress, curriculum=weigh).run()
     return Unlearned(context.student.eval(), costs)
 
 

@@ -65,12 +65,18 @@ def parser():
     p.add_argument("--split-file", metavar="FILE", help="an index file, one training row per line, instead of a ratio")
     p.add_argument("--checkpoint", metavar="FOLDER", help="the original model, a folder or hub id, instead of the standard one")
     p.add_argument("--precision", choices=["no", "bf16", "fp16"], default="no")
+    p.add_argument("--lora", type=float, metavar="PERCENT", help="train LoRA adapters of so many per cent of the model's parameters")
+    p.add_argument("--lora-rank", type=int, metavar="RANK", help="train LoRA adapters of this rank")
+    p.add_argument("--curriculum", choices=["superloss"], help="weigh examples by how easy they are")
+    p.add_argument("--curriculum-lambda", type=float, metavar="L", help="of superloss, above 0: the larger, the more alike (default: 1)")
+    p.add_argument("--curriculum-tau", metavar="T", help="of superloss: mean (default), log_classes or a number")
+    p.add_argument("--optimizer", choices=["adamw", "adam", "sgd", "sophia"], help="the same as --set optimizer=…")
     p.add_argument("--max-steps", type=int, metavar="N", help="budget of optimiser steps")
     p.add_argument("--max-seconds", type=float, metavar="S", help="budget of seconds (default: what retraining took)")
     p.add_argument("--limit", type=int, metavar="N", help="only N rows of each set: a trial, marked and never ranked")
     p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
     p.add_argument("--out", default="results", metavar="FOLDER")
-    p.add_argument("--save-model", action="store_true", help="keep the unlearned weights too")
+    p.add_argument("--save-model", nargs="?", const=True, choices=["adapter"], help="keep the unlearned weights too, or of LoRA the adapter alone")
     p.add_argument("--force", action="store_true", help="run again what is done")
     p.add_argument("--dry-run", action="store_true", help="only list the runs, and the memory they need")
     p.add_argument("--gpu-memory", nargs="+", type=float, default=[24, 40, 80], metavar="GIB", help="sizes of GPU that --dry-run fits runs to")
@@ -134,7 +140,9 @@ def _run(args):
     from mubench import grid
 
     params = dict(_pair(text) for text in args.set)
-    options = {name: getattr(args, name) for name in ("split_file", "checkpoint", "precision", "max_steps", "max_seconds", "limit")}
+    params |= {"optimizer": args.optimizer} if args.optimizer else {}
+    options = {name: getattr(args, name) for name in ("split_file", "checkpoint", "precision", "lora", "lora_rank", "curriculum",
+                                                      "curriculum_lambda", "curriculum_tau", "max_steps", "max_seconds", "limit")}
     specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed, params=params, **options)
     for sentence in left_out:
         print(f"left out: {sentence}")
@@ -164,7 +172,7 @@ def _dry_run(specs, args):
     for spec in specs:
         runs.setdefault((spec.task, spec.model), []).append(load_method(spec.method, **spec.params))
     for (task, model), methods in runs.items():
-        print(f"\n{plan.report(task, model, methods, args.gpu_memory)}", flush=True)
+        print(f"\n{plan.report(task, model, methods, args.gpu_memory, specs[0].adapt)}", flush=True)
 
 
 def _fetch(args):

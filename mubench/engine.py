@@ -13,10 +13,11 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
 from tqdm.auto import tqdm
 
-from mubench import networks
+from mubench import lora, networks
 from mubench.behaviour import Output
 from mubench.costs import Meter
 from mubench.errors import MubenchError
+from mubench.sophia import Sophia
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,13 @@ class Context:
     student: the model being trained; original: a frozen copy of it as it was; fresh(): a new, untrained one;
     task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1;
     incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives); validation: held-out
-    examples, for thresholds (never for training, and never the test set).
+    examples, for thresholds (never for training, and never the test set);
+    trainable: name → parameter of all that may move. With LoRA (``adapt``: what `lora.solve` is told, ``share`` or ``rank``) those are
+    the adapters of the student, masks are over them alone, and ``original`` is the student without them: no copy.
     """
 
-    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original", blank=None, validation=None):
+    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original", blank=None, validation=None,
+                 adapt=None):
         self.accelerator = accelerator or make_accelerator()
         self.task, self.forget, self.retain, self.seed = task, forget, retain, seed
         self.device = self.accelerator.device
@@ -55,18 +59,38 @@ class Context:
         self.epoch, self.step, self.meter = 0, 0, Meter(self.device)
         self._model = model
         self._mask, self._hold, self._teachers = {}, True, {}
+        self.adapters = self._adapters(start, **adapt) if adapt else None
+
+    def _adapters(self, start, **wanted):
+        if start == "fresh":
+            raise MubenchError("a method that starts from a new model cannot run with LoRA, which adapts a trained one")
+        training = self.student.training
+        batch = self.batch(self.forget if len(self.forget) else self.retain, torch.arange(1), "lora")
+        through = lora.used(self.student.eval(), lambda: self.task.forward(self.student, batch))
+        self.student.train(training)
+        with self._seeded("lora"):
+            return lora.Adapters(self.student, lora.solve(self.student, **wanted, used=through))
 
     def fresh(self, make=None):
         """A new, untrained model, its random numbers drawn from the run's seed and from nobody else's."""
-        with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else None):
-            torch.manual_seed(self.generator("fresh").initial_seed())
+        with self._seeded("fresh"):
             return (make or self._fresh)().to(self.device)
+
+    @contextlib.contextmanager
+    def _seeded(self, purpose):
+        with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else None):
+            torch.manual_seed(self.generator(purpose).initial_seed())
+            yield
+
+    @property
+    def trainable(self):
+        return {name: p for name, p in self.student.named_parameters() if p.requires_grad}
 
     @functools.cached_property
     def original(self):
         if self.step:
             raise MubenchError("context.original is a copy of the student before the first step: touch it in prepare()")
-        return _frozen(copy.deepcopy(self._model).to(self.device))
+        return lora.Original(self.adapters) if self.adapters else _frozen(copy.deepcopy(self._model).to(self.device))
 
     @functools.cached_property
     def incompetent(self):
@@ -96,11 +120,12 @@ class Context:
     def teacher(self, name):
         """The frozen ``original`` or ``incompetent`` model as a `Teacher`."""
         if name not in self._teachers:
-            self._teachers[name] = Teacher(self, getattr(self, name))
+            self._teachers[name] = Teacher(self, self.adapters if self.adapters and name == "original" else getattr(self, name))
         return self._teachers[name]
 
     def freeze(self, mask, hold=True):
-        """Only weights where ``mask`` (parameter name → boolean tensor) is true may move; ``hold``: whatever the optimiser does."""
+        """Only weights where ``mask`` (name of a trainable parameter → boolean tensor) is true may move; ``hold``: whatever the
+        optimiser does."""
         self._mask, self._hold = {name: m.to(self.device) for name, m in mask.items()}, hold
 
     def saliency(self, on):
@@ -139,7 +164,8 @@ class Teacher:
     @torch.no_grad()
     def answer(self, batch, rows, features=False):
         """The `Output` for some rows of a batch."""
-        return self.context.task.forward(self.model, {k: v[rows] for k, v in batch.items()}, features)
+        with self._original() as model:
+            return self.context.task.forward(model, {k: v[rows] for k, v in batch.items()}, features)
 
     def outputs(self, view, features=False):
         """The `Output` of a whole view, row i being its example i."""
@@ -154,22 +180,28 @@ class Teacher:
         for positions in torch.arange(len(view)).split(2 * context.batch_size):
             batch = context.batch(view, positions, "teacher")
             with context.meter.flops(("teacher", features, *_shapes(batch)), len(positions)), context.accelerator.autocast():
-                pieces.append(context.task.forward(self.model, batch, features))
+                with self._original() as model:
+                    pieces.append(context.task.forward(model, batch, features))
         join = lambda name: None if getattr(pieces[0], name) is None else torch.cat([getattr(p, name) for p in pieces])
         return Output(*(join(name) for name in ("loss", "logits", "mask", "features")))
+
+    def _original(self):
+        """The model as it answers: of adapters, the one they are put in, without them."""
+        return self.model.off() if isinstance(self.model, lora.Adapters) else contextlib.nullcontext(self.model)
 
 
 class Engine:
     """Runs one method on one context by one recipe. ``run()`` changes ``context.student`` and returns the `Costs`.
 
     shuffle: false keeps examples in the order of their view (replaying somebody's batches); validate: model → its score on
-    the validation set, asked after each epoch where the recipe keeps the best one, its time not counted.
+    the validation set, asked after each epoch where the recipe keeps the best one, its time not counted; curriculum: a
+    `SuperLoss`, which weighs the examples of each term.
     """
 
-    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True, validate=None):
+    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True, validate=None, curriculum=None):
         if recipe.keep_best and not validate:
             raise MubenchError("keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by `mubench.run`")
-        self.validate = validate
+        self.validate, self.curriculum = validate, curriculum
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
         self.progress = progress and self.accelerator.is_main_process
@@ -195,6 +227,8 @@ class Engine:
             if total:
                 self._train(total)
             method.finish(context)
+            if context.adapters:
+                context.adapters.merge()
         return meter.costs
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -211,7 +245,9 @@ class Engine:
         with tqdm(total=total, desc=self.method.name, disable=None if self.progress else True, leave=False) as bar:
             for context.epoch in range(1, self.recipe.epochs + 1):
                 losses = []
-                terms = [t for t in self.method.terms if t.when(context.epoch)]
+                every = self.method.terms
+                self._numbers = {id(t): number for number, t in enumerate(every)}
+                terms = [t for t in every if t.when(context.epoch)]
                 for step in self._plan(context.epoch):
                     if self._spent(step):
                         break
@@ -262,6 +298,8 @@ class Engine:
             last = i == len(pieces) - 1
             batch = self.context.batch(self._views[on], positions, f"step/{self.context.step}")
             key = ("step", on, last, tuple(terms), *_shapes(batch))
+            if self.curriculum:
+                self.curriculum.counting = n < math.inf
             with self.context.meter.flops(key, len(positions)), contextlib.ExitStack() as stack:
                 if not last:
                     stack.enter_context(self.accelerator.no_sync(self.model))
@@ -278,6 +316,9 @@ class Engine:
         if self.recipe.clip:
             self.accelerator.clip_grad_norm_(params, self.recipe.clip)
         self.optimizer.step()
+        if self.curriculum:
+            gather = functools.partial(self.accelerator.reduce, reduction="sum") if world > 1 else None
+            self.curriculum.step(range(len(self._numbers)), gather, self.accelerator.device)
         if self.context._hold:
             with torch.no_grad():
                 for param, mask, before in masked:
@@ -315,6 +356,7 @@ class Engine:
                 value = (t.how(self.context, {k: v[rows[t.on]] for k, v in given.items()}, mine, theirs) if t.how else
                          mine.loss if t.measure == "loss" else task.distance(mine, theirs) if t.measure == "rep" else
                          task.divergence(mine, theirs, t.temperature, t.per))
+                value = self.curriculum(value, self._numbers[id(t)]) if self.curriculum else value
                 total = total + t.weight * value.sum()
         return total
 
@@ -374,10 +416,10 @@ class Engine:
         r = self.recipe
         if r.optimizer == "sgd":
             return torch.optim.SGD(params, lr=r.lr, momentum=r.momentum, weight_decay=r.weight_decay)
-        if r.optimizer not in ("adam", "adamw"):
-            raise MubenchError(f"optimizer {r.optimizer!r}: adamw, adam or sgd")
-        return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[r.optimizer](
-            params, lr=r.lr, weight_decay=r.weight_decay)
+        others = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sophia": Sophia}
+        if r.optimizer not in others:
+            raise MubenchError(f"optimizer {r.optimizer!r}: {', '.join(others)} or sgd")
+        return others[r.optimizer](params, lr=r.lr, weight_decay=r.weight_decay)
 
     def _spent(self, step):
         """Whether the next step would go over the budget; notes which."""

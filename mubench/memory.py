@@ -14,7 +14,7 @@ and per example what autograd keeps for the backward pass: one forward pass of t
 With recomputation (Chen et al. 2016, sublinear memory) that is each layer's input, and one layer at a time with its gradients. (A small
 model whose shapes depend on the values of its data is run on four real rows instead.) A teacher's pass holds one layer at a time. A mask
 is found before training, on whole batches. AdamW's step takes as much again as the gradients when the activations are gone:
-``working`` is the larger of the two. LoRA is of rank 16 on every linear layer, its weights in float32.
+``working`` is the larger of the two. LoRA is of rank 16 unless a share or another rank is asked for (`lora.solve`), its weights in float32.
 CUDA itself, fragmentation and the gathering of sharded layers are left the tenth of a GPU that is not filled.
 """
 from collections import defaultdict
@@ -25,7 +25,7 @@ RANK, FILLED, GIB, SMALL = 16, 0.9, 2**30, 2e8
 
 @dataclass(frozen=True)
 class Model:
-    """Facts of a model that memory depends on. parameters; adapters: parameters of a LoRA of rank 16; at_once: batches that
+    """Facts of a model that memory depends on. parameters; adapters: parameters of its LoRA; at_once: batches that
     a teacher sees at once; tensors: autocast? → `Activations`, empty where ``why`` says why they could not be traced."""
 
     parameters: int
@@ -49,19 +49,19 @@ class Activations:
         return self.fixed + examples * (self.inputs + 2 * self.layer if recompute else self.each)
 
 
-def facts(task, name, batch_size, measures=("loss",)):
-    """The `Model` of a task's model, its activations traced on rows padded as in a batch of ``batch_size``; measures: of a method."""
+def facts(task, name, batch_size, measures=("loss",), adapt=None):
+    """The `Model` of a task's model, its activations traced on rows padded as in a batch of ``batch_size``; measures: of a method;
+    adapt: ``share`` or ``rank`` of LoRA. Raises `lora.Unreachable` for a share that the layers cannot carry."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    from mubench import lora
     from mubench.errors import MubenchError
 
     with torch.device("meta"):
         model = task.build(name, blank=True)
     count = sum(p.numel() for p in model.parameters())
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    linear = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv1D") and m is not head]
-    known = Model(count, sum(RANK * sum(m.weight.shape) for m in linear), 2 if task.keeps_outputs else 1)
+    known = Model(count, lora.solve(model, **adapt or {"rank": RANK}).parameters, 2 if task.keeps_outputs else 1)
     try:
         batch = task.example(name, max(4, batch_size))
         batch = task.drawn(batch | {"index": torch.arange(len(next(iter(batch.values()))))}, 0)

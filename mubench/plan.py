@@ -2,16 +2,17 @@
 from dataclasses import replace
 
 from mubench.errors import MubenchError
+from mubench.lora import Unreachable
 from mubench.memory import FILLED, GIB, RANK, Model, Setup, facts, masked, need, teachers
 from mubench.registry import load_task
 
 
-def fitting(model, method, recipe, gib):
+def fitting(model, method, recipe, gib, lora=False):
     """The first `Setup` with which a run stays within the filled part of GPUs of so many GiB, the simplest first, or None."""
     pieces = recipe.batch_size
     one = [Setup("float32"), Setup(), Setup(recompute=True), Setup(recompute=True, accumulate=pieces)]
     many = [Setup(recompute=True, gpus=k, accumulate=max(1, pieces // k)) for k in (2, 4, 8)]
-    return next((s for s in (*one, *many, replace(one[-1], offload=True))
+    return next((s for s in (replace(s, lora=lora) for s in (*one, *many, replace(one[-1], offload=True)))
                  if sum(need(model, method, recipe, s).values()) <= FILLED * gib * GIB), None)
 
 
@@ -34,9 +35,9 @@ def sharded(setup):
     return setup.gpus > 1 or setup.offload
 
 
-def report(reference, name, methods, sizes=(24, 40, 80)):
+def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
     """What a run with the most demanding of some methods holds on a GPU, ``least`` being with activations recomputed and one example
-    at a time, and how it fits GPUs of some ``sizes`` (GiB)."""
+    at a time, and how it fits GPUs of some ``sizes`` (GiB); adapt: ``share`` or ``rank`` of LoRA, if the run has it."""
     from tabulate import tabulate
 
     task = load_task(reference)
@@ -45,16 +46,19 @@ def report(reference, name, methods, sizes=(24, 40, 80)):
     method = max(methods, key=static)
     recipe = method.recipe(task.model_recipe(name))
     try:
-        model = facts(task, name, recipe.batch_size, method.needs)
+        model = facts(task, name, recipe.batch_size, method.needs, adapt)
+    except Unreachable:
+        raise
     except MubenchError:
         return f"{title}: not estimated, its configuration is not here: `mubench fetch {reference} --model {name}` brings it"
+    said = f"{adapt['share']:g} %" if adapt and "share" in adapt else (adapt or {}).get("rank", RANK)
     rows = []
     for lora in (False, True):
         for weights, label in (("float32", "float32"), ("mixed", "bf16, mixed"), ("bf16", "bf16, pure")):
             parts = need(model, method, recipe, Setup(weights, lora))
             less = need(model, method, recipe, Setup(weights, lora, recipe.batch_size, recompute=True))
             cells = [*parts.values(), *[None] * (6 - len(parts)), sum(parts.values()), sum(less.values())]
-            rows.append([label + f", LoRA {RANK}" * lora, *(c if c is None else c / GIB for c in cells)])
+            rows.append([label + f", LoRA {said}" * lora, *(c if c is None else c / GIB for c in cells)])
     heads = ["GiB", "weights", "gradients", "optimiser", "mask", "teachers", "working", "peak", "least"]
     beside = [*sorted(teachers(method)), *["a mask"] * masked(method)]
     beside = f", beside the student {' and '.join(beside)}" if beside else ""
@@ -63,9 +67,10 @@ def report(reference, name, methods, sizes=(24, 40, 80)):
     if model.why:
         lines.append(f"activations not estimated: {model.why}")
     run = ["mubench", "run", reference, method.name, "--model", name]
+    run += [word for n, v in (adapt or {}).items() for word in ({"share": "--lora", "rank": "--lora-rank"}[n], f"{v:g}")]
     fits = {}
     for gib in sizes if model.tensors else ():
-        setup = fitting(model, method, recipe, gib)
+        setup = fitting(model, method, recipe, gib, bool(adapt))
         words = " ".join(command(run, setup)) if setup else "more than these settings can save: LoRA, or larger GPUs"
         fits.setdefault(f"{words} (untried: no sharded run is on record)" if setup and sharded(setup) else words, []).append(f"{gib:g}")
     lines += [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,10 +38,26 @@ class RunSpec(BaseModel):
     split_file: Optional[str] = Field(None, description="an index file used instead of the standard split")
     checkpoint: Optional[str] = Field(None, description="the original model, a folder or hub id, instead of the standard one")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
+    lora: Optional[float] = Field(None, gt=0, le=100, description="train LoRA adapters of so many per cent of the original's parameters")
+    lora_rank: Optional[int] = Field(None, gt=0, description="or of this rank")
+    curriculum: Optional[Literal["superloss"]] = Field(None, description="weighs examples by how easy they are")
+    curriculum_lambda: float = Field(1.0, gt=0, allow_inf_nan=False, description="of superloss: the larger, the more alike all examples count")
+    curriculum_tau: Union[Literal["mean", "log_classes"], float] = Field("mean", description="of superloss: the loss of an average example")
     max_steps: Optional[int] = Field(None, gt=0, description="budget of optimiser steps")
     max_seconds: Optional[float] = Field(None, gt=0, description="budget of seconds")
     limit: Optional[int] = Field(None, gt=0, description="only so many rows of each set: a trial, never ranked")
     trials: int = Field(0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand")
+
+    @property
+    def adapt(self):
+        """What LoRA is asked for (see `lora.solve`), or None."""
+        said = {"share": self.lora, "rank": self.lora_rank}
+        return {name: value for name, value in said.items() if value is not None} or None
+
+    @property
+    def plain(self):
+        """Whether the method runs as it is, without LoRA and curriculum."""
+        return not (self.adapt or self.curriculum)
 
     @property
     def id(self):
@@ -75,10 +91,19 @@ def make_spec(**fields):
         raise Incompatible(f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "
                            "does not provide")
     try:
-        return RunSpec(**{k: v for k, v in fields.items() if v is not None})
+        spec = RunSpec(**{k: v for k, v in fields.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
         raise MubenchError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
+    if spec.adapt and method.start == "fresh":
+        raise Incompatible(f"{method.name} starts from a new model, LoRA adapts a trained one: run it without")
+    if spec.lora and spec.lora_rank:
+        raise MubenchError(f"lora={spec.lora:g} and lora_rank={spec.lora_rank} are two answers to one question: give one of them")
+    if spec.curriculum_tau == "log_classes" and not task.num_labels:
+        raise MubenchError(f"curriculum_tau='log_classes': {task.name} has no classes, use mean or a number")
+    if not spec.curriculum and {"curriculum_lambda", "curriculum_tau"} & {*spec.model_dump(exclude_defaults=True)}:
+        raise MubenchError("curriculum_lambda and curriculum_tau are of a curriculum: say curriculum='superloss' too")
+    return spec
 
 
 class Result(BaseModel):
@@ -91,7 +116,7 @@ class Result(BaseModel):
     spec: dict = Field(description="what was passed (RunSpec)")
     task: dict = Field(description="name, version, tier, metric and its options, further measures (also), labels, random_guess")
     method: dict = Field(description="name, version, paper, all hyperparameters, the recipe they came to")
-    model: dict = Field(description="name, class, number of parameters")
+    model: dict = Field(description="name, class, number of parameters; with LoRA its share, parameters and the rank of each layer")
     split: dict = Field(description="name, sizes, checksum of the forget rows, checksum of the training rows")
     checkpoint: dict = Field(description="the original: source, weights hash, its test score")
     costs: dict = Field(description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses")

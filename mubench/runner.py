@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from mubench import originals
+from mubench import curriculum, originals
 from mubench.engine import Budget, Context, Engine, NonFiniteLoss, make_accelerator, threads
 from mubench.errors import MubenchError
 from mubench.evaluation import SETS, predict, scores, validator
 from mubench.metrics import compute_all
 from mubench.registry import load_method, load_task
-from mubench.results import Result, Store, make_spec, now
+from mubench.results import Result, RunSpec, Store, make_spec, now
 
 
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
@@ -30,8 +30,9 @@ def _task(reference):
 
 
 def run_spec(spec, store, save_model=False, progress=True, task=None):
-    """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process). task: its task as an instance
-    where that is not what its name stands for (a sample of it)."""
+    """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process). save_model: keep the unlearned
+    weights (adapters merged into them), or with ``"adapter"`` those alone; task: its task as an instance where that is not what its
+    name stands for (a sample of it)."""
     task = task or _task(spec.task)
     with threads(task.threads):
         return _run(task, spec, store, save_model, progress)
@@ -39,17 +40,20 @@ def run_spec(spec, store, save_model=False, progress=True, task=None):
 
 def _run(task, spec, store, save_model, progress):
     started, accelerator, method = now(), make_accelerator(spec.precision), load_method(spec.method, **spec.params)
+    if save_model == "adapter" and not spec.adapt:
+        raise MubenchError("there is no adapter to save without LoRA: add --lora, or save the model")
     split = task.split(spec.ratio, spec.split_file)
     network, checkpoint = originals.load(task, spec.model, spec.checkpoint)
     sets = task.sets(spec.model, split, spec.limit)
     fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
+    weigh = curriculum.make(spec.curriculum, spec.curriculum_lambda, spec.curriculum_tau, task.num_labels)
 
     reference = _original_scores(task, spec, network, checkpoint, sets, accelerator)
     recipe = method.recipe(task.model_recipe(spec.model))
     context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start, blank,
-                      sets["validation"])
+                      sets["validation"], spec.adapt)
     limits = budget(spec, task, method, len(sets["retain"]), store)
-    costs = Engine(method, context, recipe, limits, progress=progress, validate=validator(task, sets, accelerator)).run()
+    costs = Engine(method, context, recipe, limits, progress=progress, validate=validator(task, sets, accelerator), curriculum=weigh).run()
 
     clock = time.perf_counter()
     shown = task.scored({name: sets[name] for name in SETS if name in sets})
@@ -64,8 +68,8 @@ def _run(task, spec, store, save_model, progress):
               "metric_options": task.metric_options, "also": list(task.also), "labels": list(task.labels), "random_guess": task.random_guess},
         method={"name": method.name, "version": method.version, "paper": method.paper,
                 "hyperparameters": method.hyperparameters(), "recipe": asdict(recipe)},
-        model={"name": spec.model, "class": type(network).__name__,
-               "parameters": sum(p.numel() for p in context.student.parameters())},
+        model={"name": spec.model, "class": type(network).__name__, "parameters": sum(p.numel() for p in context.student.parameters()),
+               **({"lora": context.adapters.asdict()} if context.adapters else {})},
         split={"name": split.name, "forget": len(split.forget), "retain": split.n - len(split.forget),
                "checksum": split.checksum, "data": split.data},
         checkpoint={"source": portable(checkpoint["source"]), "sha256": checkpoint["sha256"], "test_score": reference},
@@ -73,7 +77,8 @@ def _run(task, spec, store, save_model, progress):
         environment=environment(accelerator),
         status="limited" if spec.limit else "complete" if costs.stopped_by == "epochs" else "stopped")
     result.metrics = compute_all(frame, result.facts)
-    return store.write(spec, result, frame, context.student if save_model else None, exhibits)
+    saved = {"adapter": context.adapters, True: context.student}.get(save_model)
+    return store.write(spec, result, frame, saved, exhibits)
 
 
 def run(task, method="salun", *, model=None, ratio=5, seed=0, out="results", save_model=False, force=False, **options):
@@ -81,7 +86,7 @@ def run(task, method="salun", *, model=None, ratio=5, seed=0, out="results", sav
 
     task, method: registry names or ``path/to/file.py:Class``; model: a model of the task (default: its first); ratio: per cent
     of D to forget, in (0, 50]; options: ``params`` (a dict of hyperparameters) and the other fields of `RunSpec`.
-    A run that ``out`` already holds is read, not repeated, unless ``force``. Raises `MubenchError` for anything the
+    save_model: keep the weights too (of LoRA: merged), or ``"adapter"``. A run that ``out`` already holds is read, not repeated, unless ``force``. Raises `MubenchError` for anything the
     caller can mend.
     """
     from mubench.results import read
@@ -112,7 +117,8 @@ def budget(spec, task, method, retain, store):
     its time where the store holds the retrained model of the same task, model, ratio and seed on this machine. On a CPU that is
     CPU time: a busy machine must not cut a run short that a quiet one would finish."""
     limits = {"steps": spec.max_steps, "seconds": spec.max_seconds, "examples": task.model_recipe(spec.model).epochs * retain}
-    retrain = spec.model_copy(update={"method": "retrain", "params": {}, "max_steps": None, "max_seconds": None, "trials": 0})
+    retrain = RunSpec(**spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
+                      method="retrain")
     if method.start == "original" and spec.max_seconds is None and store.done(retrain):
         from mubench.results import read
 
@@ -135,11 +141,9 @@ def command(spec, store):
     words = ["mubench", "run", spec.task, spec.method, "--model", spec.model, "--ratio", spec.ratio, "--seed", str(spec.seed)]
     for name, value in spec.params.items():
         words += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
-    for name in ("split_file", "checkpoint", "max_steps", "max_seconds", "limit"):
-        if getattr(spec, name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(getattr(spec, name))]
-    if spec.precision != "no":
-        words += ["--precision", spec.precision]
+    said = spec.model_dump(exclude_defaults=True, exclude={"task", "method", "model", "ratio", "seed", "params", "trials"})
+    for name, value in said.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
@@ -170,7 +174,7 @@ def environment(accelerator):
     """Versions, hardware and git state, as recorded in every result."""
     from importlib.metadata import version
 
-    names = ("mubench", "torch", "transformers", "datasets", "accelerate", "scikit-learn", "numpy")
+    names = ("mubench", "torch", "transformers", "datasets", "accelerate", "peft", "scikit-learn", "numpy")
     git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
     try:  # a package installed inside somebody else's checkout is not tracked there
         tracked = git(["git", "ls-files", "--error-unmatch", Path(__file__).name]).returncode == 0

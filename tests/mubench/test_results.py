@@ -99,7 +99,14 @@ def test_a_spec_survives_json_and_is_frozen():
     ({"max_steps": 0}, "max_steps=0"),
     ({"precision": "fp8"}, "precision='fp8'"),
     ({"split_file": "no/such/file.txt"}, "no index file 'no/such/file.txt'"),
-    ({"lora": 50}, "lora=50"),
+    ({"lora": 0}, "lora=0"),
+    ({"lora": 101}, "lora=101"),
+    ({"lora": 5, "lora_rank": 2}, "lora=5 and lora_rank=2"),
+    ({"method": "retrain", "lora": 5}, "retrain starts from a new model, LoRA adapts a trained one"),
+    ({"curriculum": "hard"}, "curriculum=.hard.: .*superloss"),
+    ({"curriculum": "superloss", "curriculum_lambda": 0}, "curriculum_lambda=0"),
+    ({"curriculum": "superloss", "curriculum_tau": "median"}, "curriculum_tau.*=.median."),
+    ({"curriculum_tau": 1.0}, "are of a curriculum"),
 ])
 def test_what_cannot_be_run_is_refused(fields, complaint):
     with pytest.raises(MubenchError, match=complaint):
