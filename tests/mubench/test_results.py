@@ -51,9 +51,11 @@ def test_every_field_changes_the_id(tmp_path):
     rows = tmp_path / "rows.txt"
     rows.write_text("1\n2\n")
     other = dict(method="salun", model="vit", ratio=10, seed=1, params={"alpha": 0.8}, split_file=str(rows), checkpoint="folder",
-                 precision="bf16", max_steps=5, max_seconds=5.0, limit=5, trials=5)
-    assert {"task", *other} == set(RunSpec.model_fields)
+                 precision="bf16", max_steps=5, max_seconds=5.0, limit=5, trials=5, lora=50, lora_rank=5, curriculum="superloss")
+    weighed = dict(curriculum_lambda=5.0, curriculum_tau="log_classes")
+    assert {"task", *other, *weighed} == set(RunSpec.model_fields)
     ids = [make().id, *(make(**{name: value}).id for name, value in other.items())]
+    ids += [make(curriculum="superloss", **{name: value}).id for name, value in weighed.items()]
     assert len(set(ids)) == len(ids)
     rows.write_text("1\n3\n")
     assert make(split_file=str(rows)).id not in ids  # the content counts …
