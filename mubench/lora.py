@@ -102,6 +102,10 @@ class Adapters:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that one kind of layer stores its weights transposed
             self._peft = LoraModel(model, self.config, "default")
+        for layer in map(model.get_submodule, plan.ranks):
+            for fact in getattr(layer.base_layer, "__constants__", ()):  # models that pad or measure by themselves ask for a stride
+                if not hasattr(layer, fact):
+                    setattr(layer, fact, getattr(layer.base_layer, fact))
         norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
         self._hooks = [m.register_forward_pre_hook(lambda m, _: m.train(False) and None) for m in norms]
 

@@ -12,9 +12,11 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
+from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from mubench.behaviour import Behaviour, Output
+from mubench.curriculum import SuperLoss
 from mubench.engine import Context, Engine
 from mubench.examples import Examples
 from mubench.methods._memory import accuracy, extraction
@@ -468,6 +470,16 @@ def salun(entry, file, hold=True):
     return result | {"max_abs_drift_on_masked_out": drift.max().item() if len(drift) else 0.0}
 
 
+def superloss(entry, file):
+    """Of the losses in the precision the entry names; σ is the gradient of the value."""
+    name, on, precision = re.fullmatch(r"(\w+) on (\w+) cast to (\w+)", entry["inputs"]["logits"]).groups()
+    with torch.no_grad():
+        logits = Net(file, name)(tensor(file, on)).to(getattr(torch, precision))
+    losses = cross_entropy(logits, tensor(file, on.replace("X", "y")), reduction="none").requires_grad_()
+    value = SuperLoss(entry["inputs"]["lam"], entry["inputs"]["tau"])(losses)
+    return {"sigma": torch.autograd.grad(value.sum(), losses)[0].tolist(), "loss": value.mean().item()}
+
+
 FAMILIES = {
     r"optml_ga_.*": functools.partial(sgd, "neggrad"),
     r"optml_ft_.*": functools.partial(sgd, "finetune"),
@@ -507,4 +519,7 @@ FAMILIES = {
     r"salun_mask.*": salun_mask,
     r"salun_rl_.*pre_feb.*": functools.partial(salun, hold=False),
     r"salun_rl_.*": salun,
+    # In float64 that code answers NaN where the weight is e. MU-Bench's reads weights from a table, to 0.2 %, and divides the mean's sum
+    # of losses by a sum of weights: neither is repeated here.
+    r"superloss_chou_.*_float32": superloss,
 }
