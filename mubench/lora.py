@@ -1,11 +1,12 @@
 """LoRA (Hu et al. 2022) as an option of any run: how many ranks which layers get, and the adapters themselves, by `peft`.
 
 A share is of the original's parameter count. All layers that a forward pass goes through get the same rank, up to their own (the
-smaller side of their matrix: beyond it an adapter adds parameters and nothing else), and what is left of the share goes rank by rank to
-those that have the fewest, the last first. Classification heads are layers like any other, as the original's head is trained already; embeddings and the output layer of
-language models are adapted only where the others cannot carry the share. What is left out: weights that are tied, frozen, or applied by
-something else than their layer's own forward pass, and grouped or dilated convolutions. The updates are not scaled (alpha = rank).
-All else stays as it was: norms, biases, and the statistics of batch norms, so that the student without its adapters *is* the original.
+smaller side of their matrix: beyond it an adapter adds parameters and nothing else), and what is left of the share goes rank by
+rank to those that have the fewest, the last first. A classification head is a layer like any other, as the original's is trained
+already; embeddings and the output layer of language models are adapted only where the others cannot carry the share. Left out are
+weights that are tied, frozen, or applied by something else than their layer's own forward pass, and grouped or dilated
+convolutions. The updates are not scaled (alpha = rank). All else stays as it was, norms, biases and the statistics of batch norms,
+so that the student without its adapters *is* the original.
 """
 import bisect
 import contextlib

@@ -118,19 +118,21 @@ def test_what_autograd_keeps_is_counted_once_and_by_layer():
     assert saved(net, lambda: net(x)) == ((1 + 1 + 3 * 2) * tensor, (1 + 3) * tensor, 3 * tensor)
 
 
-@pytest.mark.parametrize("task, model, method, precision, recompute", [
-    ("fashion", "resnet", "salun", "no", False), ("fashion", "vit", "scrub", "bf16", False), ("fashion", "vit", "finetune", "no", True)])
-def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(task, model, method, precision, recompute):
+@pytest.mark.parametrize("task, model, method, precision, recompute, adapt", [
+    ("fashion", "resnet", "salun", "no", False, None), ("fashion", "vit", "scrub", "bf16", False, None),
+    ("fashion", "vit", "finetune", "no", True, None), ("fashion", "vit", "scrub", "no", False, {"share": 50})])
+def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(task, model, method, precision, recompute, adapt):
     task, method = load_task(task), load_method(method)
     recipe = replace(method.recipe(task.model_recipe(model)), recompute=recompute)
-    known = facts(task, model, recipe.batch_size, method.needs)
-    expected = sum(need(known, method, recipe, Setup("mixed" if precision == "bf16" else "float32", recompute=recompute)).values())
+    known = facts(task, model, recipe.batch_size, method.needs, adapt)
+    weights = "mixed" if precision == "bf16" else "float32"
+    expected = sum(need(known, method, recipe, Setup(weights, bool(adapt), recompute=recompute)).values())
     sets = task.sets(model, task.split(5))
 
     def work():
         network = originals.load(task, model)[0]
         context = Context(task, network, lambda: task.build(model), sets["forget"].select(slice(64)), sets["retain"].select(slice(128)), 0,
-                          make_accelerator(precision))
+                          make_accelerator(precision), adapt=adapt)
         Engine(method, context, recipe, Budget(steps=3), progress=False).run()
 
     assert 0.5 < expected / peak(work) < 2
@@ -209,6 +211,10 @@ def test_a_dry_run_estimates_once_per_model_and_leaves_nothing(cli, tmp_path, mo
     done = cli("run", "fashion", "finetune,salun", "--model", "resnet", "--seed", 0, 1, "--dry-run", "--gpu-memory", 16, 48, "--out", tmp_path / "out")
     assert done.code == 0 and done.out.count(" to do ") == 4 and done.out.count("fashion resnet: 78,394 parameters; salun") == 1
     assert done.out.endswith("\n16, 48 GiB: mubench run fashion salun --model resnet\n")
+    with_lora = cli("run", "fashion", "finetune", "--model", "resnet", "--lora", 50, "--dry-run", "--gpu-memory", 16)
+    assert with_lora.out.endswith("\n16 GiB: mubench run fashion finetune --model resnet --lora 50\n") and "mixed, LoRA 50 %" in with_lora.out
+    refused = cli("run", "fashion", "finetune", "--model", "vit", "--lora-rank", 3, "--lora", 5, "--dry-run")
+    assert "lora=5 and lora_rank=3 are two answers to one question" in refused.err
     assert not any(tmp_path.iterdir())
 
 
