@@ -8,7 +8,8 @@ class SalUn(Method):
     ``saliency_ratio`` largest may change. Each epoch passes over D_f with new labels, then over D_r (the authors' CIFAR-10
     code; ``schedule="union"`` is their CIFAR-100 code). ``labels``: ``wrong`` (different from the truth, as the paper says) or
     ``random`` (uniform over all classes, as the code does). ``hold``: masked-out weights stay bit-equal, also under weight decay
-    and momentum; without it only gradients are masked, as in the authors' code before February 2026. With LoRA all of this is over the adapters' weights.
+    and momentum; without it only gradients are masked, as in the authors' code before February 2026. With LoRA all of this is
+    over the adapters' weights.
     """
 
     paper = "Fan et al. 2024, Eq. 3–5; code OPTML-Group/Unlearn-Saliency, Classification/{generate_mask.py,unlearn/RL.py}"
