@@ -20,7 +20,6 @@ class Unlearned:
     costs: Costs
 
 
-def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, num_labels=None, seed=0,
 def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, num_labels=None, seed=0, validation=None,
             batch_size=32, precision="no", lora=None, lora_rank=None, curriculum=None, curriculum_lambda=1.0, curriculum_tau="mean",
             max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
