@@ -50,8 +50,8 @@ class Term:
     measure: ``loss`` (task loss), ``logit`` (divergence KL(teacher ‖ student) of outputs) or ``rep`` (squared distance
         of representations), the paper's *knowledge measurement*.
     target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth), ``random`` ones (uniform over all
-        classes, so possibly true) or, of texts, a ``refusal`` ("I do not know"); for ``logit`` and ``rep`` a frozen teacher: the ``original`` model or an ``incompetent``
-        (freshly initialised) one.
+        classes, so possibly true) or, of texts, a ``refusal`` ("I do not know"); for ``logit`` and ``rep`` a frozen teacher: the
+        ``original`` model or an ``incompetent`` (freshly initialised) one.
     weight: negative pushes away (gradient corruption).
     when: which epochs it counts in, a predicate of the epoch (from 1).
     temperature: divides both logits of a ``logit`` term; multiply ``weight`` by T² where the paper does.

@@ -14,7 +14,7 @@ class Delete(Method):
     schedule = "forget_only"
     requires = frozenset({"classes"})
     temperature: float = 1.0
-    lr_factor = 0.1
+    lr_factor = 0.2
 
     @property
     def terms(self):

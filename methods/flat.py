@@ -9,7 +9,7 @@ class FLAT(Method):
     ``divergence``. The authors average P over all positions, prompt and padding included, and over a batch before they apply g and f*;
     we average over the answer and apply them to each example, as the paper writes. The pairs are the code's: its series for Jeffrey
     has three terms, its reverse_kl drops a logarithm, and reverse_kl, squared_hellinger and neyman lack a sign in g, so that they
-    push refusals away (Nowozin et al. 2016, Table 6, has e^{−x}); use them to reproduce. Default: the code's, total variation.
+    push refusals away (Nowozin et al. 2016 have e^{−x} there); use them to reproduce. Default: the code's, total variation.
     """
 
     paper = "Wang et al. 2024 (FLAT), Eq. 3; code UCSC-REAL/FLAT, dataloader.py:get_contrastive_loss"
@@ -17,6 +17,7 @@ class FLAT(Method):
     requires = frozenset({"classes"})
     divergence: str = "total_variation"
     lr_factor = 0.1
+    epochs = 3
 
     @property
     def terms(self):

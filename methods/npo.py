@@ -16,7 +16,7 @@ class NPO(Method):
     schedule = "joint"
     beta: float = 0.1
     retain: str = "gdiff"
-    lr_factor = 0.1
+    lr_factor = 0.01
 
     @property
     def terms(self):

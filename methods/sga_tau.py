@@ -21,7 +21,7 @@ class SgaTau(TaskVector):
     threshold: typing.Optional[float] = None
     sga_epochs: int = 3
     scale = 0.3
-    lr_factor = 0.1
+    lr_factor = 0.01
     epochs = 4
 
     @property

@@ -16,7 +16,7 @@ class SimNPO(Method):
     gamma: float = 0.0
     weight: float = 0.125
     retain: str = "gdiff"
-    lr_factor = 0.1
+    lr_factor = 0.3
 
     @property
     def terms(self):

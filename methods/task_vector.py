@@ -12,7 +12,7 @@ class TaskVector(Method):
     schedule = "forget_only"
     terms = (Term("forget", "loss", "true", corruption="Grad"),)  # the negation makes ascent of it
     scale: float = 1.0
-    lr_factor = 0.3
+    lr_factor = 0.1
     epochs = 3
 
     def prepare(self, context):

@@ -24,7 +24,7 @@ class UL(Method):
     el_threshold: typing.Optional[float] = None
     min_epochs: int = 1
     epochs = 20
-    lr_factor = 0.1
+    lr_factor = 0.01
 
     def prepare(self, context):
         context.student.eval()

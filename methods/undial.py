@@ -15,7 +15,7 @@ class Undial(Method):
     schedule = "forget_only"
     requires = frozenset({"classes"})
     strength: float = 5.0
-    lr_factor = 0.1
+    lr_factor = 0.2
 
     @property
     def terms(self):

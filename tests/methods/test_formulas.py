@@ -239,8 +239,8 @@ def test_extraction_of_what_is_known_by_heart_and_of_what_is_not():
     batch = {"input_ids": torch.tensor([[0, 1]] * 3), "labels": torch.tensor([[2, 3, 4, 5, 6], [2, 2, 2, 2, -100], [2, 3, 4, 3, 4]]),
              "index": torch.arange(3)}
     found = extraction(Texts(), sure, batch, 2)
-    # by heart: 1 for each of the 3 prefixes that leave two tokens; never: 3 4 5 has no 2 2; 2|3 4 5 6 finds one of (34, 43, 34), 23|4 5 6 none of (43, 34),
-    # 234|5 6 none of (34)
+    # by heart: 1 for each of the 3 prefixes that leave two tokens; never: 3 4 5 has no 2 2; of 2|3 4 3 4 the rest 3 4 5 6 has one of the
+    # three pairs 34 43 34, of 23|4 3 4 and 234|3 4 the rests 4 5 6 and 5 6 have none
     assert found.tolist() == pytest.approx([3 / 3, 0.0, 1 / 3 / 3])
 
 
@@ -389,7 +389,8 @@ def test_sga_tau_subtracts_what_fine_tuning_on_the_forget_set_adds():
             return loss
     method, given = load_method("sga_tau", threshold=-1.0, sga_epochs=2, epochs=4, lr=0.1, scale=0.7), context()
     Watched(method, given, method.recipe(RECIPE), progress=False).run()
-    assert Texts().forward(given.student, given.forget[torch.arange(4)]).loss.mean() > Texts().forward(STUDENT, given.forget[torch.arange(4)]).loss.mean()
+    after, before = (Texts().forward(model, given.forget[torch.arange(4)]).loss.mean() for model in (given.student, STUDENT))
+    assert after > before
     torch.testing.assert_close(given.student.table.detach(), states[2] - 0.7 * (states[4] - states[2]), rtol=1e-12, atol=1e-12)
 
 
