@@ -61,6 +61,32 @@ def recompute(network):
                            "accumulate if memory is short") from None
 
 
+def layers(network, head=None):
+    """The names of a network's hidden layers, from input to output: the members of the list of modules that holds the most parameters
+    (`transformers`' layers, a ResNet's stages), of a U-Net the blocks on the way down; of a network without lists what it consists of, but
+    the ``head``."""
+    from torch.nn import ModuleList, Sequential
+
+    size = lambda module: sum(p.numel() for p in module.parameters())
+    lists = {name: module for name, module in network.named_modules() if isinstance(module, (ModuleList, Sequential)) and len(module) > 1}
+    lists = {name: module for name, module in lists.items() if not head or not f"{name}.".startswith(f"{head}.")}
+    if "down_blocks" in lists:
+        lists = {"down_blocks": lists["down_blocks"]}
+    if not lists:
+        return [name for name, module in network.named_children() if name != head and size(module)]
+    name = max(lists, key=lambda name: size(lists[name]))
+    found = [f"{name}.{i}".lstrip(".") for i, module in enumerate(lists[name]) if size(module)]
+    return [name for name in found if name != head]
+
+
+def projections(network, names):
+    """Of each of these layers the name of the last linear map or convolution in it (of a transformer's layer: the one that ends the
+    feed-forward part), where there is one."""
+    maps = ("Linear", "Conv1d", "Conv2d", "Conv1D")
+    found = ([inner for inner, module in network.get_submodule(name).named_modules() if type(module).__name__ in maps] for name in names)
+    return [f"{name}.{inner[-1]}".rstrip(".") for name, inner in zip(names, found) if inner]
+
+
 @functools.lru_cache(maxsize=16)
 def processor(kind, source, **options):
     """A tokenizer, image processor or feature extractor of `transformers`, ``kind`` being the name of its (Auto) class."""
@@ -144,6 +170,21 @@ def no_bars():
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def whole_masks():
+    """`transformers` builds attention masks whole, without first asking whether one masks anything: what vmap cannot ask."""
+    from transformers import masking_utils
+
+    known = getattr(masking_utils, "is_tracing", None)
+    if known:
+        masking_utils.is_tracing = lambda *_: True
+    try:
+        yield
+    finally:
+        if known:
+            masking_utils.is_tracing = known
 
 
 def _found(source, function, *args, **kwargs):
