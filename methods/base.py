@@ -60,7 +60,8 @@ class Term:
     redraw: draw ``wrong`` and ``random`` labels anew in every epoch instead of once.
     how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its own (NPO's
         log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and teacher (None without one) for
-        the term's rows of the ``batch``; with it ``loss`` may have a teacher for a target, whose losses are the reference.
+        the term's rows of the ``batch``; with it ``loss`` may have a teacher for a target, whose losses are the reference, and any measure
+        ``none``: what it is pulled towards is ``how``'s own business (RMU's random direction).
     corruption: the column of Table 2 where ``how`` hides it: ``Grad``, ``Data`` or ``Model``.
     """
 
@@ -76,7 +77,7 @@ class Term:
     corruption: str = ""
 
     def __post_init__(self):
-        allowed = TEACHERS if self.measure != "loss" else LABELS + TEACHERS if self.how else LABELS
+        allowed = (LABELS if self.measure == "loss" else ()) + (TEACHERS if self.how or self.measure != "loss" else ()) + ("none",) * bool(self.how)
         if (self.on not in ("forget", "retain") or self.measure not in MEASURES or self.target not in allowed
                 or self.per not in ("example", "class")):
             raise MubenchError(f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
@@ -146,7 +147,7 @@ class Method:
         """A scalar added to every step's loss (an l1 norm), or None."""
 
     def select(self, context):
-        """Positions in the forget set to visit in the epoch ``context.epoch``; None: all."""
+        """Positions in the forget set to visit in the epoch ``context.epoch``; None: all. Asked before each epoch that visits it."""
 
     def after_epoch(self, context):
         """After each epoch: measure (`context.measure`), keep a checkpoint; true ends the run here."""
@@ -191,7 +192,7 @@ class Method:
         retain = [t for t in self.terms if t.on == "retain"]
         measures = lambda terms: " + ".join(dict.fromkeys(MEASURES[t.measure] for t in terms)) or "-"
         corruption = dict.fromkeys(t.corruption or ("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-")) for t in forget)
-        return {"forget": measures(forget), "corruption": " + ".join(corruption) or "-", "retain": measures(retain),
+        return {"forget": measures(forget), "corruption": " + ".join(c for c in corruption if c != "-") or "-", "retain": measures(retain),
                 "parameters": self.parameters, "schedule": self.schedule}
 
     def _typed(self, name, value):

@@ -20,9 +20,9 @@ class Unlearned:
     costs: Costs
 
 
-def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, num_labels=None, seed=0, validation=None,
-            batch_size=32, precision="no", lora=None, lora_rank=None, curriculum=None, curriculum_lambda=1.0, curriculum_tau="mean",
-            max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
+def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, head=None, num_labels=None, seed=0,
+            validation=None, batch_size=32, precision="no", lora=None, lora_rank=None, curriculum=None, curriculum_lambda=1.0,
+            curriculum_tau="mean", max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
     """Make a model of one's own forget.
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
@@ -31,6 +31,7 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
         "labels" or "label": …}``. Disjoint.
     collate: list of items → dict of tensors with first dimension B (default: ``torch``'s).
     loss: ``loss(model, batch)`` → per-example losses [B], or (losses [B], logits [B, C]); default cross-entropy.
+    head: name of the submodule whose input is the representation of an example, for methods that measure it (``classifier``).
     fresh: () → a new, untrained model, for methods that need one (default for `transformers` models: their configuration).
     validation: more examples, held out from training, for methods that measure a threshold on such.
     method: a registry name, ``path/to/file.py:Class`` or a `Method`; **hyperparameters: its hyperparameters, such as ``lr``
@@ -48,11 +49,11 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     for name, view in zip(("forget", "retain"), sets):
         if not len(view):
             raise MubenchError(f"the {name} set is empty: give at least one example")
-    behaviour = Custom(loss, num_labels)
+    behaviour = Custom(loss, num_labels, head)
     behaviour.probe(model, sets[0])
     if missing := chosen.needs - behaviour.provides:
         raise MubenchError(f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return "
-                           "(losses, logits) and batches hold 'labels'")
+                           "(losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations (rep)")
     if fresh is None:
         def fresh():
             if not hasattr(model, "config"):

@@ -37,7 +37,8 @@ class Behaviour:
     """Classification, the common case; modalities whose outputs are not classes override what differs.
 
     provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes`` (logits are of
-    classes or tokens, of which the labels name the right ones); of some modalities ``pairs``, ``text`` (`refuse`, `complete`) or ``prompts``.
+    classes or tokens, of which the labels name the right ones); of some modalities ``signal`` (inputs are numbers that noise can be
+    added to), ``pairs``, ``text`` (`refuse`, `complete`) or ``prompts``.
     keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers (a
     vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the student, on the same batch.
     """
@@ -116,15 +117,16 @@ class Custom(Behaviour):
     ``loss`` returns the per-example losses [B], or those and the logits [B, C].
     """
 
-    def __init__(self, loss=None, num_labels=None):
-        self.loss, self.num_labels = loss, num_labels
-        self.head = None
+    def __init__(self, loss=None, num_labels=None, head=None):
+        self.loss, self.num_labels, self.head = loss, num_labels, head
 
     def forward(self, model, batch, features=False):
         if self.loss is None:
-            return super().forward(model, batch)
-        given = self.loss(model, {k: v for k, v in batch.items() if k != "index"})
+            return super().forward(model, batch, features)
+        with Representation(model, self.head if features else None) as representation:
+            given = self.loss(model, {k: v for k, v in batch.items() if k != "index"})
         out = Output(*given) if isinstance(given, tuple) else Output(given)
+        out.features = None if representation.value is None else representation.value.flatten(1)
         if out.loss.shape != batch["index"].shape:
             raise MubenchError(f"loss must give one number per example, shape {tuple(batch['index'].shape)}, "
                                f"it gave {tuple(out.loss.shape)}: use reduction='none'")
@@ -146,6 +148,52 @@ class Custom(Behaviour):
             self.num_labels = self.num_labels or out.logits.shape[-1]
         if "labels" in batch and self.num_labels:
             self.provides |= {"labels", "classes"}
+        if self.head:
+            self.provides |= {"rep"}
+        if any(v.is_floating_point() for v in batch.values()):
+            self.provides |= {"signal"}
+
+
+class States:
+    """A task's behaviour, its representations being the states that leave an inner ``layer`` (a module's name): features are [B, T, H],
+    T tokens or places; mask is [B, T], true where a state counts, or None where all do.
+
+    Of a text that is answered the states that predict the answer count, of other texts those of no padding.
+    """
+
+    keeps_outputs = False  # as wide as the longest text of a batch
+
+    def __init__(self, task, layer):
+        self.task, self.layer = task, layer
+
+    def __getattr__(self, name):
+        return getattr(self.task, name)
+
+    def forward(self, model, batch, features=False):
+        import torch
+
+        if not features:
+            return self.task.forward(model, batch)
+        with Representation(model, self.layer, leaving=True) as representation:
+            out = self.task.forward(model, batch)
+        states, mask = representation.value, out.mask
+        if states.ndim == 4:
+            states = states.flatten(2).transpose(1, 2)  # channels first: a picture's places
+        states = states.flatten(1, -2) if states.ndim > 2 else states[:, None]
+        if mask is not None:
+            states = states[:, -mask.shape[1]:]
+        elif (given := batch.get("attention_mask")) is not None and given.ndim == 2 and given.shape[1] <= states.shape[1]:
+            mask = torch.nn.functional.pad(given.bool(), (0, states.shape[1] - given.shape[1]), value=True)  # pictures follow their text
+        return Output(out.loss, out.logits, mask, states.float())
+
+    def distance(self, student, teacher):
+        """[B]: mean squared difference of the states that count."""
+        return masked_mean((student.features - teacher.features).square().mean(-1), student.mask)
+
+
+def masked_mean(values, mask):
+    """[B, T] → [B]: the mean where a position counts."""
+    return values.mean(-1) if mask is None else (values * mask).sum(-1) / mask.sum(-1)
 
 
 class Representation:
@@ -159,7 +207,7 @@ class Representation:
             module = getattr(self.model, "module", self.model).get_submodule(self.head)  # DistributedDataParallel keeps the model in .module
             head = getattr(module, "out_proj", module)  # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
             if self.leaving:
-                self.hook = module.register_forward_hook(lambda _, args, out: setattr(self, "value", out))
+                self.hook = module.register_forward_hook(lambda _, args, out: setattr(self, "value", out[0] if isinstance(out, tuple) else out))
             else:
                 self.hook = head.register_forward_pre_hook(lambda _, args: setattr(self, "value", args[0]))
         return self

@@ -42,7 +42,7 @@ class Context:
     """What a method's hooks see.
 
     student: the model being trained; original: a frozen copy of it as it was; fresh(): a new, untrained one;
-    task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1;
+    task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1, of epochs;
     incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives); validation: held-out
     examples, for thresholds (never for training, and never the test set);
     trainable: name → parameter of all that may move. With LoRA (``adapt``: what `lora.solve` is told, ``share`` or ``rank``) those are
@@ -58,7 +58,7 @@ class Context:
         self.student = self.fresh() if start == "fresh" else model.to(self.device)
         self.epoch, self.step, self.meter = 0, 0, Meter(self.device)
         self._model = model
-        self._mask, self._hold, self._teachers = {}, True, {}
+        self._mask, self._hold, self._teachers, self._resting = {}, True, {}, []
         self.adapters = self._adapters(start, **adapt) if adapt else None
 
     def _adapters(self, start, **wanted):
@@ -127,6 +127,13 @@ class Context:
         """Only weights where ``mask`` (name of a trainable parameter → boolean tensor) is true may move; ``hold``: whatever the
         optimiser does."""
         self._mask, self._hold = {name: m.to(self.device) for name, m in mask.items()}, hold
+
+    def only(self, modules):
+        """Only parameters of these modules, and below them, are trained; the others have no gradients until the run is over."""
+        chosen = {id(p) for module in modules for p in module.parameters()}
+        self._resting = [p for p in self.student.parameters() if p.requires_grad and id(p) not in chosen]
+        for p in self._resting:
+            p.requires_grad_(False)
 
     def saliency(self, on):
         """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode."""
@@ -205,7 +212,7 @@ class Engine:
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
         self.progress = progress and self.accelerator.is_main_process
-        context.batch_size = recipe.batch_size
+        context.batch_size, context.epochs = recipe.batch_size, recipe.epochs
         context.forget_batch_size = recipe.forget_batch_size or recipe.batch_size
         if method.terms and any(t.on == "forget" for t in method.terms) and not len(context.forget):
             raise MubenchError(f"the forget set is empty: {method.name} has nothing to unlearn")
@@ -229,6 +236,8 @@ class Engine:
             method.finish(context)
             if context.adapters:
                 context.adapters.merge()
+            for p in context._resting:
+                p.requires_grad_(True)
         return meter.costs
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -378,9 +387,11 @@ class Engine:
         size, small = self.recipe.batch_size, self.context.forget_batch_size
 
         def batches(on):
-            n = len(self._views[on])
-            chosen = self.method.select(self.context) if on == "forget" and not count else None
-            order = torch.arange(n) if chosen is None else torch.as_tensor(chosen)
+            n, forget = len(self._views[on]), len(self._views["forget"])
+            chosen = self.method.select(self.context) if on in ("forget", "union") and not count else None
+            order = torch.arange(n)
+            if chosen is not None:
+                order = torch.cat([torch.as_tensor(chosen, dtype=torch.long), order[forget:]])
             if self.shuffle and not count:
                 order = order[torch.randperm(len(order), generator=self._order)]
             pieces = [b for b in order.split(small if on == "forget" else size) if len(b)]

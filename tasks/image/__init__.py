@@ -8,6 +8,7 @@ class ImageClassification(Task):
     side pictures are resized to where it differs from their own; where a model is pretrained, they are its image processor's."""
 
     modality = "image"
+    provides = Task.provides | {"signal"}
 
     def with_corrupted(self, data):
         """``data`` with a transfer set: the rows that count in D_t, each under one corruption (see `_corruptions`)."""

@@ -8,6 +8,7 @@ class SpeechClassification(Task):
     range (log10 of the standard deviation) of the noise clips are mixed with; without it clips begin at 0, cut or padded with silence."""
 
     modality = "speech"
+    provides = Task.provides | {"signal"}
     noise: dict = {}
 
     def prepare(self, dataset, model):

@@ -14,6 +14,7 @@ class VideoClassification(Task):
     """
 
     modality = "video"
+    provides = Task.provides | {"signal"}
     stride = 4
 
     def preparation(self, model):

@@ -4,11 +4,15 @@ from mubench.tasks.base import Task
 from mubench.tasks.text import Tokenized
 
 
+TEXT = ("input_ids", "attention_mask", "token_type_ids")
+
+
 class PairClassification(Tokenized, Task):
     """Rows have ``left`` and ``right``, pictures, and ``text``. A model's ``inputs``: ``length``, the most tokens of a text; for a
     model trained from scratch ``size``, the side pictures are padded to, ``mean`` and ``std`` of their pixels (in [0, 1])."""
 
     modality = "vision_language"
+    provides = Task.provides | {"pairs"}
 
     def preparation(self, model):
         return [self.models[model].inputs.get("size"), self.tokens_hash(model)]
@@ -34,6 +38,19 @@ class PairClassification(Tokenized, Task):
         if "pixels" in batch:
             batch["pixel_values"] = (batch.pop("pixels").float() / 255 - inputs["mean"]) / inputs["std"]
         return batch | {name: batch[name].long() for name in ("input_ids", "attention_mask")}
+
+    def paired(self, batch, order):
+        """The batch's pictures with its texts in another order."""
+        return batch | {name: batch[name][order] for name in TEXT if name in batch}
+
+    def one_input(self, batch, what):
+        """The batch with its ``pictures`` only, the text but for its first token masked, or with its ``text`` only, the pictures grey."""
+        import torch
+
+        if what == "text":
+            return batch | {"pixel_values": torch.zeros_like(batch["pixel_values"])}
+        first = torch.arange(batch["attention_mask"].shape[1], device=batch["attention_mask"].device) == 0
+        return batch | {"attention_mask": batch["attention_mask"] * first}
 
     def forward(self, model, batch, features=False):
         import torch
