@@ -1,0 +1,63 @@
+from mubench.methods.base import Method, Term
+
+
+class Amnesiac(Method):
+    """Amnesiac unlearning: what the steps that saw D_f have changed is subtracted again, then D_r repairs.
+
+    It needs the changes that training made, and no published original comes with them. So the model is trained anew on all of D, by the
+    recipe of the original, while the changes of every batch with an example of D_f are added up; ``repair`` epochs on D_r follow their
+    subtraction. The cost of that training is counted: who has recorded while training would save it. Changes contain the optimiser's
+    momentum, as in the official code; running statistics are no parameters and stay. As the authors say, it suits a D_f that few
+    batches saw: scattered over nearly all of them, nearly all learning is undone.
+    """
+
+    paper = "Graves, Nagisetty & Ganesh 2021, §4.2; code lmgraves/AmnesiacML, Amnesiac Unlearning - MNIST.ipynb"
+    start = "fresh"
+    schedule = "union"
+    repair: int = 2
+    epochs = batch_size = lr_schedule = warmup = None
+
+    @property
+    def terms(self):
+        return Term("forget", "loss", "true", how=self.seen, corruption="Grad"), Term("retain", "loss", "true")
+
+    def prepare(self, context):
+        self.touched, self.before, self.changes = False, None, None
+
+    def seen(self, context, batch, mine, theirs):
+        self.touched = True
+        return mine.loss
+
+    def penalty(self, context):
+        """Called in each step before its update: the place to close the account of the last one and to open this one's."""
+        import torch
+
+        self.close(context)
+        touched = torch.tensor(float(self.touched), device=context.device)
+        if context.accelerator.reduce(touched, "sum") > 0:
+            self.before = [p.detach().clone() for p in context.student.parameters()]
+        self.touched = False
+
+    def close(self, context):
+        if self.before is not None:
+            changes = [p.detach() - before for p, before in zip(context.student.parameters(), self.before)]
+            self.changes = changes if self.changes is None else [a + b for a, b in zip(self.changes, changes)]
+            self.before = None
+
+    def select(self, context):
+        if context.epoch <= context.epochs - self.repair:
+            return None
+        self.undo(context)
+        return []
+
+    def finish(self, context):
+        self.undo(context)
+
+    def undo(self, context):
+        import torch
+
+        self.close(context)
+        with torch.no_grad():
+            for p, change in zip(context.student.parameters(), self.changes or ()):
+                p.sub_(change)
+        self.changes = None

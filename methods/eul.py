@@ -1,0 +1,44 @@
+from mubench.methods.base import Method, Term
+
+
+class Eul(Method):
+    """Unlearning layers: adapters after the feed-forward part of each layer learn, while the model is frozen, to answer unlike the original
+    on D_f and like it on D_r: α·KL(D_r) − KL(D_f) + λ·loss(D_r) − γ·loss(D_f), KL being of the student from the original.
+
+    The paper's last term is the masked-language-model loss of the texts of D_f. A classifier has no such head, so ours is the
+    task's own loss, which is the language model's where text is generated. There is no official code, and α, λ and γ are as others report
+    them. The adapters are low-rank and linear (LoRA, by `peft`) on the map that ends a layer, so they are merged into its weights in the end.
+    """
+
+    paper = "Chen & Yang 2023, Eq. 1–4; no code (SALT-NLP/Efficient_Unlearning has none for unlearning)"
+    schedule = "joint"
+    parameters = "dense external"
+    alpha: float = 0.8
+    task_weight: float = 1.0
+    gamma: float = 0.2
+    rank: int = 8
+    lr_factor = 0.3
+    epochs = 1
+
+    @property
+    def terms(self):
+        return (Term("retain", "logit", "original", weight=self.alpha), Term("forget", "logit", "original", weight=-1.0),
+                Term("retain", "loss", "true", weight=self.task_weight), Term("forget", "loss", "true", weight=-self.gamma))
+
+    def prepare(self, context):
+        import warnings
+
+        from peft import LoraConfig, get_peft_model
+
+        from mubench import networks
+
+        context.teacher("original")  # a copy of the student, so before it is changed
+        layers = networks.layers(context.student, context.task.head)
+        context.only([])
+        config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=networks.projections(context.student, layers))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what peft asks of transformers
+            self.adapted = get_peft_model(context.student, config)
+
+    def finish(self, context):
+        self.adapted.merge_and_unload()

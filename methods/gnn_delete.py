@@ -1,0 +1,76 @@
+from mubench.methods.base import Method, Term
+
+
+class GnnDelete(Method):
+    """Deletion operators: a square matrix after each hidden layer is all that is trained; the model itself is frozen.
+
+    Made for graphs, where an operator acts on the neighbourhood of what is deleted; other data have no neighbourhoods, so ours act on
+    every input, and begin as the identity (the official code begins with ones/1000 and lets other nodes pass). Deletion consistency pulls
+    the representation of each example of D_f to that the original has of an example of D_r, drawn once (the paper's: of a random
+    non-edge); neighbourhood influence keeps those of D_r. The paper has such a pair of losses for each layer, we one for the
+    representation before the head. An operator follows the linear map that ends a layer, so it is multiplied into that map's
+    weights in the end: what is saved is a model like the original.
+    """
+
+    paper = "Cheng et al. 2023 (GNNDelete), Eq. 6–8; code mims-harvard/GNNDelete, framework/models/deletion.py"
+    schedule = "joint"
+    parameters = "dense external"
+    alpha: float = 0.5
+    lr_factor = 1.0
+    epochs = 1
+
+    @property
+    def terms(self):
+        return (Term("forget", "rep", "none", weight=self.alpha, how=self.consistent, corruption="Data"),
+                Term("retain", "rep", "original", weight=1 - self.alpha))
+
+    def prepare(self, context):
+        import torch
+        from torch.nn.utils.parametrize import register_parametrization
+
+        from mubench import networks
+
+        context.teacher("original")  # a copy of the student, so before it is changed
+        layers = networks.layers(context.student, context.task.head)
+        self.changed = [context.student.get_submodule(name) for name in networks.projections(context.student, layers)]
+        context.only([])
+        for module in self.changed:
+            operator = _operator(module)
+            for name in ("weight", "bias"):
+                if getattr(module, name, None) is not None:
+                    register_parametrization(module, name, operator)
+        at = torch.randint(len(context.retain), (len(context.forget),), generator=context.generator("partners"))
+        self.partners = dict(zip(context.forget.rows.tolist(), at.tolist()))
+
+    def consistent(self, context, batch, mine, theirs):
+        import torch
+
+        partners = torch.tensor([self.partners[i] for i in batch["index"].tolist()])
+        others = context.batch(context.retain, partners, f"partners/{context.step}")
+        return context.task.distance(mine, context.teacher("original").answer(others, slice(None), features=True))
+
+    def finish(self, context):
+        from torch.nn.utils.parametrize import remove_parametrizations
+
+        for module in self.changed:
+            for name in [*module.parametrizations]:
+                remove_parametrizations(module, name)  # leaves the product
+
+
+def _operator(module):
+    """A deletion operator for the outputs of a linear map or convolution, acting on its weights."""
+    import torch
+
+    outputs_last = type(module).__name__ == "Conv1D"  # GPT-2's linear maps: [inputs, outputs]
+
+    class Operator(torch.nn.Module):
+        def __init__(self, weight):
+            super().__init__()
+            self.matrix = torch.nn.Parameter(torch.eye(weight.shape[1 if outputs_last else 0]).to(weight))
+
+        def forward(self, values):
+            if outputs_last:
+                return values @ self.matrix.T
+            return (self.matrix @ values.flatten(1)).view_as(values) if values.ndim > 1 else self.matrix @ values
+
+    return Operator(module.weight)

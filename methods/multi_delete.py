@@ -1,0 +1,39 @@
+from mubench.methods.base import Method, Term
+
+
+class MultiDelete(Method):
+    """Two inputs are taken apart: on a pair of D_f the student's representation is that which the original has of pairs that do not
+    belong together; it stays as it was on the pairs of D_r, and for each input of D_f alone.
+
+    Modality decoupling takes the target from the picture with another text of the same batch (drawn anew in every step; an example may
+    draw its own, as in the official code). Multimodal knowledge retention is over D_r. Unimodal retention is over the ``alone``
+    inputs of D_f: both of them, as in the paper; the official code has the pictures only. Models that fuse early have no embedding of one
+    input, so there it is the representation with the other input blank. ``md``, ``mkr``, ``ukr``: weights of the three.
+    """
+
+    paper = "Cheng & Amiri 2023 (MultiDelete), Eq. 2–6; code CLU-UML/MultiDelete, vl_unlearn/task_unlearn.py"
+    schedule = "joint"
+    requires = frozenset({"pairs"})
+    md: float = 1.0
+    mkr: float = 1.0
+    ukr: float = 1.0
+    alone: str = "pictures text"
+    lr_factor = 0.1
+    epochs = 3
+
+    @property
+    def terms(self):
+        return (Term("forget", "rep", "none", weight=self.md, how=self.decoupled, corruption="Data"),
+                Term("forget", "rep", "none", weight=self.ukr, how=self.each_alone),
+                Term("retain", "rep", "original", weight=self.mkr))
+
+    def decoupled(self, context, batch, mine, theirs):
+        import torch
+
+        order = torch.randperm(len(batch["index"]), generator=context.generator(f"pairs/{context.step}")).to(batch["index"].device)
+        return context.task.distance(mine, context.teacher("original").answer(context.task.paired(batch, order), slice(None), features=True))
+
+    def each_alone(self, context, batch, mine, theirs):
+        parts = [context.task.one_input(batch, what) for what in self.alone.split()]
+        return sum(context.task.distance(context.task.forward(context.student, part, features=True),
+                                         context.teacher("original").answer(part, slice(None), features=True)) for part in parts)

@@ -1,0 +1,34 @@
+from mubench.methods.base import Method
+
+
+class Ssd(Method):
+    """Selective synaptic dampening: weights that matter far more to D_f than to all of D are made smaller; no training at all.
+
+    The importance of a weight is the mean squared gradient of the loss over groups of ``batch`` examples. Where that of D_f exceeds
+    ``alpha`` times that of D (all training data, D_f included, as in the official code), the weight is multiplied by
+    ``dampening`` (the paper's λ) × importance in D / importance in D_f, never by more than 1. The official code takes the
+    importance over batches of its loader, so that it depends on their size; with ``batch`` = 1, ours, it is the diagonal of the Fisher
+    information that the paper writes. Then a weight's ratio of importances cannot exceed |D| / |D_f|: ``alpha`` must be below that.
+    """
+
+    paper = "Foster, Schoepf & Brintrup 2024, Eq. 3–7; code if-loops/selective-synaptic-dampening, src/ssd.py"
+    parameters = "sparse internal"
+    requires = frozenset({"loss"})
+    alpha: float = 10.0
+    dampening: float = 1.0
+    batch: int = 1
+
+    def finish(self, context):
+        import torch
+
+        from mubench.gradients import importance
+
+        everything = context.forget + context.retain
+        order = torch.randperm(len(everything), generator=context.generator("importance"))
+        forget = importance(context, context.forget, self.batch)
+        full = importance(context, everything if self.batch == 1 else everything.select(order), self.batch)
+        with torch.no_grad():
+            for name, weight in context.student.named_parameters():
+                if name in forget:
+                    factor = (self.dampening * full[name] / forget[name]).clamp(max=1)
+                    weight.mul_(torch.where(forget[name] > self.alpha * full[name], factor, 1))
