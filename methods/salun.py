@@ -6,10 +6,11 @@ class SalUn(Method):
 
     Saliency is |Σ over D_f batches of the gradient of the batch-mean loss|, ranked over all parameters at once; the
     ``saliency_ratio`` largest may change. Each epoch passes over D_f with new labels, then over D_r (the authors' CIFAR-10
-    code; ``schedule="union"`` is their CIFAR-100 code). ``labels``: ``wrong`` (different from the truth, as the paper says) or
-    ``random`` (uniform over all classes, as the code does). ``hold``: masked-out weights stay bit-equal, also under weight decay
-    and momentum; without it only gradients are masked, as in the authors' code before February 2026. With LoRA all of this is
-    over the adapters' weights.
+    code; ``schedule="union"`` is their CIFAR-100 code). ``labels``: ``wrong`` (different from the truth, as the paper says), ``random``
+    (uniform over all classes, as the code does), or ``prompt``, their form for pictures that are drawn after prompts: the noise predicted
+    for a prompt of D_f is pulled to what the student itself predicts for the prompt of the next class. ``hold``: masked-out weights stay
+    bit-equal, also under weight decay and momentum; without it only gradients are masked, as in the authors' code before February 2026.
+    With LoRA all of this is over the adapters' weights.
     """
 
     paper = "Fan et al. 2024, Eq. 3–5; code OPTML-Group/Unlearn-Saliency, Classification/{generate_mask.py,unlearn/RL.py}"
@@ -24,7 +25,21 @@ class SalUn(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", self.labels, redraw=self.redraw), Term("retain", "loss", "true")
+        retain = Term("retain", "loss", "true")
+        if self.labels == "prompt":
+            return Term("forget", "logit", "none", how=self.misled, corruption="Data"), retain
+        return Term("forget", "loss", self.labels, redraw=self.redraw), retain
+
+    @property
+    def needs(self):
+        return super().needs | ({"prompts"} if self.labels == "prompt" else set())
+
+    def misled(self, context, batch, mine, theirs):
+        import torch
+
+        with torch.no_grad():
+            other = context.task.forward(context.student, context.task.asked(batch, "next"))
+        return context.task.divergence(mine, other)
 
     def prepare(self, context):
         context.freeze(self.mask(context.saliency("forget")), hold=self.hold)

@@ -24,6 +24,7 @@ class ImageGeneration(Task):
     modality = "generation"
     provides = Task.provides - {"classes"}  # a prediction of noise is no logit
     metric = "clip_score"
+    provides = frozenset({"loss", "logit", "rep", "labels", "prompts"})
     also = ("accuracy",)
     keeps_outputs = False
     templates: tuple = ()
@@ -154,6 +155,25 @@ class ImageGeneration(Task):
         latents = batch["latents"].clone()
         latents[rows] = theirs["latents"].to(latents.device)
         return batch | {"latents": latents}
+
+    def asked(self, batch, what):
+        """The batch with other prompts: ``nothing``, the empty one, or ``next``, the same template with the label after each one's own."""
+        import torch
+
+        prompt, kinds = batch["prompt"], len(self.templates)
+        if what == "nothing":
+            return batch | {"prompt": torch.zeros_like(prompt)}
+        return batch | {"prompt": torch.where(prompt > 0, (prompt - 1 + kinds) % (len(self.prompts) - 1) + 1, prompt)}
+
+    @functools.lru_cache(maxsize=None)
+    def concepts(self, device):
+        """[prompts, tokens]: true at the tokens that name a prompt's label (in which it differs from the next label's by the same template)."""
+        import torch
+
+        ids = self._tokens(*([self.encoder, "tokenizer"] if self.autoencoder else [self.encoder]))
+        after = self.asked({"prompt": torch.arange(len(ids))}, "next")["prompt"]
+        ends = (ids == ids[0, 1]).int().argmax(1, keepdim=True)  # the empty prompt: begin, end
+        return ((ids != ids[after]) & (torch.arange(ids.shape[1]) < ends)).to(device)
 
     def predict(self, model, batch):
         """``target``: what is asked for, ``prediction``: what the classifier sees in the one picture drawn, ``score``: its CLIP score;

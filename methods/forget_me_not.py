@@ -1,0 +1,48 @@
+from mubench.methods.base import Method, Term
+
+
+class ForgetMeNot(Method):
+    """Attention resteering: on D_f no place of the picture is to attend to the tokens that name what is asked for.
+
+    The loss is the norm of the probabilities that all heads of all cross-attention layers give to these tokens, over places and layers
+    together: not a mean, so it grows with the root of their number. The official code takes it over the batch of one prompt, we for each
+    example; it may find a concept's tokens by textual inversion first, which ours does not need, as prompts name their labels. Cross-attention
+    is what is trained.
+    """
+
+    paper = "Zhang et al. 2023 (Forget-Me-Not), §3.1; code SHI-Labs/Forget-Me-Not, src/train_attn.py"
+    schedule = "forget_only"
+    parameters = "sparse internal"
+    requires = frozenset({"prompts"})
+    lr_factor = 0.03
+    epochs = 1
+
+    @property
+    def terms(self):
+        return (Term("forget", "loss", "none", how=self.attention, corruption="Data"),)
+
+    def prepare(self, context):
+        self.layers = [module for name, module in context.student.named_modules() if name.endswith(".attn2")]
+        context.only(self.layers)
+        self.caught = {}
+        keep = lambda key: lambda module, inputs, out: self.caught.update({key: out})
+        self.hooks = [part.register_forward_hook(keep((layer, name))) for layer in self.layers
+                      for name, part in (("q", layer.to_q), ("k", layer.to_k))]
+
+    def attention(self, context, batch, mine, theirs):
+        named = context.task.concepts(mine.loss.device)[batch["prompt"]]
+        probabilities = []
+        for layer in self.layers:
+            q, k = (self.caught[layer, part].unflatten(-1, (layer.heads, -1)).transpose(1, 2) for part in "qk")
+            each = (q @ k.transpose(2, 3) * layer.scale).softmax(-1)
+            probabilities.append(each.unflatten(0, (len(named), -1)).flatten(1, 3))  # noise levels, heads and places
+        return self.norm(probabilities, named)
+
+    def norm(self, probabilities, named):
+        """[B]: of layers' probabilities [B, …, tokens], those of the tokens ``named`` [B, tokens]."""
+        squares = sum((p.square() * named.view(len(named), *[1] * (p.ndim - 2), -1)).flatten(1).sum(1) for p in probabilities)
+        return (squares + 1e-20).sqrt()  # where a prompt was dropped nothing is named: no slope instead of none
+
+    def finish(self, context):
+        for hook in self.hooks:
+            hook.remove()
