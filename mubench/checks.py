@@ -9,6 +9,9 @@ from mubench import registry
 from mubench.errors import MubenchError
 
 
+PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal"}  # what the small problem of `check_method` provides
+
+
 def check(what):
     """Test a task or method (registry name or ``path/to/file.py:Class``) or a result folder against its contract.
 
@@ -178,13 +181,12 @@ def _small(method, tasks):
     """A network and ``run(method=, seed=)`` → `Unlearned`: a classifier, or where a method needs more than that a model of the first
     task of the mini tier that provides it, untrained, on some of its rows."""
     from mubench.api import Unlearned, unlearn
-    from mubench.behaviour import Behaviour
     from mubench.engine import Context, Engine
 
-    if method.needs <= Behaviour.provides:
+    if method.needs <= PROBLEM:
         network = _network()
         return network, functools.partial(unlearn, network, _problem(12, 0), _problem(24, 1), validation=_problem(12, 2), fresh=_network,
-                                          batch_size=8, progress=False)
+                                          head="classifier", batch_size=8, progress=False)
     task = registry.load_task(next((t for t in tasks if registry.tasks.get(t).tier == "mini"), tasks[0]))
     model = task.model()
     network, sets = task.build(model), task.sets(model, task.split(5), limit=16)

@@ -71,11 +71,16 @@ PAPER = {  # Cheng & Amiri 2024, Table 2: D_f measure, D_f corruption, D_r measu
     "scrub": ("Loss", "Grad", "Loss + Rep", "dense internal"),
     "salun": ("Loss", "Data", "Loss", "sparse internal"),
     "l1_sparse": ("-", "-", "Loss + L1", "sparse internal"),
+    "multi_delete": ("Rep", "Data", "Rep", "dense internal"),
+    "eul": ("Logit + MLM Loss", "Grad", "Logit + Loss", "dense external"),
     "ul": ("Loss", "Grad", "-", "dense internal"),
+    "gnn_delete": ("Rep", "Data", "Rep", "dense external"),
     "sga_tau": ("Loss", "Grad", "-", "sparse internal")}
 # SCRUB's paper and code measure outputs on both sets, so we do: Logit where the table says Loss (D_f) and Rep (D_r); an l1 norm is over
-# parameters, not over examples of D_r: "sparse" says it
-DIFFERENT = {"scrub": ("Logit", "Grad", "Loss + Logit", "dense internal"), "l1_sparse": ("-", "-", "Loss", "sparse internal")}
+# parameters, not over examples of D_r: "sparse" says it; EUL's masked-language-model loss is the task's own loss here: classifiers have
+# no such head
+DIFFERENT = {"scrub": ("Logit", "Grad", "Loss + Logit", "dense internal"), "l1_sparse": ("-", "-", "Loss", "sparse internal"),
+             "eul": ("Logit + Loss", "Grad", "Logit + Loss", "dense external")}
 NOT_IN_PAPER = {
     "original": ("-", "-", "-", "dense internal"),
     "finetune": ("-", "-", "Loss", "dense internal"),
@@ -88,7 +93,18 @@ NOT_IN_PAPER = {
     "delete": ("Logit", "Data", "-", "dense internal"),
     "undial": ("Logit", "Data", "-", "dense internal"),
     "flat": ("Loss", "Data + Grad", "-", "dense internal"),
-    "task_vector": ("Loss", "Grad", "-", "dense internal")}
+    "task_vector": ("Loss", "Grad", "-", "dense internal"),
+    "amnesiac": ("Loss", "Grad", "Loss", "dense internal"),
+    "esd": ("Logit", "Data", "-", "sparse internal"),
+    "forget_me_not": ("Loss", "Data", "-", "sparse internal"),
+    "uce": ("-", "-", "-", "sparse internal"),
+    "boundary_shrink": ("Loss", "Data", "-", "dense internal"),
+    "laf": ("Rep", "Grad", "Rep", "dense internal"),
+    "rmu": ("Rep", "Data", "Rep", "sparse internal"),
+    "unsir": ("Loss", "Data", "Loss", "dense internal"),
+    "fisher": ("-", "-", "-", "dense internal"),
+    "influence": ("-", "-", "-", "dense internal"),
+    "ssd": ("-", "-", "-", "sparse internal")}
 
 
 @pytest.mark.parametrize("name, row", (PAPER | DIFFERENT | NOT_IN_PAPER).items())
@@ -246,7 +262,7 @@ def test_labels_are_redrawn_every_epoch_if_asked(redraw):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_teachers_never_change(name):
-    context = unlearn(load_method(name))
+    context = unlearn(load_method(name, **{"ssd": {"alpha": 1.0}}.get(name, {})))
     for role, before in context.before.items():
         teacher = getattr(context, role)
         assert all(before[k].equal(v) for k, v in teacher.state_dict().items())
@@ -280,7 +296,8 @@ class Bookkeeping(Behaviour):
         return batch
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if load_method(n).schedule != "none" and not any(t.how for t in load_method(n).terms)
+                                  and load_method(n).parameters != "dense external"])
 @pytest.mark.parametrize("on", ["forget", "retain"])
 def test_terms_reach_their_own_set_alone(name, on):
     whole = {"saliency_ratio": 1.0, "sga_epochs": 0}  # what would leave examples or weights out
