@@ -12,6 +12,7 @@ class Amnesiac(Method):
     """
 
     paper = "Graves, Nagisetty & Ganesh 2021, §4.2; code lmgraves/AmnesiacML, Amnesiac Unlearning - MNIST.ipynb"
+    adapts = False
     start = "fresh"
     schedule = "union"
     repair: int = 2

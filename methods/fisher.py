@@ -14,6 +14,7 @@ class Fisher(Method):
     """
 
     paper = "Golatkar, Achille & Soatto 2020, Eq. 8; code AdityaGolatkar/SelectiveForgetting, Forgetting.ipynb"
+    adapts = False
     requires = frozenset({"classes"})
     alpha: float = 1e-7
     labels: str = "drawn"

@@ -10,6 +10,7 @@ class Influence(Method):
     """
 
     paper = "Izzo et al. 2021, Jia et al. 2023 (IU); code OPTML-Group/Unlearn-Sparse, unlearn/Wfisher.py"
+    adapts = False
     requires = frozenset({"loss"})
     alpha: float = 1.0
     samples: int = 1000

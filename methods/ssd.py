@@ -12,6 +12,7 @@ class Ssd(Method):
     """
 
     paper = "Foster, Schoepf & Brintrup 2024, Eq. 3–7; code if-loops/selective-synaptic-dampening, src/ssd.py"
+    adapts = False
     parameters = "sparse internal"
     requires = frozenset({"loss"})
     alpha: float = 10.0

@@ -9,6 +9,7 @@ class TaskVector(Method):
     """
 
     paper = "Ilharco et al. 2023, as in Shi et al. 2024 (MUSE); code swj0419/muse_bench, baselines/baselines/task_vector.py"
+    adapts = False
     schedule = "forget_only"
     terms = (Term("forget", "loss", "true", corruption="Grad"),)  # the negation makes ascent of it
     scale: float = 1.0

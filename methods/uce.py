@@ -10,6 +10,7 @@ class Uce(Method):
     """
 
     paper = "Gandikota et al. 2024, Eq. 7; code rohitgandikota/unified-concept-editing, trainscripts/uce_sd_erase.py"
+    adapts = False
     parameters = "sparse internal"
     requires = frozenset({"prompts"})
     erase: float = 1.0

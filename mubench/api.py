@@ -63,6 +63,8 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     if lora and lora_rank:
         raise MubenchError(f"lora={lora:g} and lora_rank={lora_rank} are two answers to one question: give one of them")
     adapt = {"share": lora} if lora else {"rank": lora_rank} if lora_rank else None
+    if adapt and not chosen.adapts:
+        raise MubenchError(f"{chosen.name} edits the weights themselves, LoRA leaves them as they are: run it without")
     context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start, validation=wrap(validation),
                       adapt=adapt)
     weigh = make(curriculum, curriculum_lambda, curriculum_tau, behaviour.num_labels)

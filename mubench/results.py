@@ -97,6 +97,8 @@ def make_spec(**fields):
         raise MubenchError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
     if spec.adapt and method.start == "fresh":
         raise Incompatible(f"{method.name} starts from a new model, LoRA adapts a trained one: run it without")
+    if spec.adapt and not method.adapts:
+        raise Incompatible(f"{method.name} edits the weights themselves, LoRA leaves them as they are: run it without")
     if spec.lora and spec.lora_rank:
         raise MubenchError(f"lora={spec.lora:g} and lora_rank={spec.lora_rank} are two answers to one question: give one of them")
     if spec.curriculum_tau == "log_classes" and not task.num_labels:

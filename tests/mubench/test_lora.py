@@ -241,3 +241,11 @@ def test_a_model_of_ones_own():
     for wrong, complaint in (({"lora": 5, "lora_rank": 1}, "two answers"), ({"lora": 99, "method": "retrain", "fresh": Net}, "a new model")):
         with pytest.raises(MubenchError, match=complaint):
             api.unlearn(net, rows[:6], rows[6:], **{"method": "scrub", "progress": False} | wrong)
+
+
+@pytest.mark.parametrize("name", ["task_vector", "sga_tau", "ssd", "retrain"])
+def test_what_edits_weights_itself_is_refused(name):
+    from mubench.results import Incompatible, make_spec
+
+    with pytest.raises(Incompatible, match="LoRA"):
+        make_spec(task="fashion", method=name, lora=10)
