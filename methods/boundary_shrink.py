@@ -52,7 +52,8 @@ class Embeddings:
     """Catches what the input embeddings give in a forward pass, as ``value``, and adds ``step`` of their standard deviations to it."""
 
     def __init__(self, model, wanted, step=0):
-        self.hook = model.get_input_embeddings().register_forward_hook(self.caught) if wanted else None
+        said = model.get_encoder() if wanted and model.config.is_encoder_decoder else model  # of prompts, not of the answers read so far
+        self.hook = said.get_input_embeddings().register_forward_hook(self.caught) if wanted else None
         self.step = step
 
     def caught(self, module, _, out):
