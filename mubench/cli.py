@@ -51,7 +51,7 @@ def parser():
         return p
 
     p = verb("ls", _ls, "what there is, one line each", "mubench ls methods")
-    p.add_argument("what", nargs="?", metavar="tasks|models|methods|metrics|NAME", default="tasks",
+    p.add_argument("what", nargs="?", metavar="tasks|models|methods|metrics|pairs|NAME", default="tasks",
                    help="a kind, or the name of a task or method (its facts, its hyperparameters)")
 
     p = verb("run", _run, "unlearn, evaluate, store: one run, or a grid where several values are given",

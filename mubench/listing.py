@@ -5,7 +5,8 @@ from mubench import registry
 
 
 def show(what):
-    """The listing of a kind (``tasks``, ``models``, ``methods``, ``metrics``), or the facts of one task or method, as text."""
+    """The listing of a kind (``tasks``, ``models``, ``methods``, ``metrics``, or ``pairs``: which method works on which mini task), or the
+    facts of one task or method, as text."""
     if what in _KINDS:
         return _table(_KINDS[what]())
     if what in registry.tasks.names():
@@ -14,7 +15,7 @@ def show(what):
         return _method(registry.methods.get(what))
     from mubench.errors import nearest
 
-    raise nearest("name", what, [*_KINDS, *registry.tasks.names(), *registry.methods.names()], "`mubench ls tasks|models|methods|metrics`")
+    raise nearest("name", what, [*_KINDS, *registry.tasks.names(), *registry.methods.names()], "`mubench ls tasks|models|methods|metrics|pairs`")
 
 
 def taxonomy():
@@ -49,7 +50,18 @@ def _metrics():
     return [{"metric": m.name, "better": m.better, "about": m.description} for m in METRICS.values()]
 
 
-_KINDS = {"tasks": _tasks, "models": _models, "methods": _methods, "metrics": _metrics}
+def pairs():
+    """Method name → names of the mini tasks that provide what it needs; computed from what both declare."""
+    tasks = [t for t in map(registry.load_task, registry.tasks.names()) if t.tier == "mini"]
+    return {name: [t.name for t in tasks if registry.load_method(name).needs <= set(t.provides)] for name in registry.methods.names()}
+
+
+def _pairs():
+    columns = [name for name in registry.tasks.names() if registry.tasks.get(name).tier == "mini"]
+    return [{"method": name, **{task: "x" if task in works else "-" for task in columns}} for name, works in pairs().items()]
+
+
+_KINDS = {"tasks": _tasks, "models": _models, "methods": _methods, "metrics": _metrics, "pairs": _pairs}
 
 
 def _few(names):

@@ -64,11 +64,11 @@ def test_version(cli):
 
 
 @pytest.mark.parametrize("kind, some", [("tasks", "fashion"), ("models", "resnet"), ("methods", "salun"),
-                                        ("metrics", "test_score")])
+                                        ("metrics", "test_score"), ("pairs", "salun")])
 def test_ls(cli, kind, some):
     done = cli("ls", kind)
     lines = done.out.splitlines()
-    assert done.code == 0 and lines[0].split()[0] == kind.rstrip("s").replace("model", "task")
+    assert done.code == 0 and lines[0].split()[0] == kind.rstrip("s").replace("model", "task").replace("pair", "method")
     assert any(some in line.split() for line in lines[1:])
     if kind in ("tasks", "methods"):
         assert sorted(line.split()[0] for line in lines[1:]) == getattr(registry, kind).names()
