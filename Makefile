@@ -14,7 +14,7 @@ $(VENV)/installed: setup.cfg constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/mubench run fashion all --ratio 5 --out results/demo
+	$(BIN)/mubench run fashion original,retrain,finetune,neggrad,neggrad_plus,rand_label,bad_t,scrub,salun --ratio 5 --out results/demo
 
 test: install
 	$(BIN)/mubench fetch movie_snippets drug_interactions
