@@ -117,7 +117,9 @@ class Task(Behaviour):
     def fetch_model(self, model):
         """Bring what a model starts from, and its published original unless there is one here, into the Hugging Face cache; returns
         the names of what was fetched."""
-        declared, here = self.models[model], (self.originals_dir(model), cache_dir() / "originals" / self.name / model)
+        from mubench.originals import trained_dir
+
+        declared, here = self.models[model], (self.originals_dir(model), trained_dir(self, model))
         if declared.pretrained:
             networks.download(declared.pretrained, declared.part)
         if published := declared.original if not any(map(networks.weights, here)) else "":
