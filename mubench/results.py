@@ -190,7 +190,7 @@ class Store:
             aside, old = (final.parent / f".{spec.id}.{suffix}" for suffix in (os.getpid(), "old"))
             try:
                 aside.mkdir()
-                frame.to_parquet(aside / PREDICTIONS, index=False)
+                _write_predictions(frame, aside / PREDICTIONS)
                 for name, content in (exhibits or {}).items():
                     (aside / name).write_bytes(content)
                 if model is not None:
@@ -250,6 +250,15 @@ class Store:
     def errors(self):
         """What `write_error` recorded of runs that have no result."""
         return [json.loads(p.read_text()) for p in sorted(self.root.rglob(ERROR)) if not (p.parent / RESULT).exists()]
+
+
+def _write_predictions(frame, path):
+    """As small as Parquet gets it without loss: results are published by the hundred."""
+    from mubench.metrics.base import VECTORS
+
+    floats = [*frame.select_dtypes("float32"), *(f"{name}.list.element" for name in VECTORS if name in frame)]
+    frame.to_parquet(path, index=False, compression="zstd", compression_level=19, use_byte_stream_split=floats,
+                     use_dictionary=["set", *frame.columns.intersection(["target", "prediction"])])
 
 
 def read(folder):

@@ -1,4 +1,5 @@
 """Metrics: closed forms, invariances, and what they answer when something is missing, contradictory or not finite."""
+import math
 import subprocess
 import sys
 import warnings
@@ -6,10 +7,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mubench.errors import MubenchError
+from mubench.evaluation import rounded
 from mubench.metrics import METRICS, Predictions, arrays, compute_all, metric
 from mubench.metrics.primary import load_primary
 
@@ -361,3 +364,11 @@ def test_subsamples_are_fixed_and_equal():
     assert len(a) == len(b) == 7 and (np.diff(b) > 0).all()
     assert np.array_equal(b, arrays.balanced(np.arange(10), np.arange(100), limit=7)[1])
     assert np.array_equal(arrays.balanced(np.arange(10), np.arange(20))[0], np.arange(10))
+
+
+@given(st.floats(width=32, allow_subnormal=False))
+def test_stored_floats_are_the_nearest_with_ten_bits_of_mantissa(value):
+    found = rounded(torch.tensor([value]))[0]
+    assert found.view(np.uint32) % 2**13 == 0 or math.isnan(value)
+    assert math.isnan(found) == math.isnan(value) and (not math.isfinite(found) or abs(found - value) <= abs(value) * 2**-11)
+    assert found == value or not math.isinf(value)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -257,7 +258,8 @@ def test_a_disk_that_is_really_full(stored, tmp_path):
         pytest.skip("mounting a small disk is not allowed here")
     try:
         with pytest.raises(MubenchError, match="the disk is full: free some space"):
-            Store(disk).write(spec, record.model_copy(), pd.concat([frame] * 50))
+            noise = np.random.default_rng(0).random((50, len(frame)))
+            Store(disk).write(spec, record.model_copy(), pd.concat([frame.assign(score=row) for row in noise]))
         assert visible(disk) == {} and not list(disk.rglob(f".{spec.id}.*"))
         with pytest.raises(MubenchError, match="the disk is full"):
             Store(disk).write_error(spec, "x" * 100_000)
