@@ -17,6 +17,7 @@ class Amnesiac(Method):
     schedule = "union"
     repair: int = 2
     epochs = batch_size = lr_schedule = warmup = None
+    search = {"repair": (1, 4)}
 
     @property
     def terms(self):

@@ -15,6 +15,7 @@ class BadT(Method):
     per: str = "example"
     lr_factor = 0.3
     epochs = 3
+    search = {"temperature": (1.0, 4.0), "retain_share": (0.1, 1.0)}
 
     @property
     def terms(self):

@@ -111,6 +111,7 @@ class Method:
     adapts: typing.ClassVar[bool] = True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
     parameters: typing.ClassVar[str] = "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
     keep_best: typing.ClassVar[typing.Optional[bool]] = False  # None: as in the recipe; for training from scratch
+    search: typing.ClassVar[dict] = {}  # what `mubench tune` tries: name → (low, high), (low, high, "log") or [choice, …]
 
     schedule: str = "none"
     lr_factor: float = 1.0
@@ -170,6 +171,13 @@ class Method:
     def defaults(cls):
         """Hyperparameter name → default."""
         return {name: getattr(cls, name) for name in cls.hints()}
+
+    @classmethod
+    def space(cls):
+        """What `mubench tune` searches: ``search`` and, of a method that trains the original on, rate and epochs."""
+        if cls.start == "fresh" or cls.schedule == "none":
+            return cls.search
+        return {"lr_factor": (cls.lr_factor / 10, cls.lr_factor * 10, "log"), "epochs": (1, 5)} | cls.search
 
     def hyperparameters(self):
         """Hyperparameter name → value of this instance."""

@@ -16,6 +16,7 @@ class BoundaryShrink(Method):
     step: float = 0.1
     lr_factor = 0.03
     epochs = 1
+    search = {"step": (0.01, 1.0, "log")}
 
     @property
     def terms(self):

@@ -15,6 +15,7 @@ class Delete(Method):
     requires = frozenset({"classes"})
     temperature: float = 1.0
     lr_factor = 0.2
+    search = {"temperature": (0.5, 4.0)}
 
     @property
     def terms(self):

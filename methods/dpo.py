@@ -16,6 +16,7 @@ class DPO(Method):
     beta: float = 0.1
     retain: str = "gdiff"
     lr_factor = 0.1
+    search = {"beta": (0.01, 1.0, "log")}
 
     @property
     def terms(self):

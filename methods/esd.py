@@ -18,6 +18,7 @@ class Esd(Method):
     within: str = "attn2"
     lr_factor = 0.03
     epochs = 3
+    search = {"eta": (0.5, 3.0)}
 
     @property
     def terms(self):

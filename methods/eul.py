@@ -20,6 +20,7 @@ class Eul(Method):
     rank: int = 8
     lr_factor = 0.3
     epochs = 1
+    search = {"alpha": (0.1, 1.0), "gamma": (0.0, 1.0), "rank": [4, 8, 16]}
 
     @property
     def terms(self):

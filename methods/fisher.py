@@ -18,6 +18,7 @@ class Fisher(Method):
     requires = frozenset({"classes"})
     alpha: float = 1e-7
     labels: str = "drawn"
+    search = {"alpha": (1e-9, 1e-5, "log")}
 
     def __init__(self, **hyperparameters):
         super().__init__(**hyperparameters)

@@ -18,6 +18,7 @@ class FLAT(Method):
     divergence: str = "total_variation"
     lr_factor = 0.1
     epochs = 3
+    search = {"divergence": ["total_variation", "kl"]}
 
     @property
     def terms(self):

@@ -19,6 +19,7 @@ class GnnDelete(Method):
     alpha: float = 0.5
     lr_factor = 1.0
     epochs = 1
+    search = {"alpha": (0.1, 0.9)}
 
     @property
     def terms(self):

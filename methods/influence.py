@@ -14,6 +14,7 @@ class Influence(Method):
     requires = frozenset({"loss"})
     alpha: float = 1.0
     samples: int = 1000
+    search = {"alpha": (0.1, 30.0, "log")}
 
     def finish(self, context):
         import torch

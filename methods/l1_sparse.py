@@ -18,6 +18,7 @@ class L1Sparse(Method):
     no_l1_epochs: int = 0
     epochs: int = 3
     lr_factor = 0.3
+    search = {"alpha": (1e-6, 1e-2, "log"), "no_l1_epochs": [0, 1]}
 
     def penalty(self, context):
         decay, e = self.epochs - self.no_l1_epochs, context.epoch - 1

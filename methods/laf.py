@@ -19,6 +19,7 @@ class Laf(Method):
     vae_lr: float = 1e-3
     lr_factor = 0.03
     epochs = 1
+    search = {"temperature": (1.0, 10.0), "latent": [8, 16, 32]}
 
     @property
     def terms(self):

@@ -20,6 +20,7 @@ class MultiDelete(Method):
     alone: str = "pictures text"
     lr_factor = 0.1
     epochs = 3
+    search = {"md": (0.1, 3.0), "mkr": (0.1, 3.0), "ukr": (0.1, 3.0)}
 
     @property
     def terms(self):

@@ -14,6 +14,7 @@ class NegGradPlus(Method):
     l2_init: float = 0.0
     lr_factor = 0.3
     epochs = 1
+    search = {"alpha": (0.8, 0.999)}
 
     @property
     def terms(self):

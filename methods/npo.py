@@ -17,6 +17,7 @@ class NPO(Method):
     beta: float = 0.1
     retain: str = "gdiff"
     lr_factor = 0.01
+    search = {"beta": (0.01, 1.0, "log")}
 
     @property
     def terms(self):

@@ -13,6 +13,7 @@ class RandLabel(Method):
     redraw: bool = False
     lr_factor = 0.1
     epochs = 3
+    search = {"redraw": [False, True]}
 
     @property
     def terms(self):

@@ -20,6 +20,7 @@ class Rmu(Method):
     trained: int = 3
     lr_factor = 0.3
     epochs = 1
+    search = {"alpha": (1.0, 1000.0, "log"), "scale": (1.0, 20.0, "log")}
 
     @property
     def terms(self):

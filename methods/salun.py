@@ -22,6 +22,7 @@ class SalUn(Method):
     hold: bool = True
     lr_factor = 0.3
     epochs = 3
+    search = {"saliency_ratio": (0.1, 0.9)}
 
     @property
     def terms(self):

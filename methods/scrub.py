@@ -17,6 +17,7 @@ class Scrub(Method):
     msteps: int = 2
     lr_factor = 0.3
     epochs = 3
+    search = {"alpha": (0.01, 1.0, "log"), "gamma": (0.1, 1.0), "msteps": (1, 3)}
 
     @property
     def terms(self):

@@ -23,6 +23,7 @@ class SgaTau(TaskVector):
     scale = 0.3
     lr_factor = 0.01
     epochs = 4
+    search = {"scale": (0.1, 1.0), "epochs": (4, 6)}
 
     @property
     def terms(self):

@@ -17,6 +17,7 @@ class SimNPO(Method):
     weight: float = 0.125
     retain: str = "gdiff"
     lr_factor = 0.3
+    search = {"beta": (1.0, 10.0), "weight": (0.03, 1.0, "log")}
 
     @property
     def terms(self):

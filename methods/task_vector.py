@@ -15,6 +15,7 @@ class TaskVector(Method):
     scale: float = 1.0
     lr_factor = 0.1
     epochs = 3
+    search = {"scale": (0.2, 5.0, "log")}
 
     def prepare(self, context):
         self.keep(context)

@@ -16,6 +16,7 @@ class Uce(Method):
     erase: float = 1.0
     preserve: float = 1.0
     lamb: float = 0.5
+    search = {"erase": (0.5, 2.0), "lamb": (0.1, 1.0)}
 
     def finish(self, context):
         import torch

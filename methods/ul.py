@@ -25,6 +25,7 @@ class UL(Method):
     min_epochs: int = 1
     epochs = 20
     lr_factor = 0.01
+    search = {"epochs": (10, 40)}
 
     def prepare(self, context):
         context.student.eval()

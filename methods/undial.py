@@ -16,6 +16,7 @@ class Undial(Method):
     requires = frozenset({"classes"})
     strength: float = 5.0
     lr_factor = 0.2
+    search = {"strength": (1.0, 20.0, "log")}
 
     @property
     def terms(self):

@@ -22,6 +22,7 @@ class Unsir(Method):
     impair: int = 1
     lr_factor = 0.3
     epochs = 2
+    search = {"noise_lr": (0.01, 1.0, "log"), "penalty_weight": (0.01, 1.0, "log"), "retain_share": (0.1, 1.0)}
 
     @property
     def terms(self):

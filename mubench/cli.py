@@ -44,7 +44,7 @@ def parser():
         p = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}",
                              formatter_class=argparse.RawDescriptionHelpFormatter)
         p.add_argument("--debug", action="store_true", help="show tracebacks and library warnings")
-        if name in ("run", "fetch", "evaluate", "split", "original", "check"):
+        if name in ("run", "tune", "fetch", "evaluate", "split", "original", "check"):
             p.add_argument("--data-dir", metavar="FOLDER", help="where the original archives of paper tasks are unpacked, in FOLDER or "
                            "FOLDER/TASK ($MUBENCH_DATA)")
         p.set_defaults(function=function)
@@ -54,32 +54,42 @@ def parser():
     p.add_argument("what", nargs="?", metavar="tasks|models|methods|metrics|pairs|NAME", default="tasks",
                    help="a kind, or the name of a task or method (its facts, its hyperparameters)")
 
-    p = verb("run", _run, "unlearn, evaluate, store: one run, or a grid where several values are given",
-             "mubench run fashion salun,scrub --ratio 2 5 10 --seed 0 1 2 --workers 2")
-    p.add_argument("task", metavar="TASK", help="a task, file.py:Class, several with commas, or mini / paper / all")
-    p.add_argument("method", metavar="METHOD", help="a method, file.py:Class, several with commas, or all")
-    p.add_argument("--model", nargs="+", metavar="M", help="models of the task, or all (default: its first)")
-    p.add_argument("--ratio", nargs="+", default=["5"], metavar="R", help="per cent of D to forget, in (0, 50] (default: 5)")
-    p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="S")
-    p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="hyperparameters of the method")
-    p.add_argument("--split-file", metavar="FILE", help="an index file, one training row per line, instead of a ratio")
-    p.add_argument("--checkpoint", metavar="FOLDER", help="the original model, a folder or hub id, instead of the standard one")
-    p.add_argument("--precision", choices=["no", "bf16", "fp16"], default="no")
-    p.add_argument("--lora", type=float, metavar="PERCENT", help="train LoRA adapters of so many per cent of the model's parameters")
-    p.add_argument("--lora-rank", type=int, metavar="RANK", help="train LoRA adapters of this rank")
-    p.add_argument("--curriculum", choices=["superloss"], help="weigh examples by how easy they are")
-    p.add_argument("--curriculum-lambda", type=float, metavar="L", help="of superloss, above 0: the larger, the more alike (default: 1)")
-    p.add_argument("--curriculum-tau", metavar="T", help="of superloss: mean (default), log_classes or a number")
-    p.add_argument("--optimizer", choices=["adamw", "adam", "sgd", "sophia"], help="the same as --set optimizer=…")
-    p.add_argument("--max-steps", type=int, metavar="N", help="budget of optimiser steps")
-    p.add_argument("--max-seconds", type=float, metavar="S", help="budget of seconds (default: what retraining took)")
-    p.add_argument("--limit", type=int, metavar="N", help="only N rows of each set: a trial, marked and never ranked")
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
-    p.add_argument("--out", default="results", metavar="FOLDER")
+    def run_verb(*texts):
+        """A verb that makes runs, and the arguments that say which."""
+        p = verb(*texts)
+        p.add_argument("task", metavar="TASK", help="a task, file.py:Class, several with commas, or mini / paper / all")
+        p.add_argument("method", metavar="METHOD", help="a method, file.py:Class, several with commas, or all")
+        p.add_argument("--model", nargs="+", metavar="M", help="models of the task, or all (default: its first)")
+        p.add_argument("--ratio", nargs="+", default=["5"], metavar="R", help="per cent of D to forget, in (0, 50] (default: 5)")
+        p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="S")
+        p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="hyperparameters of the method")
+        p.add_argument("--split-file", metavar="FILE", help="an index file, one training row per line, instead of a ratio")
+        p.add_argument("--checkpoint", metavar="FOLDER", help="the original model, a folder or hub id, instead of the standard one")
+        p.add_argument("--precision", choices=["no", "bf16", "fp16"], default="no")
+        p.add_argument("--lora", type=float, metavar="PERCENT", help="train LoRA adapters of so many per cent of the model's parameters")
+        p.add_argument("--lora-rank", type=int, metavar="RANK", help="train LoRA adapters of this rank")
+        p.add_argument("--curriculum", choices=["superloss"], help="weigh examples by how easy they are")
+        p.add_argument("--curriculum-lambda", type=float, metavar="L", help="of superloss, above 0: the larger, the more alike (default: 1)")
+        p.add_argument("--curriculum-tau", metavar="T", help="of superloss: mean (default), log_classes or a number")
+        p.add_argument("--optimizer", choices=["adamw", "adam", "sgd", "sophia"], help="the same as --set optimizer=…")
+        p.add_argument("--max-steps", type=int, metavar="N", help="budget of optimiser steps")
+        p.add_argument("--max-seconds", type=float, metavar="S", help="budget of seconds (default: what retraining took)")
+        p.add_argument("--limit", type=int, metavar="N", help="only N rows of each set: a trial, marked and never ranked")
+        p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
+        p.add_argument("--out", default="results", metavar="FOLDER")
+        return p
+
+    p = run_verb("run", _run, "unlearn, evaluate, store: one run, or a grid where several values are given",
+                 "mubench run fashion salun,scrub --ratio 2 5 10 --seed 0 1 2 --workers 2")
     p.add_argument("--save-model", nargs="?", const=True, choices=["adapter"], help="keep the unlearned weights too, or of LoRA the adapter alone")
     p.add_argument("--force", action="store_true", help="run again what is done")
     p.add_argument("--dry-run", action="store_true", help="only list the runs, and the memory they need")
     p.add_argument("--gpu-memory", nargs="+", type=float, default=[24, 40, 80], metavar="GIB", help="sizes of GPU that --dry-run fits runs to")
+
+    p = run_verb("tune", _tune, "choose hyperparameters on validation data, then run what was chosen (with the first seed; then for all)",
+                 "mubench tune fashion salun,scrub --trials 20 --seed 0 1 2")
+    p.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try of each method, the first being its defaults (default: 20)")
+    p.add_argument("--budget-seconds", type=float, metavar="S", help="begin no trial after so many seconds of trials of a method (default: no limit)")
 
     p = verb("fetch", _fetch, "bring what tasks need into the cache, so that everything else runs offline",
              "mubench fetch movie_snippets")
@@ -139,24 +149,44 @@ def _ls(args):
 def _run(args):
     from mubench import grid
 
-    params = dict(_pair(text) for text in args.set)
-    params |= {"optimizer": args.optimizer} if args.optimizer else {}
-    options = {name: getattr(args, name) for name in ("split_file", "checkpoint", "precision", "lora", "lora_rank", "curriculum",
-                                                      "curriculum_lambda", "curriculum_tau", "max_steps", "max_seconds", "limit")}
-    specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed, params=params, **options)
+    specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed, **_options(args))
     for sentence in left_out:
         print(f"left out: {sentence}")
     if args.dry_run:
         return _dry_run(specs, args)
     done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, args.save_model)
     if grid._rank() == 0:
-        from mubench.leaderboard.board import board
-
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
-        if done or before:
-            print(board([args.out], only=done + before).text())
+        _show(args.out, done + before)
     if failed:
         raise MubenchError(f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with: {grid.reason(failed[0], args.out)}")
+
+
+def _tune(args):
+    from mubench import grid
+    from mubench.tuning import tune_all
+
+    specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed[:1], **_options(args))
+    for sentence in left_out:
+        print(f"left out: {sentence}")
+    print()
+    _show(args.out, tune_all(specs, args.trials, args.seed, args.budget_seconds, args.workers, args.out))
+
+
+def _options(args):
+    """What `make_spec` takes besides task, model, method, ratio and seed."""
+    params = dict(_pair(text) for text in args.set)
+    params |= {"optimizer": args.optimizer} if args.optimizer else {}
+    return {"params": params} | {name: getattr(args, name) for name in (
+        "split_file", "checkpoint", "precision", "lora", "lora_rank", "curriculum", "curriculum_lambda", "curriculum_tau", "max_steps",
+        "max_seconds", "limit")}
+
+
+def _show(out, specs):
+    from mubench.leaderboard.board import board
+
+    if specs:
+        print(board([out], only=specs).text())
 
 
 def _dry_run(specs, args):

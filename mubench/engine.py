@@ -201,14 +201,16 @@ class Engine:
     """Runs one method on one context by one recipe. ``run()`` changes ``context.student`` and returns the `Costs`.
 
     shuffle: false keeps examples in the order of their view (replaying somebody's batches); validate: model → its score on
-    the validation set, asked after each epoch where the recipe keeps the best one, its time not counted; curriculum: a
-    `SuperLoss`, which weighs the examples of each term.
+    the validation set, asked after each epoch where the recipe keeps the best one; observe: called with the context after each
+    epoch (what it raises ends the run); the time of both is not counted; curriculum: a `SuperLoss`, which weighs the examples of each
+    term.
     """
 
-    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True, validate=None, curriculum=None):
+    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True, validate=None, observe=None,
+                 curriculum=None):
         if recipe.keep_best and not validate:
             raise MubenchError("keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by `mubench.run`")
-        self.validate, self.curriculum = validate, curriculum
+        self.validate, self.observe, self.curriculum = validate, observe, curriculum
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
         self.progress = progress and self.accelerator.is_main_process
@@ -273,22 +275,26 @@ class Engine:
                     bar.update()
                 if losses:
                     costs.losses.append(sum(losses) / len(losses))
-                    self._keep_best()
+                    self._look()
                 if self.method.after_epoch(context) or costs.stopped_by != "epochs":
                     break
         self.optimizer.zero_grad(set_to_none=True)
         if self._best is not None:
             context.student.load_state_dict(self._best)
 
-    def _keep_best(self):
-        """Score the epoch on the validation set and keep its weights, in main memory, if no earlier one was as good."""
-        if not self.recipe.keep_best:
+    def _look(self):
+        """After an epoch, off the clock: score it on the validation set, and keep its weights, in main memory, if no earlier one was as
+        good; show it to whoever observes."""
+        if not (self.recipe.keep_best or self.observe):
             return
         context, scores = self.context, self.context.meter.costs.validation
         with context.meter.paused(), torch.random.fork_rng(devices=[] if context.device.type == "cpu" else None):
-            scores.append(self.validate(context.student))
-            if scores[-1] > max(scores[:-1], default=-math.inf):
-                self._best = {name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()}
+            if self.recipe.keep_best:
+                scores.append(self.validate(context.student))
+                if scores[-1] > max(scores[:-1], default=-math.inf):
+                    self._best = {name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()}
+            if self.observe:
+                self.observe(context)
 
     def _step(self, step, terms, params, masked):
         """One optimiser step over the step's batches; returns its loss."""

@@ -94,7 +94,7 @@ def _work(specs, out, since, force=False, save_model=False, report=print, curren
                         current.value = spec.id.encode()
                     try:
                         try_run(spec, store, save_model, progress=parent is None)
-                        line = _summary(read(store.path(spec)))
+                        line = summary(read(store.path(spec)))
                     except Exception as error:
                         line = f"failed: {str(error) if isinstance(error, MubenchError) else repr(error)}"
                     if current is not None:
@@ -182,7 +182,7 @@ def _rank():
     return int(os.environ.get("RANK", 0))
 
 
-def _summary(result):
+def summary(result):
     show = {"test": "test_score", "forget": "forget_score", "retain": "retain_score", "MIA AUC": "mia_loss_auc"}
     values = [f"{label} {100 * result.metrics[name]:.1f}" for label, name in show.items() if result.metrics.get(name) is not None]
     return ", ".join([*values, f"{result.costs['unlearning_seconds']:.1f} s"])

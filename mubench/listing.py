@@ -83,8 +83,15 @@ def _task(task):
 
 def _method(cls):
     defaults = "\n".join(f"  {name:18} {value!r}" for name, value in cls.defaults().items())
+    space = "".join(f"  {name:18} {_choice(choice)}\n" for name, choice in cls.space().items())
     return (f"{cls.name}: {inspect.getdoc(cls)}\n\npaper: {cls.paper or '-'}\n\nhyperparameters and defaults (None: as the original's "
-            f"recipe):\n{defaults}")
+            f"recipe):\n{defaults}\n\n" + (f"searched by `mubench tune`:\n{space}" if space else "")).rstrip()
+
+
+def _choice(choice):
+    if isinstance(choice, list):
+        return " | ".join(map(str, choice))
+    return f"{choice[0]:g} to {choice[1]:g}" + (", logarithmic" if choice[2:] else "")
 
 
 def _first(thing):

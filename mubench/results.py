@@ -128,6 +128,7 @@ class Result(BaseModel):
     weights: Optional[str] = Field(None, description="sha256 over names, shapes and bytes of the unlearned weights, saved or not")
     environment: dict = Field(description="versions, hardware, git state")
     command: str = Field(description="the command that repeats this run")
+    tuning: Optional[dict] = Field(None, description="how the hyperparameters were chosen (`mubench.tune`); None: by hand")
     started: str
     status: Literal["complete", "stopped", "limited"] = Field(
         description="stopped: a budget ran out; limited: a trial on a few rows, never ranked")

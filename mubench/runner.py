@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,40 +20,72 @@ from mubench.metrics import compute_all
 from mubench.registry import load_method, load_task
 from mubench.results import Result, RunSpec, Store, make_spec, now
 
-
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
 
 
 @functools.lru_cache(maxsize=2)
-def _task(reference):
+def task_of(reference):
     return load_task(reference)  # kept: the runs of a grid share the decoded data
 
 
-def run_spec(spec, store, save_model=False, progress=True, task=None):
+def run_spec(spec, store, save_model=False, progress=True, task=None, tuning=None):
     """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process). save_model: keep the unlearned
     weights (adapters merged into them), or with ``"adapter"`` those alone; task: its task as an instance where that is not what its
-    name stands for (a sample of it)."""
-    task = task or _task(spec.task)
+    name stands for (a sample of it); tuning: how its hyperparameters were chosen, as recorded in the result."""
+    task = task or task_of(spec.task)
     with threads(task.threads):
-        return _run(task, spec, store, save_model, progress)
+        return _run(task, spec, store, save_model, progress, tuning)
 
 
-def _run(task, spec, store, save_model, progress):
-    started, accelerator, method = now(), make_accelerator(spec.precision), load_method(spec.method, **spec.params)
+@dataclass
+class Unlearning:
+    """A `RunSpec` with all it needs: ``run()`` unlearns, then ``context.student`` is the unlearned model."""
+
+    task: object
+    spec: RunSpec
+    store: Store
+    method: object
+    split: object
+    network: object
+    checkpoint: dict
+    sets: dict
+    recipe: object
+    context: Context
+
+    @classmethod
+    def make(cls, task, spec, store):
+        method, split = load_method(spec.method, **spec.params), task.split(spec.ratio, spec.split_file)
+        network, checkpoint = originals.load(task, spec.model, spec.checkpoint)
+        sets = task.sets(spec.model, split, spec.limit)
+        fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
+        context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, make_accelerator(spec.precision), method.start,
+                          blank, sets["validation"], spec.adapt)
+        return cls(task, spec, store, method, split, network, checkpoint, sets, method.recipe(task.model_recipe(spec.model)), context)
+
+    def original_score(self, name):
+        """The original's score on a set, before ``run``: from its card, or measured where there is none or only a part of the rows is used."""
+        if (card := self.checkpoint["card"]) and not self.spec.limit and name in card["scores"]:
+            return card["scores"][name]
+        shown = self.task.scored({name: self.sets[name]})
+        return scores(self.task, predict(self.task, self.network, shown, accelerator=self.context.accelerator))[name]
+
+    def run(self, progress=True, observe=None):
+        """Returns the `Costs`; ``observe`` as in `Engine`."""
+        spec, task, accelerator = self.spec, self.task, self.context.accelerator
+        limits = budget(spec, task, self.method, len(self.sets["retain"]), self.store)
+        weigh = curriculum.make(spec.curriculum, spec.curriculum_lambda, spec.curriculum_tau, task.num_labels)
+        return Engine(self.method, self.context, self.recipe, limits, progress=progress, observe=observe,
+                      validate=validator(task, self.sets, accelerator), curriculum=weigh).run()
+
+
+def _run(task, spec, store, save_model, progress, tuning):
     if save_model == "adapter" and not spec.adapt:
         raise MubenchError("there is no adapter to save without LoRA: add --lora, or save the model")
-    split = task.split(spec.ratio, spec.split_file)
-    network, checkpoint = originals.load(task, spec.model, spec.checkpoint)
-    sets = task.sets(spec.model, split, spec.limit)
-    fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
-    weigh = curriculum.make(spec.curriculum, spec.curriculum_lambda, spec.curriculum_tau, task.num_labels)
-
-    reference = _original_scores(task, spec, network, checkpoint, sets, accelerator)
-    recipe = method.recipe(task.model_recipe(spec.model))
-    context = Context(task, network, fresh, sets["forget"], sets["retain"], spec.seed, accelerator, method.start, blank,
-                      sets["validation"], spec.adapt)
-    limits = budget(spec, task, method, len(sets["retain"]), store)
-    costs = Engine(method, context, recipe, limits, progress=progress, validate=validator(task, sets, accelerator), curriculum=weigh).run()
+    started, unlearning = now(), Unlearning.make(task, spec, store)
+    context, method, split, sets, checkpoint = (getattr(unlearning, n) for n in ("context", "method", "split", "sets", "checkpoint"))
+    accelerator = context.accelerator
+    reference = unlearning.original_score("test")
+    costs = unlearning.run(progress)
 
     clock = time.perf_counter()
     shown = task.scored({name: sets[name] for name in SETS if name in sets})
@@ -63,12 +95,13 @@ def _run(task, spec, store, save_model, progress):
     if not accelerator.is_main_process:
         return store.path(spec)
     result = Result(
-        schema=1, id=spec.id, spec=spec.model_dump(), started=started, command=command(spec, store),
+        schema=1, id=spec.id, spec=spec.model_dump(), started=started, command=command(spec), tuning=tuning,
         task={"name": task.name, "version": task.version, "tier": task.tier, "metric": task.metric,
               "metric_options": task.metric_options, "also": list(task.also), "labels": list(task.labels), "random_guess": task.random_guess},
         method={"name": method.name, "version": method.version, "paper": method.paper,
-                "hyperparameters": method.hyperparameters(), "recipe": asdict(recipe)},
-        model={"name": spec.model, "class": type(network).__name__, "parameters": sum(p.numel() for p in context.student.parameters()),
+                "hyperparameters": method.hyperparameters(), "recipe": asdict(unlearning.recipe)},
+        model={"name": spec.model, "class": type(unlearning.network).__name__,
+               "parameters": sum(p.numel() for p in context.student.parameters()),
                **({"lora": context.adapters.asdict()} if context.adapters else {})},
         split={"name": split.name, "forget": len(split.forget), "retain": split.n - len(split.forget),
                "checksum": split.checksum, "data": split.data},
@@ -100,10 +133,10 @@ def run(task, method="salun", *, model=None, ratio=5, seed=0, out="results", sav
     return read(store.path(spec))
 
 
-def try_run(spec, store, save_model=False, progress=True):
+def try_run(spec, store, save_model=False, progress=True, tuning=None):
     """`run_spec`, leaving an ``error.json`` with the reason and what was recorded if it fails."""
     try:
-        return run_spec(spec, store, save_model, progress)
+        return run_spec(spec, store, save_model, progress, tuning=tuning)
     except Exception as error:
         recorded = {"costs": error.costs.asdict()} if isinstance(error, NonFiniteLoss) else {}
         known = isinstance(error, MubenchError)
@@ -129,14 +162,7 @@ def budget(spec, task, method, retain, store):
     return Budget(**{name: limit for name, limit in limits.items() if limit is not None})
 
 
-def _original_scores(task, spec, network, checkpoint, sets, accelerator):
-    """The original's test score: from its card, or measured where there is none or only a part of the rows is used."""
-    if checkpoint["card"] and not spec.limit:
-        return checkpoint["card"]["scores"]["test"]
-    return scores(task, predict(task, network, task.scored({"test": sets["test"]}), accelerator=accelerator))["test"]
-
-
-def command(spec, store):
+def command(spec):
     """The command line that repeats a run."""
     words = ["mubench", "run", spec.task, spec.method, "--model", spec.model, "--ratio", spec.ratio, "--seed", str(spec.seed)]
     for name, value in spec.params.items():

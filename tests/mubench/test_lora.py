@@ -155,7 +155,7 @@ def test_the_original_is_the_student_without_its_adapters(model):
     method = Watch()
     Engine(method, c, RECIPE, progress=False).run()
     teacher = c.teacher("original").outputs(c.forget).logits
-    assert torch.allclose(teacher, torch.tensor(np.stack(said["logits"])), atol=1e-6)
+    assert torch.allclose(teacher, torch.tensor(np.stack(said["logits"])), rtol=2**-10, atol=1e-6)  # as predictions are stored
     assert not predict(task, c.student, {"forget": c.forget}).equals(said) and not any("lora" in n for n, _ in c.student.named_modules())
 
 

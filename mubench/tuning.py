@@ -1,0 +1,267 @@
+"""`mubench tune`: hyperparameters chosen on validation data, with equal trials and an equal time budget for every method (Optuna)."""
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+
+from mubench.cache import writing
+from mubench.errors import MubenchError
+from mubench.registry import methods
+from mubench.results import Incompatible, Store, make_spec, read
+
+OBJECTIVE = "overall, the retrain-free score, with validation rows instead of test rows"
+
+
+def tune(task, method="salun", trials=20, *, model=None, ratio=5, seed=0, budget_seconds=None, workers=1, out="results", **options):
+    """Choose a method's hyperparameters, then run what was chosen; returns its `Result`.
+
+    task, method, model, ratio, out and options: as in `mubench.run`; ``params`` are fixed and not searched. The space is what the
+    method declares (`Method.space`); the first trial is its defaults. trials: how many settings are tried, each on at most what retraining
+    takes (see `runner.budget`); budget_seconds: no trial begins after so many seconds of trials, those of all workers added up. seed: of
+    the trials and of the run after them. The objective is `OBJECTIVE`: no test row is looked at. A trial whose loss diverges counts as 0;
+    one that is worse than the median of the others after the same epoch is pruned, unless the method edits its weights after the last
+    one. Trials are kept in ``out``: whoever is interrupted, a second call goes on.
+
+    Raises `MubenchError` where there is nothing to tune, or another process is tuning the same.
+    """
+    spec = make_spec(task=task, method=method, model=model, ratio=ratio, seed=seed, **options)
+    chosen = tune_all([spec], trials, [seed], budget_seconds, workers, out)
+    return read(Store(out).path(chosen[0]))
+
+
+def tune_all(specs, trials=20, seeds=(0,), budget_seconds=None, workers=1, out="results", report=print):
+    """`tune` for each of some specs of the first of ``seeds``, whose choices then run with all of them; returns the specs of those runs.
+    What has nothing to tune is said and left out; where one fails, the others go on before that is raised."""
+    if trials < 1 or workers < 1 or budget_seconds is not None and not budget_seconds > 0:
+        raise MubenchError(f"trials={trials}, workers={workers}, budget_seconds={budget_seconds}: each must be above 0")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise MubenchError("tuning runs trials side by side, not one over several processes: start it without a launcher, with --workers N")
+    plans, chosen, failed = [], [], []
+    for spec in specs:
+        try:
+            plans.append(Plan(spec, out, trials, budget_seconds))
+        except Incompatible as error:
+            report(f"left out: {error}")
+            failed.append(error)
+    if not plans:
+        raise failed[0]
+    failed = []
+    for plan in plans:
+        try:
+            with plan.alone():
+                plan.go(workers, report)
+                params, facts = plan.choice()
+            facts["command"] = _command(plan, seeds)
+            for seed in seeds:
+                found = plan.variant(params, seed=seed, trials=facts["trials"])
+                _finish(found, Store(out), facts, report)
+                chosen.append(found)
+        except MubenchError as error:
+            report(f"failed: {plan.spec.folder.parent}: {error}")
+            failed.append(f"{plan.spec.folder.parent}: {error}")
+    if failed:
+        raise MubenchError(f"{len(failed)} of {len(plans)} could not be tuned, the first: {failed[0]}")
+    return chosen
+
+
+class Plan:
+    """The trials of one spec: what is searched, and the journal that keeps them."""
+
+    def __init__(self, spec, out, trials, budget_seconds):
+        method = methods.get(spec.method)
+        self.spec, self.out, self.trials, self.budget_seconds = spec, out, trials, budget_seconds
+        self.space = {name: choice for name, choice in method.space().items() if name not in spec.params}
+        if not self.space:
+            raise Incompatible(f"{method.name} has nothing to tune" + (" besides what is given" if spec.params else ""))
+        self.defaults = {name: method.defaults()[name] for name in self.space}
+        self.prunes = method.finish is methods.base.finish
+        digest = hashlib.sha256(json.dumps([spec.id, self.space], sort_keys=True).encode()).hexdigest()[:12]
+        self.journal = os.path.join(out, ".tune", f"{spec.task.rpartition('/')[2]}-{method.name}-{digest}".replace(":", "-"))
+
+    def variant(self, params, **fields):
+        """The spec with other hyperparameters."""
+        said = self.spec.model_dump(exclude_defaults=True) | {"params": self.spec.params | params} | fields
+        return make_spec(**said)
+
+    @contextlib.contextmanager
+    def alone(self):
+        """Nobody else tunes this meanwhile; trials that somebody was killed in are begun again."""
+        from filelock import FileLock, Timeout
+
+        with writing(self.out):
+            os.makedirs(os.path.dirname(self.journal), exist_ok=True)
+        try:
+            with FileLock(self.journal + ".lock", blocking=False):
+                study = self.study()
+                if not study.trials:
+                    study.enqueue_trial(self.defaults)
+                for trial in study.get_trials(states=[_state().RUNNING]):
+                    study.tell(trial.number, state=_state().FAIL)
+                    study.enqueue_trial(trial.params)
+                yield
+        except Timeout:
+            raise MubenchError(f"{self.spec.method} is being tuned by another process on {self.out}") from None
+
+    def study(self):
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(self.journal + ".journal"))
+        study = optuna.create_study(study_name="tune", storage=storage, direction="maximize", load_if_exists=True)
+        # Random numbers that depend on what is done: a study that was interrupted does not draw its first settings again.
+        study.sampler = optuna.samplers.TPESampler(seed=self.spec.seed + len(study.trials), n_startup_trials=5, constant_liar=True)
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if self.prunes else optuna.pruners.NopPruner()
+        return study
+
+    def go(self, workers, report=print):
+        """Try until the trials, or their seconds, are used up."""
+        if workers == 1:
+            return self.work(report)
+        context = multiprocessing.get_context("spawn")
+        running = [context.Process(target=_worker, args=(self, workers)) for _ in range(workers)]
+        for process in running:
+            process.start()
+        try:
+            for process in running:
+                process.join()
+        finally:
+            for process in running:
+                process.terminate()
+        if bad := [p.exitcode for p in running if p.exitcode]:
+            if 130 in bad:
+                raise KeyboardInterrupt
+            raise MubenchError(f"a worker died with exit code {bad[0]} (out of memory?): the same command goes on, --workers 1 says more")
+
+    def work(self, report=print):
+        study = self.study()
+        while trial := self._next(study):
+            self._try(study, trial)
+            done = study.trials[trial.number]
+            value = "" if done.value is None else f"{100 * done.value:.1f}  "
+            report(f"{self.spec.folder.parent}, trial {trial.number + 1}: {value}{'pruned  ' if done.state.name == 'PRUNED' else ''}{_settings(done)}",
+                   flush=True)
+
+    def _next(self, study):
+        """The next trial to do, or None; asked by one worker at a time."""
+        from filelock import FileLock
+
+        with FileLock(self.journal + ".next.lock"):
+            done = self.counted(study)
+            if len(done) >= self.trials or self.budget_seconds and _seconds(done) >= self.budget_seconds:
+                return None
+            return study.ask()
+
+    def counted(self, study):
+        """Trials begun, without those that were begun again."""
+        return [t for t in study.get_trials(deepcopy=False) if t.state not in (_state().WAITING, _state().FAIL)]
+
+    def _try(self, study, trial):
+        import optuna
+
+        from mubench.engine import NonFiniteLoss, threads
+        from mubench.runner import Unlearning, task_of
+
+        params = {name: _suggest(trial, name, choice, self.defaults[name]) for name, choice in self.space.items()}
+        spec = self.variant(params)
+        task = task_of(spec.task)
+        with threads(task.threads):
+            unlearning = Unlearning.make(task, spec, Store(self.out))
+            reference = unlearning.original_score("validation")
+
+            def observe(context):
+                trial.report(_objective(unlearning, reference), context.epoch)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+            try:
+                unlearning.run(progress=False, observe=observe if self.prunes else None)
+                study.tell(trial, _objective(unlearning, reference))
+            except NonFiniteLoss:
+                study.tell(trial, 0.0)
+            except optuna.TrialPruned:
+                study.tell(trial, state=_state().PRUNED)
+
+    def choice(self):
+        """The best setting, of equals the earliest, and what a result says of how it was found."""
+        trials = self.counted(self.study())
+        complete = [t for t in trials if t.state == _state().COMPLETE]
+        best = max(complete, key=lambda t: (t.value, -t.number))
+        default = next((t for t in complete if t.params == _storable(self.defaults)), None)
+        return best.params, {
+            "objective": OBJECTIVE, "value": best.value, "default_value": default and default.value, "trials": len(trials),
+            "pruned": len(trials) - len(complete), "seconds": _seconds(trials), "budget_seconds": self.budget_seconds, "seed": self.spec.seed,
+            "space": {name: list(choice) for name, choice in self.space.items()}}
+
+
+def _worker(plan, workers):
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    try:
+        plan.work()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _objective(unlearning, reference):
+    """`OBJECTIVE` of the student as it is now, in [0, 1]; undefined is 0."""
+    from mubench.evaluation import predict, scorer
+    from mubench.metrics import METRICS, Predictions
+
+    task, sets = unlearning.task, unlearning.sets
+    shown = {"test": task.scored({"validation": sets["validation"]})["validation"], **task.scored({"forget": sets["forget"]})}
+    frame = predict(task, unlearning.context.student, shown, accelerator=unlearning.context.accelerator)
+    facts = {"num_labels": task.num_labels, "random_guess": task.random_guess, "original_test_score": reference, "scorer": scorer(task)}
+    value = METRICS["overall"].compute(Predictions(frame, facts))
+    return float(value) if value == value else 0.0
+
+
+def _finish(spec, store, facts, report):
+    from mubench.grid import summary
+    from mubench.runner import try_run
+
+    if not store.done(spec):
+        with store.claim(spec) as mine:
+            if not mine:
+                raise MubenchError(f"run {spec.id} is under way in another process on {store.root}")
+            try_run(spec, store, tuning=facts)
+    report(f"{spec.folder.parent}, seed {spec.seed}, tuned in {spec.trials} trials: {summary(read(store.path(spec)))}", flush=True)
+
+
+def _suggest(trial, name, choice, default):
+    if isinstance(choice, list):
+        return trial.suggest_categorical(name, choice)
+    low, high, log = choice[0], choice[1], choice[2:] == ("log",)
+    suggest = trial.suggest_int if isinstance(default, int) else trial.suggest_float
+    return suggest(name, low, high, log=log)
+
+
+def _storable(params):
+    return json.loads(json.dumps(params))
+
+
+def _seconds(trials):
+    return sum(t.duration.total_seconds() for t in trials if t.duration)
+
+
+def _settings(trial):
+    return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items())
+
+
+def _state():
+    from optuna.trial import TrialState
+
+    return TrialState
+
+
+def _command(plan, seeds):
+    from mubench.runner import command
+
+    words = shlex.split(command(plan.spec))
+    words[1] = "tune"
+    words[words.index("--seed") + 1:words.index("--seed") + 2] = map(str, seeds)
+    budget = ["--budget-seconds", f"{plan.budget_seconds:g}"] if plan.budget_seconds else []
+    return shlex.join([*words, "--trials", str(plan.trials), *budget])

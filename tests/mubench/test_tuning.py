@@ -1,0 +1,165 @@
+"""Tuning: what is searched, that no test row is looked at, that trials are equal in number and none is lost or done twice."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+import mubench as mu
+from mubench import evaluation, tuning
+from mubench.errors import MubenchError
+from mubench.registry import load_method, load_task, methods
+from mubench.results import Store, make_spec, read
+from mubench.tuning import Plan, tune, tune_all
+
+SMALL = {"limit": 40}
+
+
+def plan(out, trials=2, method="salun", budget=None, **options):
+    return Plan(make_spec(task="fashion", method=method, **SMALL | options), str(out), trials, budget)
+
+
+def trials(p):
+    return p.counted(p.study())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_what_a_method_searches_are_its_hyperparameters_around_their_defaults(name):
+    cls = methods.get(name)
+    for hyperparameter, choice in cls.space().items():
+        default = cls.defaults()[hyperparameter]
+        if isinstance(choice, list):
+            assert default in choice and len(choice) > 1
+        else:
+            low, high, *scale = choice
+            assert low < high and low <= default <= high or default is None
+            assert scale == [] or scale == ["log"] and low > 0
+            assert isinstance(default, int) == isinstance(low, int) == isinstance(high, int)
+        for value in choice if isinstance(choice, list) else choice[:2]:
+            load_method(name, **{hyperparameter: value})
+    assert bool(cls.space()) == (name not in ("original", "retrain"))
+
+
+def test_the_first_trial_is_the_defaults_and_the_result_says_how_its_values_were_found(tmp_path):
+    result = tune("fashion", "neggrad", 3, out=tmp_path, **SMALL)
+    done = trials(plan(tmp_path, 3, "neggrad"))
+    assert len(done) == 3 and done[0].params == {"lr_factor": 0.03, "epochs": 1} and done[1].params != done[2].params
+    best = max(done, key=lambda t: t.value or 0)
+    assert result.spec["trials"] == result.tuning["trials"] == 3 and result.tuning["value"] == best.value
+    assert {n: result.method["hyperparameters"][n] for n in best.params} == best.params
+    assert result.tuning["default_value"] == done[0].value and result.tuning["space"]["epochs"] == [1, 5]
+    assert result.tuning["command"].startswith("mubench tune fashion neggrad") and "--trials 3" in result.tuning["command"]
+
+
+def test_the_objective_is_overall_on_validation_rows(tmp_path, monkeypatch):
+    task, seen = load_task("fashion"), []
+    test_rows = set(task.sets("resnet", task.split(5))["test"].rows.tolist())
+
+    def spy(task, model, sets, *args, **options):
+        seen.extend((name, view.rows.tolist()) for name, view in sets.items())
+        return predict(task, model, sets, *args, **options)
+
+    predict = evaluation.predict
+    monkeypatch.setattr(evaluation, "predict", spy)
+    monkeypatch.setattr("mubench.runner.predict", spy)
+    p = plan(tmp_path, 1)
+    with p.alone():
+        p.work(report=lambda *a, **k: None)
+    validation = set(task.sets("resnet", task.split(5))["validation"].rows.tolist())
+    assert {name for name, _ in seen} == {"validation", "test", "forget"}  # here "test" is what the metric calls the rows it is given
+    for name, rows in seen:
+        if name != "forget":
+            assert set(rows) <= validation and not set(rows) & test_rows
+
+    spec = make_spec(task="fashion", method="salun", **SMALL)
+    from mubench.runner import Unlearning, task_of
+
+    run = Unlearning.make(task_of("fashion"), spec, Store(tmp_path))
+    original = run.original_score("validation")
+    run.run(progress=False)
+    found = evaluation.scores(run.task, predict(run.task, run.context.student, {n: run.sets[n] for n in ("validation", "forget")}))
+    kept, forgotten = 1 - abs(found["validation"] - original), 1 - abs(found["forget"] - 0.1)
+    assert trials(p)[0].value == pytest.approx(2 * kept * forgotten / (kept + forgotten), abs=1e-12)
+
+
+def test_a_second_call_goes_on_and_trials_that_were_killed_are_begun_again(tmp_path):
+    quiet = {"report": lambda *a, **k: None, "out": tmp_path}
+    spec = make_spec(task="fashion", method="neggrad", **SMALL)
+    tune_all([spec], 2, **quiet)
+    p = plan(tmp_path, 4, "neggrad")
+    before = [(t.number, t.params, t.value) for t in trials(p)]
+    killed = p.study().ask()
+    killed.suggest_float("lr_factor", 0.003, 0.3, log=True), killed.suggest_int("epochs", 1, 5)
+    tune_all([spec], 4, **quiet)
+    done = trials(p)
+    assert len(done) == 4 and [(t.number, t.params, t.value) for t in done][:2] == before
+    assert killed.params in [t.params for t in done[2:]] and killed.number not in [t.number for t in done]
+    tune_all([spec], 4, **quiet)
+    assert len(trials(p)) == 4
+
+
+def test_a_loss_that_diverges_counts_as_nothing_learnt_and_the_defaults_win(tmp_path):
+    p = plan(tmp_path, 1, "neggrad", params={"lr": 1e30, "clip": 0, "optimizer": "sgd", "epochs": 3})
+    assert "epochs" not in p.space
+    with p.alone():
+        p.work(report=lambda *a, **k: None)
+    assert trials(p)[0].value == 0
+
+
+def test_no_trial_begins_after_the_seconds_are_used_up(tmp_path):
+    assert tune("fashion", "neggrad", 50, budget_seconds=1e-6, out=tmp_path, **SMALL).tuning["trials"] == 1
+
+
+def test_only_methods_whose_last_epoch_is_their_end_are_pruned(tmp_path):
+    assert plan(tmp_path).prunes and not plan(tmp_path, method="task_vector").prunes and not plan(tmp_path, method="scrub_r").prunes
+
+
+@pytest.mark.parametrize("wrong, sentence", [({"trials": 0}, "must be above 0"), ({"budget_seconds": 0}, "must be above 0"),
+                                             ({"workers": 0}, "must be above 0")])
+def test_numbers_that_make_no_tuning(tmp_path, wrong, sentence):
+    with pytest.raises(MubenchError, match=sentence):
+        tune("fashion", "neggrad", out=tmp_path, **wrong)
+
+
+def test_what_has_nothing_to_tune(tmp_path):
+    with pytest.raises(MubenchError, match="retrain has nothing to tune"):
+        tune("fashion", "retrain", out=tmp_path)
+    with pytest.raises(MubenchError, match="neggrad has nothing to tune besides what is given"):
+        tune("fashion", "neggrad", out=tmp_path, params={"lr_factor": 0.1, "epochs": 2})
+
+
+def test_two_processes_do_not_tune_the_same(tmp_path):
+    p = plan(tmp_path)
+    os.makedirs(os.path.dirname(p.journal))
+    with FileLock(p.journal + ".lock"), pytest.raises(MubenchError, match="is being tuned by another process"):
+        tune("fashion", "salun", 2, out=tmp_path, **SMALL)
+
+
+def test_tables_keep_tuned_and_default_rows_apart(tmp_path):
+    from mubench.leaderboard.board import board
+
+    tune("fashion", "neggrad", 1, out=tmp_path, params={"epochs": 1}, max_steps=1)
+    mu.run("fashion", "neggrad", out=tmp_path, params={"epochs": 1}, max_steps=1)
+    rows = board([tmp_path]).rows
+    rows = rows[rows["method"] == "neggrad"]
+    assert sorted(rows["trials"]) == [0, 1] and len(set(rows["label"])) == 2
+
+
+@pytest.mark.slow
+def test_workers_share_the_trials_and_a_killed_tuning_is_gone_on_with(tmp_path):
+    words = [sys.executable, "-m", "mubench", "tune", "fashion", "salun", "--trials", "6", "--workers", "2", "--limit", "200", "--out", str(tmp_path)]
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run(words, timeout=14, capture_output=True)
+    subprocess.run(words, check=True)
+    done = trials(plan(tmp_path, 6, limit=200))
+    assert len(done) == 6 and len({json.dumps(t.params, sort_keys=True) for t in done}) == 6
+    [result] = [read(folder) for folder in Store(tmp_path).results()]
+    assert result.tuning["trials"] == 6 and result.tuning["value"] >= result.tuning["default_value"]
+
+
+def test_the_module_is_light():
+    code = "import sys, mubench.tuning; sys.exit(any(m in sys.modules for m in ('torch', 'optuna')))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert tuning.OBJECTIVE
