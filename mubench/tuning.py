@@ -145,17 +145,21 @@ class Plan:
                    flush=True)
 
     def _next(self, study):
-        """The next trial to do, or None; asked by one worker at a time."""
+        """The next trial to do, asked by one worker at a time; None where all are done, or 20 suggestions in a row are no news."""
         from filelock import FileLock
 
         with FileLock(self.journal + ".next.lock"):
-            done = self.counted(study)
-            if len(done) >= self.trials or self.budget_seconds and _seconds(done) >= self.budget_seconds:
-                return None
-            return study.ask()
+            for _ in range(20):
+                done = self.counted(study)
+                if len(done) >= self.trials or self.budget_seconds and _seconds(done) >= self.budget_seconds:
+                    return None
+                trial = study.ask({name: _distribution(choice) for name, choice in self.space.items()})
+                if trial.params not in [t.params for t in done]:
+                    return trial
+                study.tell(trial, state=_state().FAIL)
 
     def counted(self, study):
-        """Trials begun, without those that were begun again."""
+        """Trials begun, without those that were begun again or tried nothing new."""
         return [t for t in study.get_trials(deepcopy=False) if t.state not in (_state().WAITING, _state().FAIL)]
 
     def _try(self, study, trial):
@@ -164,8 +168,7 @@ class Plan:
         from mubench.engine import NonFiniteLoss, threads
         from mubench.runner import Unlearning, task_of
 
-        params = {name: _suggest(trial, name, choice, self.defaults[name]) for name, choice in self.space.items()}
-        spec = self.variant(params)
+        spec = self.variant(trial.params)
         task = task_of(spec.task)
         with threads(task.threads):
             unlearning = Unlearning.make(task, spec, Store(self.out))
@@ -231,12 +234,13 @@ def _finish(spec, store, facts, report):
     report(f"{spec.folder.parent}, seed {spec.seed}, tuned in {spec.trials} trials: {summary(read(store.path(spec)))}", flush=True)
 
 
-def _suggest(trial, name, choice, default):
+def _distribution(choice):
+    from optuna import distributions as of
+
     if isinstance(choice, list):
-        return trial.suggest_categorical(name, choice)
-    low, high, log = choice[0], choice[1], choice[2:] == ("log",)
-    suggest = trial.suggest_int if isinstance(default, int) else trial.suggest_float
-    return suggest(name, low, high, log=log)
+        return of.CategoricalDistribution(choice)
+    kind = of.IntDistribution if isinstance(choice[0], int) else of.FloatDistribution
+    return kind(*choice[:2], log=choice[2:] == ("log",))
 
 
 def _storable(params):

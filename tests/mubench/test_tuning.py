@@ -91,7 +91,7 @@ def test_a_second_call_goes_on_and_trials_that_were_killed_are_begun_again(tmp_p
     p = plan(tmp_path, 4, "neggrad")
     before = [(t.number, t.params, t.value) for t in trials(p)]
     killed = p.study().ask()
-    killed.suggest_float("lr_factor", 0.003, 0.3, log=True), killed.suggest_int("epochs", 1, 5)
+    killed.suggest_float("lr_factor", 0.003, 0.3, log=True), killed.suggest_int("epochs", 1, 5)  # and then its process died
     tune_all([spec], 4, **quiet)
     done = trials(p)
     assert len(done) == 4 and [(t.number, t.params, t.value) for t in done][:2] == before
@@ -110,6 +110,11 @@ def test_a_loss_that_diverges_counts_as_nothing_learnt_and_the_defaults_win(tmp_
 
 def test_no_trial_begins_after_the_seconds_are_used_up(tmp_path):
     assert tune("fashion", "neggrad", 50, budget_seconds=1e-6, out=tmp_path, **SMALL).tuning["trials"] == 1
+
+
+def test_no_setting_is_tried_twice(tmp_path):
+    result = tune("fashion", "neggrad", 30, out=tmp_path, params={"lr_factor": 0.01}, **SMALL)
+    assert result.tuning["trials"] == result.spec["trials"] == 5  # epochs 1 to 5 are all there is
 
 
 def test_only_methods_whose_last_epoch_is_their_end_are_pruned(tmp_path):
