@@ -82,6 +82,7 @@ def parser():
     p = run_verb("run", _run, "unlearn, evaluate, store: one run, or a grid where several values are given",
                  "mubench run fashion salun,scrub --ratio 2 5 10 --seed 0 1 2 --workers 2")
     p.add_argument("--save-model", nargs="?", const=True, choices=["adapter"], help="keep the unlearned weights too, or of LoRA the adapter alone")
+    p.add_argument("--eval-every", type=int, metavar="K", help="score the sets after every K steps too, off the clock, for the result's curve")
     p.add_argument("--force", action="store_true", help="run again what is done")
     p.add_argument("--dry-run", action="store_true", help="only list the runs, and the memory they need")
     p.add_argument("--gpu-memory", nargs="+", type=float, default=[24, 40, 80], metavar="GIB", help="sizes of GPU that --dry-run fits runs to")
@@ -154,7 +155,7 @@ def _run(args):
         print(f"left out: {sentence}")
     if args.dry_run:
         return _dry_run(specs, args)
-    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, args.save_model)
+    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, save_model=args.save_model, eval_every=args.eval_every)
     if grid._rank() == 0:
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
         _show(args.out, done + before)

@@ -37,7 +37,7 @@ class Meter:
     """Fills in a `Costs` while the work is done."""
 
     def __init__(self, device):
-        self.costs, self.device, self._flops = Costs(), device, {}
+        self.costs, self.device, self._flops, self._still = Costs(), device, {}, None
 
     @contextlib.contextmanager
     def flops(self, key, examples):
@@ -57,17 +57,17 @@ class Meter:
         self.costs.flops += traced * examples // of
 
     def seconds(self):
-        return time.perf_counter() - self._start
+        return self._still[0] if self._still else time.perf_counter() - self._start
 
     def cpu_seconds(self):
-        return time.process_time() - self._cpu_start
+        return self._still[1] if self._still else time.process_time() - self._cpu_start
 
     @contextlib.contextmanager
     def paused(self):
         """The clocks stand still in the block: measuring is no part of the work."""
-        seconds, cpu_seconds = self.seconds(), self.cpu_seconds()
+        self._still = seconds, cpu_seconds = self.seconds(), self.cpu_seconds()
         yield
-        self._start, self._cpu_start = time.perf_counter() - seconds, time.process_time() - cpu_seconds
+        self._start, self._cpu_start, self._still = time.perf_counter() - seconds, time.process_time() - cpu_seconds, None
 
     def __enter__(self):
         self._start, self._cpu_start = time.perf_counter(), time.process_time()

@@ -202,15 +202,15 @@ class Engine:
 
     shuffle: false keeps examples in the order of their view (replaying somebody's batches); validate: model → its score on
     the validation set, asked after each epoch where the recipe keeps the best one; observe: called with the context after each
-    epoch (what it raises ends the run); the time of both is not counted; curriculum: a `SuperLoss`, which weighs the examples of each
-    term.
+    epoch, or at the start and every so many steps (``every``; what it raises ends the run); the time of both is not counted; curriculum: a `SuperLoss`, which
+    weighs the examples of each term.
     """
 
     def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True, validate=None, observe=None,
-                 curriculum=None):
+                 every=None, curriculum=None):
         if recipe.keep_best and not validate:
             raise MubenchError("keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by `mubench.run`")
-        self.validate, self.observe, self.curriculum = validate, observe, curriculum
+        self.validate, self.observe, self.every, self.curriculum = validate, observe, every, curriculum
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
         self.progress = progress and self.accelerator.is_main_process
@@ -225,6 +225,8 @@ class Engine:
             torch.manual_seed(self.context.seed)
             context.student.train()
             method.prepare(context)
+            if self.every:
+                self._show()
             for term in method.terms:
                 if term.target in ("original", "incompetent"):
                     context.teacher(term.target)
@@ -272,29 +274,40 @@ class Engine:
                         costs.losses.append(losses[-1])
                         raise NonFiniteLoss(f"{self.method.name}: the loss is {losses[-1]} at step {context.step} with lr {lr:g}: "
                                             f"try a smaller rate, --set lr={lr / 10:g}", costs)
+                    if self.every and context.step % self.every == 0:
+                        self._show()
                     bar.update()
                 if losses:
                     costs.losses.append(sum(losses) / len(losses))
-                    self._look()
+                    self._keep_best()
+                    if not self.every:
+                        self._show()
                 if self.method.after_epoch(context) or costs.stopped_by != "epochs":
                     break
         self.optimizer.zero_grad(set_to_none=True)
         if self._best is not None:
             context.student.load_state_dict(self._best)
 
-    def _look(self):
-        """After an epoch, off the clock: score it on the validation set, and keep its weights, in main memory, if no earlier one was as
-        good; show it to whoever observes."""
-        if not (self.recipe.keep_best or self.observe):
+    def _keep_best(self):
+        """Score the epoch on the validation set and keep its weights, in main memory, if no earlier one was as good."""
+        if not self.recipe.keep_best:
             return
         context, scores = self.context, self.context.meter.costs.validation
-        with context.meter.paused(), torch.random.fork_rng(devices=[] if context.device.type == "cpu" else None):
-            if self.recipe.keep_best:
-                scores.append(self.validate(context.student))
-                if scores[-1] > max(scores[:-1], default=-math.inf):
-                    self._best = {name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()}
-            if self.observe:
-                self.observe(context)
+        with self._aside():
+            scores.append(self.validate(context.student))
+            if scores[-1] > max(scores[:-1], default=-math.inf):
+                self._best = {name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()}
+
+    def _show(self):
+        if self.observe:
+            with self._aside():
+                self.observe(self.context)
+
+    @contextlib.contextmanager
+    def _aside(self):
+        """What happens here counts neither for the clocks nor for the random numbers of the run."""
+        with self.context.meter.paused(), torch.random.fork_rng(devices=[] if self.context.device.type == "cpu" else None):
+            yield
 
     def _step(self, step, terms, params, masked):
         """One optimiser step over the step's batches; returns its loss."""

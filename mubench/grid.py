@@ -55,17 +55,18 @@ def expand(tasks, methods, models=None, ratios=(5,), seeds=(0,), **options):
     return list(specs.values()), list(dict.fromkeys(left_out))
 
 
-def sweep(specs, out="results", workers=1, force=False, save_model=False, report=print):
+def sweep(specs, out="results", workers=1, force=False, report=print, **options):
     """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
-    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder."""
+    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder. options: ``save_model`` and
+    ``eval_every``, as in `mubench.run`."""
     store = Store(out)
     since = store.clock()
-    before = [spec for spec in specs if not force and store.done(spec)]
+    before = [spec for spec in specs if not force and store.done(spec, options.get("eval_every"))]
     todo = [spec for spec in specs if spec not in before]
     if workers > 1 and len(todo) > 1:
-        _with_workers(todo, out, min(workers, len(todo)), since, force, save_model)
+        _with_workers(todo, out, min(workers, len(todo)), since, force, options)
     else:
-        _work(todo, out, since, force, save_model, report=report)
+        _work(todo, out, since, force, options, report=report)
     failed = [spec for spec in todo if store.failed(spec, since) or not store.done(spec)]
     return [spec for spec in todo if spec not in failed], before, failed
 
@@ -76,7 +77,7 @@ def reason(spec, out):
     return json.loads(path.read_text())["reason"] if path.is_file() else "no reason recorded: is the disk full?"
 
 
-def _work(specs, out, since, force=False, save_model=False, report=print, current=None, parent=None):
+def _work(specs, out, since, force, options, report=print, current=None, parent=None):
     """Do every run nobody else has done or is doing; wait for those that others are doing, in case they die."""
     from mubench.runner import try_run
 
@@ -86,14 +87,14 @@ def _work(specs, out, since, force=False, save_model=False, report=print, curren
         for spec in waiting:
             if parent and os.getppid() != parent:
                 return  # the sweep was killed: its workers stop after the run they are in
-            with _agreed_claim(store, spec, since, force) as claim:
+            with _agreed_claim(store, spec, since, force, options) as claim:
                 if claim == "busy":
                     busy.append(spec)
                 elif claim == "mine":
                     if current is not None:
                         current.value = spec.id.encode()
                     try:
-                        try_run(spec, store, save_model, progress=parent is None)
+                        try_run(spec, store, progress=parent is None, **options)
                         line = summary(read(store.path(spec)))
                     except Exception as error:
                         line = f"failed: {str(error) if isinstance(error, MubenchError) else repr(error)}"
@@ -106,7 +107,7 @@ def _work(specs, out, since, force=False, save_model=False, report=print, curren
             time.sleep(0.3)
 
 
-def _with_workers(specs, out, workers, since, force, save_model):
+def _with_workers(specs, out, workers, since, force, options):
     """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed."""
     import torch
 
@@ -115,7 +116,7 @@ def _with_workers(specs, out, workers, since, force, save_model):
 
     def start():
         current = context.Array("c", 16, lock=False)  # a lock would be held for ever by a worker that died with it
-        process = context.Process(target=_worker, args=(specs, out, since, force, save_model, cores, current, os.getpid()))
+        process = context.Process(target=_worker, args=(specs, out, since, force, options, cores, current, os.getpid()))
         process.start()
         return process, current
 
@@ -141,24 +142,24 @@ def _with_workers(specs, out, workers, since, force, save_model):
             process.join()
 
 
-def _worker(specs, out, since, force, save_model, cores, current, parent):
+def _worker(specs, out, since, force, options, cores, current, parent):
     import sys
 
     import torch
 
     torch.set_num_threads(cores)
     try:
-        _work(specs, out, since, force, save_model, current=current, parent=parent)
+        _work(specs, out, since, force, options, current=current, parent=parent)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 @contextlib.contextmanager
-def _agreed_claim(store, spec, since, force):
+def _agreed_claim(store, spec, since, force, options):
     """``mine``, ``busy`` or ``done``: decided by the first of several cooperating processes, the same for all of them."""
     def settled():
         path = store.path(spec) / "result.json"
-        return store.failed(spec, since) or path.is_file() and (not force or path.stat().st_mtime >= since)
+        return store.failed(spec, since) or store.done(spec, options.get("eval_every")) and (not force or path.stat().st_mtime >= since)
 
     with contextlib.ExitStack() as stack:
         claim = "done"

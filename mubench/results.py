@@ -129,6 +129,7 @@ class Result(BaseModel):
     environment: dict = Field(description="versions, hardware, git state")
     command: str = Field(description="the command that repeats this run")
     tuning: Optional[dict] = Field(None, description="how the hyperparameters were chosen (`mubench.tune`); None: by hand")
+    curve: list[dict[str, Optional[float]]] = Field([], description="with eval_every: step, seconds, cpu_seconds, FLOPs and scores along the run")
     started: str
     status: Literal["complete", "stopped", "limited"] = Field(
         description="stopped: a budget ran out; limited: a trial on a few rows, never ranked")
@@ -156,8 +157,9 @@ class Store:
     def path(self, spec):
         return self.root / spec.folder
 
-    def done(self, spec):
-        return (self.path(spec) / RESULT).is_file()
+    def done(self, spec, curve=False):
+        """Whether it holds the result of a run (with its curve)."""
+        return (self.path(spec) / RESULT).is_file() and (not curve or bool(read(self.path(spec)).curve))
 
     @contextlib.contextmanager
     def claim(self, spec):

@@ -28,13 +28,14 @@ def task_of(reference):
     return load_task(reference)  # kept: the runs of a grid share the decoded data
 
 
-def run_spec(spec, store, save_model=False, progress=True, task=None, tuning=None):
+def run_spec(spec, store, save_model=False, progress=True, task=None, tuning=None, eval_every=None):
     """Run a `RunSpec` and store what came of it; returns the folder of the result (on every process). save_model: keep the unlearned
     weights (adapters merged into them), or with ``"adapter"`` those alone; task: its task as an instance where that is not what its
-    name stands for (a sample of it); tuning: how its hyperparameters were chosen, as recorded in the result."""
+    name stands for (a sample of it); tuning: how its hyperparameters were chosen, as recorded in the result; eval_every: score the sets
+    after every so many steps too, off the clock, for the result's ``curve``."""
     task = task or task_of(spec.task)
     with threads(task.threads):
-        return _run(task, spec, store, save_model, progress, tuning)
+        return _run(task, spec, store, save_model, progress, tuning, eval_every)
 
 
 @dataclass
@@ -69,33 +70,46 @@ class Unlearning:
         shown = self.task.scored({name: self.sets[name]})
         return scores(self.task, predict(self.task, self.network, shown, accelerator=self.context.accelerator))[name]
 
-    def run(self, progress=True, observe=None):
-        """Returns the `Costs`; ``observe`` as in `Engine`."""
+    def run(self, progress=True, observe=None, every=None):
+        """Returns the `Costs`; ``observe`` and ``every`` as in `Engine`."""
         spec, task, accelerator = self.spec, self.task, self.context.accelerator
         limits = budget(spec, task, self.method, len(self.sets["retain"]), self.store)
         weigh = curriculum.make(spec.curriculum, spec.curriculum_lambda, spec.curriculum_tau, task.num_labels)
-        return Engine(self.method, self.context, self.recipe, limits, progress=progress, observe=observe,
+        return Engine(self.method, self.context, self.recipe, limits, progress=progress, observe=observe, every=every,
                       validate=validator(task, self.sets, accelerator), curriculum=weigh).run()
 
 
-def _run(task, spec, store, save_model, progress, tuning):
+def _run(task, spec, store, save_model, progress, tuning, eval_every):
+    if eval_every is not None and eval_every < 1:
+        raise MubenchError(f"eval_every={eval_every}: it counts steps, so it must be at least 1")
     if save_model == "adapter" and not spec.adapt:
         raise MubenchError("there is no adapter to save without LoRA: add --lora, or save the model")
     started, unlearning = now(), Unlearning.make(task, spec, store)
     context, method, split, sets, checkpoint = (getattr(unlearning, n) for n in ("context", "method", "split", "sets", "checkpoint"))
     accelerator = context.accelerator
     reference = unlearning.original_score("test")
-    costs = unlearning.run(progress)
+    shown, curve = task.scored({name: sets[name] for name in SETS if name in sets}), []
+
+    def point(frame, **clocks):
+        curve.append({"step": context.step, **clocks, **{f"{name}_score": value for name, value in scores(task, frame).items()}})
+
+    def look(context):
+        meter = context.meter
+        frame = predict(task, context.student, {n: view for n, view in shown.items() if n != "transfer"}, accelerator=accelerator)
+        point(frame, seconds=meter.seconds(), cpu_seconds=meter.cpu_seconds(), flops=meter.costs.flops)
+
+    costs = unlearning.run(progress, look if eval_every else None, eval_every)
 
     clock = time.perf_counter()
-    shown = task.scored({name: sets[name] for name in SETS if name in sets})
     frame = predict(task, context.student, shown, task.build(spec.model, UNTRAINED + spec.seed, blank=True), accelerator)
     exhibits = task.exhibits(lambda: originals.load(task, spec.model, spec.checkpoint)[0], context.student, shown)
     seconds = time.perf_counter() - clock
+    if eval_every:
+        point(frame[frame["set"] != "transfer"], seconds=costs.unlearning_seconds, cpu_seconds=costs.cpu_seconds, flops=costs.flops)
     if not accelerator.is_main_process:
         return store.path(spec)
     result = Result(
-        schema=1, id=spec.id, spec=spec.model_dump(), started=started, command=command(spec), tuning=tuning,
+        schema=1, id=spec.id, spec=spec.model_dump(), started=started, command=command(spec), tuning=tuning, curve=curve,
         task={"name": task.name, "version": task.version, "tier": task.tier, "metric": task.metric,
               "metric_options": task.metric_options, "also": list(task.also), "labels": list(task.labels), "random_guess": task.random_guess},
         method={"name": method.name, "version": method.version, "paper": method.paper,
@@ -114,29 +128,30 @@ def _run(task, spec, store, save_model, progress, tuning):
     return store.write(spec, result, frame, saved, exhibits)
 
 
-def run(task, method="salun", *, model=None, ratio=5, seed=0, out="results", save_model=False, force=False, **options):
+def run(task, method="salun", *, model=None, ratio=5, seed=0, out="results", save_model=False, eval_every=None, force=False, **options):
     """Unlearn with one method on one task, evaluate and store; returns the `Result`.
 
     task, method: registry names or ``path/to/file.py:Class``; model: a model of the task (default: its first); ratio: per cent
     of D to forget, in (0, 50]; options: ``params`` (a dict of hyperparameters) and the other fields of `RunSpec`.
-    save_model: keep the weights too (of LoRA: merged), or ``"adapter"``. A run that ``out`` already holds is read, not repeated, unless ``force``. Raises `MubenchError` for anything the
-    caller can mend.
+    save_model: keep the weights too (of LoRA: merged), or ``"adapter"``; eval_every: score the sets every so many steps too (off the clock)
+    for the result's ``curve``. A run that ``out`` already holds is read, not repeated, unless ``force``, or unless a curve is asked for
+    that it lacks. Raises `MubenchError` for anything the caller can mend.
     """
     from mubench.results import read
 
     spec, store = make_spec(task=task, method=method, model=model, ratio=ratio, seed=seed, **options), Store(out)
-    if force or not store.done(spec):
+    if force or not store.done(spec, eval_every):
         with store.claim(spec) as mine:
             if not mine:
                 raise MubenchError(f"run {spec.id} is under way in another process on {out}")
-            try_run(spec, store, save_model)
+            try_run(spec, store, save_model, eval_every=eval_every)
     return read(store.path(spec))
 
 
-def try_run(spec, store, save_model=False, progress=True, tuning=None):
+def try_run(spec, store, save_model=False, progress=True, **options):
     """`run_spec`, leaving an ``error.json`` with the reason and what was recorded if it fails."""
     try:
-        return run_spec(spec, store, save_model, progress, tuning=tuning)
+        return run_spec(spec, store, save_model, progress, **options)
     except Exception as error:
         recorded = {"costs": error.costs.asdict()} if isinstance(error, NonFiniteLoss) else {}
         known = isinstance(error, MubenchError)

@@ -270,3 +270,20 @@ def test_ctrl_c_with_workers(tmp_path, plugin, background):
     assert sweep([spec("original")], out)[0]
     with pytest.raises(ProcessLookupError):  # nobody of the group is left
         os.killpg(process.pid, 0)
+
+
+def test_a_curve_is_recorded_off_the_clock_and_changes_nothing(tmp_path):
+    plain = mu.run("fashion", "finetune", limit=100, out=tmp_path / "a")
+    curved = mu.run("fashion", "finetune", limit=100, out=tmp_path / "b", eval_every=2)
+    assert curved.weights == plain.weights and curved.metrics == plain.metrics and plain.curve == []
+    steps = [point["step"] for point in curved.curve]
+    assert steps == [*range(0, curved.costs["steps"] + 1, 2), curved.costs["steps"]]
+    for one, two in zip(curved.curve, curved.curve[1:]):
+        assert one["cpu_seconds"] <= two["cpu_seconds"] and one["flops"] <= two["flops"]
+    for name in ("test_score", "forget_score", "retain_score"):
+        assert curved.curve[-1][name] == curved.metrics[name]
+    before = mu.run("fashion", "original", limit=100, out=tmp_path / "b")
+    assert all(curved.curve[0][name] == before.metrics[name] for name in ("test_score", "forget_score", "retain_score"))
+    assert mu.run("fashion", "finetune", limit=100, out=tmp_path / "a", eval_every=2).curve != []  # it lacked one
+    with pytest.raises(MubenchError, match="eval_every=0"):
+        mu.run("fashion", "finetune", limit=100, out=tmp_path / "c", eval_every=0)
