@@ -20,7 +20,7 @@ class Fisher(Method):
     adapts = False
     requires = frozenset({"classes"})
     alpha: typing.Optional[float] = None
-    rise: float = 0.1
+    rise: float = 0.01
     labels: str = "drawn"
     search = {"alpha": (1e-9, 1e-5, "log")}
 
