@@ -17,7 +17,7 @@ class Influence(Method):
     adapts = False
     requires = frozenset({"loss"})
     alpha: typing.Optional[float] = None
-    rise: float = 0.1
+    rise: float = 0.03
     samples: int = 1000
     search = {"alpha": (0.1, 30.0, "log")}
 
