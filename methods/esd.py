@@ -18,7 +18,7 @@ class Esd(Method):
     within: str = "attn2"
     lr_factor = 0.3
     epochs = 10
-    search = {"eta": (0.5, 3.0)}
+    search = {"eta": (0.5, 3.0), "epochs": (3, 30)}
 
     @property
     def terms(self):

@@ -13,7 +13,8 @@ class Fisher(Method):
     classes (``labels="expected"``, as many backward passes per example as there are classes); we draw one class, or for each token one,
     from the model's own prediction (``drawn``): the same in expectation. ``given`` takes the given label (empirical Fisher). The
     notebook also resets the head's row of a class that is forgotten whole; we do not, no class being forgotten whole here. Its ``alpha``
-    (1e-7 to 3e-6) was chosen for each model; None, ours: that with which, to second order, the mean loss of D_r rises by ``rise``.
+    (1e-7 to 3e-6) was chosen for each model, and does more the more weights there are; None, ours: that with which, to second order, the
+    mean loss of D_r rises by ``rise``.
     """
 
     paper = "Golatkar, Achille & Soatto 2020, Eq. 8; code AdityaGolatkar/SelectiveForgetting, Forgetting.ipynb"
@@ -22,7 +23,7 @@ class Fisher(Method):
     alpha: typing.Optional[float] = None
     rise: float = 0.01
     labels: str = "drawn"
-    search = {"alpha": (1e-9, 1e-5, "log")}
+    search = {"rise": (1e-3, 0.3, "log")}
 
     def __init__(self, **hyperparameters):
         super().__init__(**hyperparameters)

@@ -18,6 +18,7 @@ class ForgetMeNot(Method):
     onward: bool = True
     lr_factor = 1.0
     epochs = 10
+    search = {"epochs": (3, 30)}
 
     @property
     def terms(self):

@@ -1,5 +1,3 @@
-import typing
-
 from mubench.methods.base import Method
 
 
@@ -9,15 +7,14 @@ class Influence(Method):
     g_f is the gradient that D_f gives to the mean loss over D, g_r that of D_r times |D_f| / |D_r|. The inverse Hessian is WoodFisher's:
     built up from the gradients of single examples of D_r, ``samples`` of them, by the Woodbury identity, in place of which the authors
     keep one product and one vector. As in their code the count in the recursion is the constant 1000 that ``samples`` also is there; as it
-    begins with the identity, a model whose gradients are small gets hardly more than a step of gradient ascent. The authors search ``alpha``, the
-    length of the step, for each model; None, ours: that with which, to first order, the mean loss of D_f rises by ``rise`` more than D_r's.
+    begins with the identity, a model whose gradients are small gets hardly more than one step of gradient ascent on D_f. The authors search
+    ``alpha`` for each model; of 1, 10 and 100 on three mini tasks 1 did least harm, and none forgot D_f without D_r.
     """
 
     paper = "Izzo et al. 2021, Jia et al. 2023 (IU); code OPTML-Group/Unlearn-Sparse, unlearn/Wfisher.py"
     adapts = False
     requires = frozenset({"loss"})
-    alpha: typing.Optional[float] = None
-    rise: float = 0.03
+    alpha: float = 1.0
     samples: int = 1000
     search = {"alpha": (0.1, 30.0, "log")}
 
@@ -29,11 +26,9 @@ class Influence(Method):
         step = (self.gradient(context, context.forget) - ratio * self.gradient(context, context.retain)) / n
         some = torch.randperm(len(context.retain), generator=context.generator("samples"))[:self.samples + 1].sort().values
         moved = self.inverse(context, context.retain.select(some), step)
-        rises = (moved @ step * n / len(context.forget)).clamp(min=1e-12)  # nothing where D_f is like the rest
-        alpha = self.rise / rises if self.alpha is None else self.alpha
         trained = [p for p in context.student.parameters() if p.requires_grad]
         with torch.no_grad():
-            vector_to_parameters(parameters_to_vector(trained) + alpha * moved, trained)
+            vector_to_parameters(parameters_to_vector(trained) + self.alpha * moved, trained)
 
     def gradient(self, context, view):
         """The sum over a view of the gradients of its examples' losses, as a vector."""

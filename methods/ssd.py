@@ -22,7 +22,7 @@ class Ssd(Method):
     alpha: typing.Optional[float] = None
     dampening: float = 1.0
     batch: int = 1
-    search = {"alpha": (1.0, 18.0, "log"), "dampening": (0.1, 1.0)}
+    search = {"dampening": (0.1, 1.0)}
 
     def finish(self, context):
         import torch
