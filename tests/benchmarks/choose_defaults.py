@@ -40,7 +40,7 @@ GRIDS = {  # what is tried; of a method that is not here: RATES
             dict(lr_factor=1.0, epochs=3, alpha=1.0, depth=1.0), dict(lr_factor=1.0, epochs=1, alpha=10.0, depth=1.0),
             dict(lr_factor=0.3, epochs=1, alpha=1.0, depth=1.0)],
     "esd": [dict(lr_factor=0.03, epochs=3), *grid(lr_factor=(0.1, 0.3, 1.0), epochs=(10,))],
-    "forget_me_not": [*grid(onward=(False,), lr_factor=(0.03, 0.1, 0.3), epochs=(10,)), *grid(onward=(True,), lr_factor=(0.3, 1.0), epochs=(10,))],
+    "forget_me_not": grid(onward=(False, True), lr_factor=(0.3, 1.0), epochs=(10,)),
     "uce": [{}],  # what is official; erase=10 forgets a label further, but ruins prompts that D_f and D_r share
 }
 RATES = grid(lr_factor=(0.03, 0.1, 0.3, 1.0), epochs=(1, 3))
