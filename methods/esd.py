@@ -7,7 +7,7 @@ class Esd(Method):
     The target is ε(∅) − ``eta`` · (ε(prompt) − ε(∅)), both of the frozen original: classifier-free guidance turned round. (The
     authors' newer code begins at ε(prompt): its η is ours plus 1.) They draw the noisy picture from the model itself, by sampling; ours is
     the noised picture of D_f, as it is single pictures that are deleted. ``within``: which modules are trained, by a part of
-    their names; ``attn2``, cross-attention, is the paper's ESD-x; empty: all.
+    their names; ``attn2``, cross-attention, is the paper's ESD-x; empty: all. Theirs are 200 to 1000 steps; rate and epochs are ours.
     """
 
     paper = "Gandikota et al. 2023, Eq. 7; code rohitgandikota/erasing, train-scripts/train-esd.py"
@@ -16,9 +16,9 @@ class Esd(Method):
     requires = frozenset({"prompts"})
     eta: float = 1.0
     within: str = "attn2"
-    lr_factor = 0.03
-    epochs = 3
-    search = {"eta": (0.5, 3.0)}
+    lr_factor = 0.3
+    epochs = 10
+    search = {"eta": (0.5, 3.0), "epochs": (3, 30)}
 
     @property
     def terms(self):

@@ -6,16 +6,19 @@ class ForgetMeNot(Method):
 
     The loss is the norm of the probabilities that all heads of all cross-attention layers give to these tokens, over places and layers
     together: not a mean, so it grows with the root of their number. The official code takes it over the batch of one prompt, we for each
-    example; it may find a concept's tokens by textual inversion first, which ours does not need, as prompts name their labels. Cross-attention
-    is what is trained.
+    example; it may find a concept's tokens by textual inversion first, which ours does not need, as prompts name their labels. A text encoder
+    that reads from left to right puts what is asked for into all later tokens too, the end's and the padding's, whence models read it when the
+    name is shut off: ``onward``, ours, takes these with it. Cross-attention is what is trained; rate and epochs are ours.
     """
 
     paper = "Zhang et al. 2023 (Forget-Me-Not), §3.1; code SHI-Labs/Forget-Me-Not, src/train_attn.py"
     schedule = "forget_only"
     parameters = "sparse internal"
     requires = frozenset({"prompts"})
-    lr_factor = 0.03
-    epochs = 1
+    onward: bool = True
+    lr_factor = 1.0
+    epochs = 10
+    search = {"epochs": (3, 30)}
 
     @property
     def terms(self):
@@ -31,6 +34,7 @@ class ForgetMeNot(Method):
 
     def attention(self, context, batch, mine, theirs):
         named = context.task.concepts(mine.loss.device)[batch["prompt"]]
+        named = named.cumsum(1) > 0 if self.onward else named
         probabilities = []
         for layer in self.layers:
             q, k = (self.caught[layer, part].unflatten(-1, (layer.heads, -1)).transpose(1, 2) for part in "qk")

@@ -61,11 +61,11 @@ def ssd(entry, file):
 
 def fisher(entry, file):
     inputs, made = entry["inputs"], context(file, entry["inputs"]["params"], base.sets(file))
-    method = load_method("fisher", alpha=inputs["alpha"], labels="expected")
+    method = load_method("fisher", labels="expected")
     information = method.information(made)
     names = dict(made.student.named_parameters())
-    return {name: {"grad2_acc": values.tolist(), "var": method.variance(values, method.is_head(name, names[name], made.task)).tolist()}
-            for name, values in information.items()}
+    variance = lambda name: inputs["alpha"] * method.variance(information[name], method.is_head(name, names[name], made.task))
+    return {name: {"grad2_acc": values.tolist(), "var": variance(name).tolist()} for name, values in information.items()}
 
 
 def influence(entry, file):
