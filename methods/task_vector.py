@@ -5,11 +5,11 @@ class TaskVector(Method):
     """Task arithmetic: learn D_f even better, then go the other way: θ = θ_o − λ·(θ_ft − θ_o).
 
     The authors of MUSE fine-tune until D_f is overfitted and try several λ (``scale``). Buffers (batch norm statistics) go back to the
-    original's, where MUSE extrapolates whatever is a float, variances too. The rate and epochs are ours.
+    original's, where MUSE extrapolates whatever is a float, variances too. With LoRA θ_ft − θ_o is the adapters' product BA, which is
+    negated. The rate and epochs are ours.
     """
 
     paper = "Ilharco et al. 2023, as in Shi et al. 2024 (MUSE); code swj0419/muse_bench, baselines/baselines/task_vector.py"
-    adapts = False
     schedule = "forget_only"
     terms = (Term("forget", "loss", "true", corruption="Grad"),)  # the negation makes ascent of it
     scale: float = 1.0
@@ -22,9 +22,7 @@ class TaskVector(Method):
 
     def keep(self, context):
         """Arithmetic starts from the student as it is now."""
-        self.origin = {name: tensor.clone() for name, tensor in context.student.state_dict().items()}
+        self.origin = context.snapshot()
 
     def finish(self, context):
-        tuned = dict(context.student.named_parameters())
-        context.student.load_state_dict({name: start - self.scale * (tuned[name].detach() - start) if name in tuned else start
-                                         for name, start in self.origin.items()})
+        context.rescale(-self.scale, self.origin)

@@ -135,6 +135,19 @@ class Context:
         for p in self._resting:
             p.requires_grad_(False)
 
+    def snapshot(self):
+        """A copy of the student as it is now, its buffers included: of the adapters alone with LoRA."""
+        return {name: t.detach().clone() for name, t in (self.trainable if self.adapters else self.student.state_dict()).items()}
+
+    @torch.no_grad()
+    def rescale(self, factor, start):
+        """Task arithmetic: θ ← start + ``factor`` · (θ − start), ``start`` being a `snapshot`. Buffers go back to it. With LoRA θ is what
+        the adapters add to the weights, the product BA of each layer, and all else stays as it is."""
+        if self.adapters:
+            return self.adapters.rescale(factor, start)
+        moved = dict(self.student.named_parameters(remove_duplicate=False))
+        self.student.load_state_dict({name: t + factor * (moved[name] - t) if name in moved else t for name, t in start.items()})
+
     def saliency(self, on):
         """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode."""
         view, size = getattr(self, on), self.forget_batch_size if on == "forget" else self.batch_size

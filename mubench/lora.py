@@ -122,6 +122,20 @@ class Adapters:
             self._peft.enable_adapter_layers()
             self.model.train(training)
 
+    def rescale(self, factor, start):
+        """BA ← B₀A₀ + ``factor`` · (BA − B₀A₀), exactly, A₀ and B₀ being those of ``start`` (name → tensor). Where B₀A₀ is 0, as before the
+        first step, B is multiplied; else both changes stand side by side, [A₀; A] and [(1 − factor) B₀, factor B], in twice the ranks."""
+        import torch
+
+        for first in [n for n in start if re.search(r"\.lora_(embedding_)?A\.", n)]:
+            second = re.sub(r"(\.lora_(embedding_)?)A\.", r"\1B.", first)
+            a, b, a0, b0 = *map(self.model.get_parameter, (first, second)), start[first], start[second]
+            b.data = factor * b.data
+            if a0.any() and b0.any():
+                a.data, b.data = torch.cat([a0, a.data]), torch.cat([(1 - factor) * b0, b.data], 1)
+                for pattern in (self.config.rank_pattern, self.config.alpha_pattern):
+                    pattern[f"^{re.escape(first.split('.lora_')[0])}"] = len(a)
+
     def merge(self):
         """Add the adapters to the weights: afterwards the model is a plain one, without adapters."""
         from peft import get_peft_model_state_dict

@@ -308,9 +308,10 @@ def task_vector(entry, file):
     """The fine-tuned weights are given: no epoch is run."""
     start, tuned, scale = list(entry["inputs"].values())
     method, student = load_method("task_vector", scale=scale), Net(file, re.match(r"theta_\w+", start)[0])
-    method.prepare(types.SimpleNamespace(student=student))
+    given = Context(None, student, None, [], [])
+    method.prepare(given)
     vector_to_parameters(tensor(file, tuned), student.parameters())
-    method.finish(types.SimpleNamespace(student=student))
+    method.finish(given)
     return {"params": parameters_to_vector(student.parameters()).tolist()}
 
 

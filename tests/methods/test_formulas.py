@@ -400,13 +400,25 @@ def test_task_vector_moves_the_other_way_and_leaves_buffers():
             super().__init__()
             self.norm = torch.nn.BatchNorm1d(2)
     student, method = Normed(), load_method("task_vector", scale=0.5)
-    method.prepare(types.SimpleNamespace(student=student))
+    given = Context(None, student, None, [], [])
+    method.prepare(given)
     student.norm.weight.data += 1
     student.norm.running_var += 3
     student.norm.num_batches_tracked += 2
-    method.finish(types.SimpleNamespace(student=student))
+    method.finish(given)
     assert student.norm.weight.tolist() == [0.5, 0.5] and student.norm.running_var.tolist() == [1, 1]
     assert student.norm.num_batches_tracked == 0
+
+
+def test_task_vector_moves_tied_weights_too():
+    student = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False))
+    student[1].weight = student[0].weight
+    start, method = student[0].weight.item(), load_method("task_vector", scale=0.5)
+    given = Context(None, student, None, [], [])
+    method.prepare(given)
+    student[0].weight.data += 1
+    method.finish(given)
+    assert student[0].weight is student[1].weight and student[1].weight.item() == pytest.approx(start - 0.5)
 
 
 @pytest.mark.parametrize("rule, errors, reference, position", [
