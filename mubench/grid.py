@@ -186,7 +186,7 @@ def _rank():
 def summary(result):
     show = {"test": "test_score", "forget": "forget_score", "retain": "retain_score", "MIA AUC": "mia_loss_auc"}
     values = [f"{label} {100 * result.metrics[name]:.1f}" for label, name in show.items() if result.metrics.get(name) is not None]
-    return ", ".join([*values, f"{result.costs['unlearning_seconds']:.1f} s"])
+    return ", ".join([*values, f"{result.seconds:.1f} s"])
 
 
 def _terms(method):

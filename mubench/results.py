@@ -135,6 +135,12 @@ class Result(BaseModel):
         description="stopped: a budget ran out; limited: a trial on a few rows, never ranked")
 
     @property
+    def seconds(self):
+        """What unlearning took: CPU seconds on a machine without GPU, which other load hardly changes, wall clock on one with."""
+        cpu = self.costs.get("cpu_seconds") if "CPU" in self.environment["machine"] else None
+        return self.costs["unlearning_seconds"] if cpu is None else cpu
+
+    @property
     def facts(self):
         """What metrics may use besides the predictions."""
         from mubench.metrics.primary import load_primary

@@ -162,8 +162,8 @@ def try_run(spec, store, save_model=False, progress=True, **options):
 
 def budget(spec, task, method, retain, store):
     """What the run may use: what the spec says, and by default never more than retraining: its examples by the recipe, and
-    its time where the store holds the retrained model of the same task, model, ratio and seed on this machine. On a CPU that is
-    CPU time: a busy machine must not cut a run short that a quiet one would finish."""
+    its time (`Result.seconds`) where the store holds the retrained model of the same task, model, ratio and seed on this machine: a busy
+    CPU must not cut a run short that a quiet one would finish."""
     limits = {"steps": spec.max_steps, "seconds": spec.max_seconds, "examples": task.model_recipe(spec.model).epochs * retain}
     retrain = RunSpec(**spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
                       method="retrain")
@@ -172,8 +172,7 @@ def budget(spec, task, method, retain, store):
 
         known = read(store.path(retrain))
         if known.environment["machine"] == machine() and known.environment["threads"] == torch.get_num_threads():
-            clock = ("seconds", "unlearning_seconds") if torch.cuda.is_available() else ("cpu_seconds", "cpu_seconds")
-            limits[clock[0]] = known.costs[clock[1]]
+            limits["seconds" if torch.cuda.is_available() else "cpu_seconds"] = known.seconds
     return Budget(**{name: limit for name, limit in limits.items() if limit is not None})
 
 

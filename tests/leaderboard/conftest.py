@@ -43,7 +43,7 @@ class Stored:
     def __init__(self, root):
         self.root, self.store, self.count = root, Store(root), 0
 
-    def __call__(self, method="salun", seed=0, *, task="fashion", seconds=None, status="complete", checkpoint="c" * 64,
+    def __call__(self, method="salun", seed=0, *, task="fashion", seconds=None, wall=None, status="complete", checkpoint="c" * 64,
                  version=1, machine="a CPU", started="2026-01-01T00:00:00Z", frame=None, transfer=False, **options):
         self.count += 1
         spec = RunSpec(**{"task": task, "model": "resnet", "method": method, "seed": seed, **options})
@@ -55,7 +55,7 @@ class Stored:
             environment={"machine": machine, "threads": 1},
             split={"name": spec.ratio, "checksum": "f" * 64, "data": "d" * 64}, evaluation_seconds=1.0,
             checkpoint={"sha256": checkpoint, "test_score": 0.8},
-            costs={"unlearning_seconds": seconds, "flops": 3 * 10**9, "peak_memory_bytes": 10**6})
+            costs={"unlearning_seconds": seconds if wall is None else wall, "cpu_seconds": seconds, "flops": 3 * 10**9, "peak_memory_bytes": 10**6})
         if frame is None:
             frame, result.metrics = measured(1000 + self.count, transfer, FACTS)
         else:

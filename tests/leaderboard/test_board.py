@@ -39,7 +39,7 @@ def test_mean_and_interval(stored):
         assert salun[name] == pytest.approx(np.mean(values), abs=1e-12)
         assert salun[f"{name}_half_width"] == pytest.approx((high - low) / 2, abs=1e-12)
         assert salun[f"{name}_n"] == 3
-    assert salun["unlearning_seconds"] == 11 and salun["flops"] == 3e9
+    assert salun["seconds"] == 11 and salun["flops"] == 3e9
     half = 100 * salun["test_score_half_width"]
     assert f"{100 * salun['test_score']:.1f}±{half:.1f}" in made.text()
     narrower = row(board(stored.root, level=0.5), "salun")["test_score_half_width"]
@@ -171,6 +171,16 @@ def test_ranked_by_overall_and_the_slow_unranked(stored):
     assert "slower than retraining" in made.text()
 
 
+def test_times_are_of_the_cpu_where_there_is_no_gpu(stored):
+    for machine in ("x86_64 CPU, 2 cores", "NVIDIA H200"):  # 100 s of the wall clock for 10 s of work: a busy machine
+        stored("retrain", ratio="5" if "CPU" in machine else "2", machine=machine, seconds=20, wall=50)
+        stored("salun", ratio="5" if "CPU" in machine else "2", machine=machine, seconds=10, wall=100)
+    rows = board(stored.root).rows.set_index(["method", "ratio"])
+    assert rows.loc[("salun", "5"), "seconds"] == 10 and rows.loc[("salun", "5"), "relative_seconds"] == 0.5
+    assert rows.loc[("salun", "2"), "seconds"] == 100 and rows.loc[("salun", "2"), "remarks"] == "slower than retraining"
+    assert rows.loc[("salun", "5"), "remarks"] == "" and rows.loc[("salun", "5"), "rank"] == 1
+
+
 def test_times_of_other_hardware_are_not_compared(stored):
     stored("retrain")
     stored("salun", seconds=1000, machine="a GPU")
@@ -221,7 +231,7 @@ def _metric(folder):
 
 
 def _seconds(folder):
-    change(folder, lambda data: data["costs"].update(unlearning_seconds=-1))
+    change(folder, lambda data: data["costs"].update(cpu_seconds=-1))
 
 
 def _no_checksum(folder):
@@ -244,7 +254,7 @@ def _no_parquet(folder):
 
 
 @pytest.mark.parametrize("damage, why", [
-    (_predictions, "was changed"), (_metric, "metric test_score is 0.99"), (_seconds, "unlearning_seconds is -1"),
+    (_predictions, "was changed"), (_metric, "metric test_score is 0.99"), (_seconds, "seconds is -1"),
     (_no_checksum, "was changed"), (_no_json, "no result of schema"), (_no_predictions, "incomplete"),
     (_no_parquet, "arquet")])
 def test_damaged_results_are_left_out_with_a_note(stored, damage, why):
@@ -274,10 +284,10 @@ def test_of_two_results_of_one_run_the_later_counts(stored, tmp_path):
     first, other = stored("salun", 0), type(stored)(tmp_path / "other")
     second = other("salun", 0, started="2026-02-01T00:00:00Z", seconds=7)
     made = board([stored.root, other.root])
-    assert row(made, "salun")["unlearning_seconds"] == 7 and row(made, "salun")["n"] == 1
+    assert row(made, "salun")["seconds"] == 7 and row(made, "salun")["n"] == 1
     assert any(note.startswith(f"{first} is left out: {second} is the later") for note in made.notes)
     _metric(second)
-    assert row(board([stored.root, other.root]), "salun")["unlearning_seconds"] == 10
+    assert row(board([stored.root, other.root]), "salun")["seconds"] == 10
 
 
 def test_no_results_says_what_to_run(tmp_path):
