@@ -42,8 +42,8 @@ class Amnesiac(Method):
 
     def close(self, context):
         if self.before is not None:
-            changes = [p.detach() - before for p, before in zip(context.student.parameters(), self.before)]
-            self.changes = changes if self.changes is None else [a + b for a, b in zip(self.changes, changes)]
+            changes = [before.neg_().add_(p.detach()) for p, before in zip(context.student.parameters(), self.before)]
+            self.changes = changes if self.changes is None else [a.add_(b) for a, b in zip(self.changes, changes)]
             self.before = None
 
     def select(self, context):

@@ -41,4 +41,5 @@ class SgaTau(TaskVector):
 
     def after_epoch(self, context):
         if context.epoch == self.sga_epochs:
+            self.origin = None  # let go before another copy is made
             self.keep(context)

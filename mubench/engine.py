@@ -120,7 +120,9 @@ class Context:
     def teacher(self, name):
         """The frozen ``original`` or ``incompetent`` model as a `Teacher`."""
         if name not in self._teachers:
-            self._teachers[name] = Teacher(self, self.adapters if self.adapters and name == "original" else getattr(self, name))
+            source = "adapters" if self.adapters and name == "original" else name
+            getattr(self, source)  # the original is a copy from before the first step
+            self._teachers[name] = Teacher(self, functools.partial(getattr, self, source))
         return self._teachers[name]
 
     def freeze(self, mask, hold=True):
@@ -176,7 +178,8 @@ class Context:
 
 
 class Teacher:
-    """A frozen model whose outputs are computed once per example where the task can keep them (``keeps_outputs``)."""
+    """A frozen model whose outputs are computed once per example where the task can keep them (``keeps_outputs``). model: gives it when
+    asked; an incompetent one is let go as soon as a whole view's outputs are known, and made again, the same, where it is asked again."""
 
     def __init__(self, context, model):
         self.context, self.model, self._outputs = context, model, {}
@@ -192,6 +195,7 @@ class Teacher:
         key = (id(view), features)
         if key not in self._outputs:
             self._outputs[key] = view, self._run(view, features)  # the view is kept: its id must stay its own
+            self.context.__dict__.pop("incompetent", None)
         return self._outputs[key][1]
 
     @torch.no_grad()
@@ -207,7 +211,8 @@ class Teacher:
 
     def _original(self):
         """The model as it answers: of adapters, the one they are put in, without them."""
-        return self.model.off() if isinstance(self.model, lora.Adapters) else contextlib.nullcontext(self.model)
+        model = self.model()
+        return model.off() if isinstance(model, lora.Adapters) else contextlib.nullcontext(model)
 
 
 class Engine:

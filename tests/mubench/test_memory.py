@@ -1,14 +1,19 @@
 """What a run will need, foretold: published parameter counts, and peaks measured on small models that do run."""
+import functools
 import gc
+import weakref
 from dataclasses import replace
 
 import datasets
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mubench import networks, originals
 from mubench.engine import Budget, Context, Engine, make_accelerator
 from mubench.errors import MubenchError
+from mubench.listing import pairs
 from mubench.memory import GIB, Model as Facts, Setup, facts, need, saved
 from mubench.plan import command, fitting, report
 from mubench.recipe import Recipe
@@ -223,3 +228,70 @@ def test_where_the_data_are_not_the_rest_of_the_grid_is_still_estimated(cli, tmp
     done = cli("run", "movie_snippets,fashion", "finetune", "--dry-run", "--out", tmp_path / "out")
     assert "330,562 parameters" in done.out and "not fetched yet: run `mubench fetch movie_snippets`" in done.out
     assert "78,394 parameters" in done.out and done.code == 0
+
+
+# -- how many copies of the weights a run makes --------------------------------------------------------------------------
+
+
+class Copies(TorchDispatchMode):
+    """Counts the bytes of living tensors that have the shape of a weight (of two dimensions or more), beyond the model itself: ``most`` at
+    any moment, whatever made them, in a step or in a one-shot edit."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.shapes = {p.shape for p in model.parameters() if p.ndim > 1}
+        self.counted, self.now, self.most = set(), 0, 0
+        for p in model.parameters():
+            if p.ndim > 1:
+                self._meet(p)
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **kwargs or {})
+        for tensor in [t for t in tree_leaves(out) if isinstance(t, torch.Tensor) and t.shape in self.shapes]:
+            self._meet(tensor)
+        return out
+
+    def _meet(self, tensor):
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.counted:
+            self.counted.add(key)
+            self.now += size
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key, size):
+        self.counted.discard(key)
+        self.now -= size
+
+
+@functools.cache
+def sets(name):
+    task = load_task(name)
+    model = "vit" if name == "fashion" else task.model(None)
+    return task, model, task.sets(model, task.split(5))
+
+
+def copies(method, task):
+    """(the most bytes of copies, those of the weights, those of the largest weight) of a run of two epochs on a few examples."""
+    task, model, parts = sets(task)
+    forget, retain, unseen = (parts[part].select(slice(n)) for part, n in (("forget", 6), ("retain", 9), ("validation", 6)))
+    context = Context(task, task.build(model), lambda: task.build(model), forget, retain, validation=unseen, start=method.start)
+    weights = [4 * p.numel() for p in context.student.parameters() if p.ndim > 1]
+    with Copies(context.student) as found:
+        Engine(method, context, method.recipe(task.model_recipe(model)), progress=False, validate=lambda _: 0.0).run()
+    return found.most, sum(weights), max(weights)
+
+
+PAIRS = {name: next(t for t in ("fashion", "people", *tasks) if t in tasks) for name, tasks in pairs().items()}
+QUICK = {"amnesiac": {"repair": 1, "epochs": 3}, "laf": {"vae_epochs": 1}, "sga_tau": {"sga_epochs": 1, "threshold": -1.0}, "unsir": {"noise_steps": 2}}
+MORE = {"amnesiac": 1, "scrub_r": 2, "multi_delete": 1}  # over: weights before a step and all changes; both epochs' checkpoints; a quarter of the weights, not yet traced
+
+
+@pytest.mark.parametrize("name, task", PAIRS.items())
+def test_a_method_holds_the_original_the_student_and_its_optimiser(name, task):
+    most, weights, largest = copies(load_method(name, **{"epochs": 2, "batch_size": 3} | QUICK.get(name, {})), task)
+    allowed = 1 + 1 + 2 + MORE.get(name, 0)  # besides the student: the original, gradients, AdamW's two moments
+    assert most <= allowed * weights + 3 * largest + weights * (name == "salun") / 4  # weights are summed up and stepped one by one; a mask
+    assert name not in MORE or most > (allowed - 1) * weights
