@@ -273,12 +273,13 @@ def sets(name):
     return task, model, task.sets(model, task.split(5))
 
 
-def copies(method, task):
+def copies(method, task, adapt=None):
     """(the most bytes of copies, those of the weights, those of the largest weight) of a run of two epochs on a few examples."""
     task, model, parts = sets(task)
     forget, retain, unseen = (parts[part].select(slice(n)) for part, n in (("forget", 6), ("retain", 9), ("validation", 6)))
-    context = Context(task, task.build(model), lambda: task.build(model), forget, retain, validation=unseen, start=method.start)
-    weights = [4 * p.numel() for p in context.student.parameters() if p.ndim > 1]
+    context = Context(task, task.build(model), lambda: task.build(model), forget, retain, validation=unseen, start=method.start,
+                      adapt=adapt)
+    weights = [4 * p.numel() for n, p in context.student.named_parameters() if p.ndim > 1 and "lora_" not in n]
     with Copies(context.student) as found:
         Engine(method, context, method.recipe(task.model_recipe(model)), progress=False, validate=lambda _: 0.0).run()
     return found.most, sum(weights), max(weights)
@@ -295,3 +296,9 @@ def test_a_method_holds_the_original_the_student_and_its_optimiser(name, task):
     allowed = 1 + 1 + 2 + MORE.get(name, 0)  # besides the student: the original, gradients, AdamW's two moments
     assert most <= allowed * weights + 3 * largest + weights * (name == "salun") / 4  # weights are summed up and stepped one by one; a mask
     assert name not in MORE or most > (allowed - 1) * weights
+
+
+@pytest.mark.parametrize("name", ["original", "finetune", "scrub", "salun", "npo", "task_vector", "sga_tau"])
+def test_with_lora_there_is_one_copy_of_the_weights_teachers_included(name):
+    most, weights, largest = copies(load_method(name, **{"epochs": 2, "batch_size": 3} | QUICK.get(name, {})), "fashion", {"rank": 1})
+    assert most <= 2 * largest + weights / 5  # adapters, their gradients and moments; merged layer by layer
