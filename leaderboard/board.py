@@ -160,9 +160,10 @@ class _Run:
     @classmethod
     def read(cls, folder):
         result = read(folder)
-        values = {"seconds": float(result.seconds), **{name: float(result.costs[name]) for name in COSTS[1:]}}
+        costs = {"seconds": result.seconds, **{name: result.costs[name] for name in COSTS[1:]}}
+        values = {name: None if value is None else float(value) for name, value in costs.items()}
         for name, value in values.items():
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise MubenchError(f"{folder}: {name} is {value}")
         run = cls(folder, result, RunSpec(**result.spec), values)
         hash((run.group, run.settings, run.hardware))  # whatever they lack is to be missed here
@@ -265,7 +266,7 @@ def _relate_times(runs):
         if run.anchor:
             times.setdefault(run.hardware, []).append(run.values["seconds"])
     for run in runs:
-        if np.mean(times.get(run.hardware, 0)) > 0:
+        if np.mean(times.get(run.hardware, 0)) > 0 and run.values["seconds"] is not None:
             run.values["relative_seconds"] = run.values["seconds"] / np.mean(times[run.hardware])
 
 

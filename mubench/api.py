@@ -1,7 +1,11 @@
 """The Python side for one's own models and checkpoints; `mubench.run` is in `mubench.runner`."""
 import copy
+import re
+import shlex
+import time
 from dataclasses import dataclass
 
+from mubench import registry
 from mubench.behaviour import Custom
 from mubench.costs import Costs
 from mubench.curriculum import make
@@ -10,6 +14,8 @@ from mubench.errors import MubenchError
 from mubench.examples import Examples, Wrapped
 from mubench.recipe import Recipe
 from mubench.registry import load_method, load_task
+from mubench.results import Result, RunSpec, Store, now, split_facts, task_facts
+from mubench.splits import ratio_name
 
 
 @dataclass
@@ -75,33 +81,71 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     return Unlearned(context.student.eval(), costs)
 
 
-def evaluate(task, checkpoint, *, model=None, ratio=5, split_file=None, seed=0, limit=None):
+def evaluate(task, checkpoint, *, model=None, ratio=5, split_file=None, seed=0, limit=None, name=None, out=None, seconds=None, paper="",
+             save_model=False):
     """Measure weights that any code has unlearned: name → value of every metric that applies.
 
     task: a registry name; checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's class;
     model: which of the task's models it is (default: the first); ratio or split_file: what was to be forgotten;
-    seed: of the untrained model ZRF compares with. Scores are fractions. Raises `MubenchError` where the checkpoint cannot be
-    read or does not fit the task.
+    seed: of the untrained model ZRF compares with, and which of several runs of that code this is. Scores are fractions.
+    name, out: what to call that code, and a folder of results to put record and predictions into, as a run does; with seconds: what
+    unlearning took on this machine (None: not known); paper: where the code is described; save_model: keep the weights there too.
+    Raises `MubenchError` where the checkpoint cannot be read or does not fit the task.
     """
     from mubench import originals
-    from mubench.evaluation import SETS, predict, scorer
+    from mubench.engine import make_accelerator
+    from mubench.evaluation import SETS, predict, scores
     from mubench.metrics import compute_all
-    from mubench.runner import UNTRAINED
+    from mubench.runner import UNTRAINED, environment, portable, weights_hash
 
-    task = load_task(task)
-    model = task.model(model)
-    network = originals.load(task, model, checkpoint)[0] if isinstance(checkpoint, str) or hasattr(checkpoint, "parts") else checkpoint
-    sets = task.sets(model, task.split(ratio, split_file), limit)
+    _nameable(name, out, seconds)
+    reference, task, started = task if isinstance(task, str) else task.name, load_task(task), now()
+    model, split = task.model(model), task.split(ratio, split_file)
+    loaded = isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
+    network = originals.load(task, model, checkpoint)[0] if loaded else checkpoint
+    sets = task.sets(model, split, limit)
     with threads(task.threads):
+        clock = time.perf_counter()
         frame = predict(task, network, task.scored({n: sets[n] for n in SETS if n in sets}), task.build(model, UNTRAINED + seed, blank=True))
-    original, facts = originals.load(task, model)
-    reference = facts["card"]["scores"]["test"] if facts["card"] and not limit else None
-    if reference is None:
-        from mubench.evaluation import scores
+        taken, here = time.perf_counter() - clock, environment(make_accelerator())
+    original, known = originals.load(task, model)
+    test = known["card"]["scores"]["test"] if known["card"] and not limit else None
+    if test is None:
+        test = scores(task, predict(task, original, task.scored({"test": sets["test"]})))["test"]
 
-        reference = scores(task, predict(task, original, task.scored({"test": sets["test"]})))["test"]
-    return compute_all(frame, {"num_labels": task.num_labels, "random_guess": task.random_guess, "original_test_score": reference,
-                               "scorer": scorer(task), **{measure: True for measure in task.also}})
+    weights, rows = weights_hash(network), {"split_file": str(split_file)} if split_file else {"ratio": ratio_name(ratio)}
+    spec = RunSpec(task=reference, model=model, method=f"{name}@{weights[:12]}", seed=seed, limit=limit, **rows)
+    said = rows | {"model": model, "seed": seed, "limit": limit, "name": name, "seconds": seconds, "out": out}
+    result = Result(
+        schema=1, id=spec.id, spec=spec.model_dump(), started=started, task=task_facts(task),
+        command=shlex.join(["mubench", "evaluate", reference, str(checkpoint) if loaded else "CHECKPOINT",
+                            *(f"--{n.replace('_', '-')}={v}" for n, v in said.items() if v is not None)]),
+        method={"name": str(name), "version": 1, "paper": paper, "hyperparameters": {}, "recipe": None},
+        model={"name": model, "class": type(network).__name__, "parameters": sum(p.numel() for p in network.parameters())},
+        split=split_facts(split), checkpoint={"source": portable(known["source"]), "sha256": known["sha256"], "test_score": test},
+        costs={"unlearning_seconds": seconds, **dict.fromkeys(("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")),
+               "stopped_by": "epochs", "losses": [], "validation": []},
+        evaluation_seconds=taken, metrics={}, predictions={}, weights=weights, environment=here, status="limited" if limit else "complete")
+    result.metrics = compute_all(frame, result.facts)
+    if out is not None:
+        Store(out).write(spec, result, frame, network if save_model else None)
+    return result.metrics
+
+
+def _nameable(name, out, seconds):
+    if (name is None) != (out is None):
+        raise MubenchError("name and out belong together: how to call the code that made these weights, and the folder to record it in")
+    if name is not None and (not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in registry.methods.names()):
+        raise MubenchError(f"name {name!r}: give a snake_case name that is no method of mubench, such as my_method")
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise MubenchError(f"seconds {seconds!r}: what unlearning took, a number from 0")
+
+
+def submit(results, name, **options):
+    """Check results and pack them for the leaderboard; see `mubench.leaderboard.submission.submit`."""
+    from mubench.leaderboard.submission import submit as pack
+
+    return pack(results, name, **options)
 
 
 def board(results="results", out=None, **options):

@@ -78,11 +78,15 @@ class Behaviour:
         """[B]: mean squared difference of representations."""
         return (student.features - teacher.features).square().mean(-1)
 
+    def targets(self, batch):
+        """What is right for each example of a batch, as evaluation stores it."""
+        return batch["labels"]
+
     def predict(self, model, batch):
         """Column → one value per example of a batch: what evaluation stores."""
         out = self.forward(model, batch)
         probability = out.logits.softmax(-1)
-        target, prediction = batch["labels"], out.logits.argmax(-1)
+        target, prediction = self.targets(batch), out.logits.argmax(-1)
         return {"target": target, "prediction": prediction, "score": (prediction == target).double(), "loss": out.loss,
                 "confidence": probability.gather(-1, target[:, None])[:, 0], "logits": out.logits}
 

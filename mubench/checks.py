@@ -12,11 +12,18 @@ from mubench.errors import MubenchError
 PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal"}  # what the small problem of `check_method` provides
 
 
-def check(what):
-    """Test a task or method (registry name or ``path/to/file.py:Class``) or a result folder against its contract.
+def check(what, **options):
+    """Test a task or method (registry name or ``path/to/file.py:Class``), a result's folder, or a submission (folder or .zip) against its
+    contract; options: of `mubench.leaderboard.submission.check`, for submissions.
 
     Yields one line per thing that holds; raises `MubenchError` naming the first that does not.
     """
+    from mubench.leaderboard import submission
+
+    if submission.is_submission(what):
+        return submission.check(what, **options)
+    if any(options.values()):
+        raise MubenchError(f"{what} is no submission (a folder with submission.json, or a .zip): --weights, --rerun and --record are for those")
     if Path(what).is_dir():
         return check_result(what)
     if what in registry.tasks.names():
@@ -154,22 +161,20 @@ def check_behaviour(task):
 
 
 def check_result(folder):
-    """A result can be read, its predictions are the ones it was written with, and every metric follows from them."""
+    """A result can be read like a stranger's, every metric follows from its predictions, and those are of the task's own examples."""
     from mubench import results
-    from mubench.runner import weights_hash
+    from mubench.leaderboard import verify
 
-    result = results.read(folder)
-    yield f"schema {results.SCHEMA}: {result.task['name']}/{result.model['name']}/{result.method['name']}, {result.status}"
-    _holds(results.RunSpec(**result.spec).id == result.id or ".py" in result.spec["method"] + result.spec["task"],
-           "its id is the hash of its spec (or task or method have changed their version since)")
-    yield f"id {result.id}"
-    values = results.score(folder)
-    yield f"{len(values)} metrics follow from {result.predictions['rows']} predictions"
-    if (Path(folder) / results.MODEL).is_dir():
-        cls = registry.load_task(result.spec["task"]).model_class(result.model["name"])
-        saved = weights_hash(cls.from_pretrained(Path(folder) / results.MODEL, use_safetensors=True))
-        _holds(saved == result.weights, "the saved weights are those that were evaluated")
-        yield f"weights {saved[:12]}"
+    if not (Path(folder) / results.RESULT).exists():
+        raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {results.RESULT}")
+    run = verify.read_run(folder)
+    yield f"schema {results.SCHEMA}: {run.result.task['name']}/{run.result.model['name']}/{run.result.method['name']}, {run.result.status}"
+    yield f"{len(run.metrics)} metrics follow from {run.result.predictions.get('rows', 0)} predictions"
+    if run.spec.task in registry.tasks.names():
+        flags = verify.compare(run)
+        yield "; ".join(["spec, split, original, examples and targets are the suite's", *(f"but: {flag}" for flag in flags)])
+        if (Path(folder) / results.MODEL).is_dir():
+            yield verify.re_evaluate(run)
 
 
 def _holds(condition, promise):

@@ -103,8 +103,13 @@ def parser():
     p.add_argument("--model", metavar="M")
     p.add_argument("--ratio", default="5", metavar="R")
     p.add_argument("--split-file", metavar="FILE")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=int, default=0, help="of the untrained model that ZRF compares with; which of several runs of the code")
     p.add_argument("--limit", type=int, metavar="N")
+    p.add_argument("--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run")
+    p.add_argument("--out", metavar="FOLDER", help="of results")
+    p.add_argument("--seconds", type=float, metavar="S", help="what unlearning took on this machine")
+    p.add_argument("--paper", default="", metavar="TEXT", help="where that code is described")
+    p.add_argument("--save-model", action="store_true", help="keep the weights with the result")
 
     p = verb("score", _score, "recompute every metric of stored results from their predictions",
              "mubench score results/fashion/resnet/salun/5/0123456789ab")
@@ -125,12 +130,33 @@ def parser():
     p.add_argument("--out", metavar="FOLDER", help="where --train writes (default: the cache, from where it is used)")
     p.add_argument("--seed", type=int, default=0)
 
-    p = verb("check", _check, "contract test of a task, a method or a result", "mubench check my_method.py:MyMethod")
-    p.add_argument("what", metavar="NAME|FILE.py:CLASS|RESULT")
+    p = verb("check", _check, "contract test of a task, a method, a result or a submission", "mubench check my_method.py:MyMethod")
+    p.add_argument("what", metavar="NAME|FILE.py:CLASS|RESULT|SUBMISSION", help="a submission is a folder with submission.json, or a .zip of it")
+    p.add_argument("--weights", action="store_true", help="predict again from a submission's weights (level re-evaluated)")
+    p.add_argument("--sample", type=int, metavar="N", help="so many examples of each set, drawn at random (default: 256; 0: all)")
+    p.add_argument("--rerun", action="store_true", help="run again from the specs (level reproduced)")
+    p.add_argument("--record", action="store_true", help="write what was found to verified.json beside submission.json")
 
     p = verb("new", _new, "a commented starting file", "mubench new method my_method")
     p.add_argument("kind", choices=["task", "method"])
     p.add_argument("name", metavar="NAME", help="snake_case; the file NAME.py is written here")
+
+    p = verb("submit", _submit, "check results and pack them for the leaderboard",
+             'mubench submit results --name "My method" --paper https://arxiv.org/abs/2406.14796 --out leaderboard/submissions')
+    p.add_argument("results", nargs="+", metavar="RESULT", help="result folders, or folders of results, of one method")
+    p.add_argument("--name", required=True, metavar="TEXT", help="the method's, as its authors write it")
+    p.add_argument("--description", default="", metavar="TEXT")
+    p.add_argument("--paper", metavar="URL")
+    p.add_argument("--code", metavar="URL")
+    p.add_argument("--contact", metavar="TEXT")
+    p.add_argument("--taxonomy", nargs=5, metavar=("FORGET", "CORRUPTION", "RETAIN", "PARAMETERS", "SCHEDULE"),
+                   help='its row of `mubench ls methods` (default: as the results say), such as Loss Grad - "dense internal" joint')
+    p.add_argument("--trials", type=int, metavar="N", help="settings tried on validation data, for each task and model (default: as the results say)")
+    p.add_argument("--budget", default="", metavar="TEXT", help="of one trial, in words")
+    p.add_argument("--weights", metavar="REPO@COMMIT|local", help="where on the hub the weights are, a folder for each result's id; local: pack "
+                   "those saved with the results")
+    p.add_argument("--out", metavar="FOLDER|FILE.zip", help="where to put its folder (default: here)")
+    p.add_argument("--push-to-hub", metavar="REPO", help="send it to a dataset repository on the hub")
 
     p = verb("board", _board, "aggregate results into tables", "mubench board results --out tables")
     p.add_argument("results", nargs="*", default=["results"], metavar="RESULTS")
@@ -223,8 +249,8 @@ def _fetch(args):
 def _evaluate(args):
     from mubench.api import evaluate
 
-    values = evaluate(args.task, args.checkpoint, model=args.model, ratio=args.ratio, split_file=args.split_file, seed=args.seed,
-                      limit=args.limit)
+    options = {name: getattr(args, name) for name in ("model", "ratio", "split_file", "seed", "limit", "name", "out", "seconds", "paper", "save_model")}
+    values = evaluate(args.task, args.checkpoint, **options)
     _print_metrics(values)
 
 
@@ -274,8 +300,19 @@ def _original(args):
 def _check(args):
     from mubench.checks import check
 
-    for line in check(args.what):
-        print(line)
+    options = {"weights": args.weights, "rerun": args.rerun, "record": args.record}
+    options |= {} if args.sample is None else {"sample": args.sample or None}
+    for line in check(args.what, **options):
+        print(line, flush=True)
+
+
+def _submit(args):
+    from mubench.api import submit
+
+    options = {name: getattr(args, name) for name in ("description", "paper", "code", "contact", "taxonomy", "trials", "budget", "weights", "out",
+                                                      "push_to_hub")}
+    for line in submit(args.results, args.name, **options):
+        print(line, flush=True)
 
 
 def _new(args):

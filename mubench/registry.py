@@ -2,7 +2,8 @@
 
 A file ``methods/salun.py`` holds the method ``salun``; files starting with ``_`` and ``base`` are helpers. Outside the
 package, ``path/to/file.py:Class`` names a class directly (its registry name is the file's), and installed packages add
-their own through the entry points ``mubench.tasks`` and ``mubench.methods``.
+their own through the entry points ``mubench.tasks`` and ``mubench.methods``. ``name@0123456789ab`` are weights that other code
+has unlearned and `mubench.evaluate` has measured: their author's name for it and the beginning of their hash; nothing to run.
 """
 import functools
 import hashlib
@@ -50,6 +51,8 @@ class Registry:
             return reference
         if ".py" in str(reference):
             return self._from_file(str(reference))
+        if "@" in str(reference):
+            raise MubenchError(f"{reference} are weights that other code has unlearned: mubench measures them, it cannot run that code")
         if reference in self.modules:
             return self._named(self._only(importlib.import_module(self.modules[reference])), reference)
         if reference in self.plugins:
@@ -62,8 +65,14 @@ class Registry:
             return self._named(self._checked(found, reference), reference)
         raise nearest(self.kind, reference, self.names(), f"`mubench ls {self.kind}s`")
 
+    def name(self, reference):
+        """The name a reference goes by in folders and tables."""
+        return reference.partition("@")[0] if "@" in str(reference) else self.get(reference).name
+
     def fingerprint(self, reference):
-        """What changes when the code behind a reference changes: the class's version, or the hash of its file."""
+        """What changes when the code behind a reference changes: the class's version, or the hash of its file (of weights: theirs)."""
+        if "@" in str(reference):
+            return reference.partition("@")[2]
         if ".py" in str(reference):
             path = Path(str(reference).partition(":")[0])
             return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -31,7 +31,7 @@ class RunSpec(BaseModel):
 
     task: str = Field(description="registry name of the task, or path/to/file.py:Class")
     model: str = Field(description="name of the task's model")
-    method: str = Field(description="registry name of the method, or path/to/file.py:Class")
+    method: str = Field(description="registry name of the method, path/to/file.py:Class, or name@hash of weights that other code has unlearned")
     ratio: str = Field("5", description="deletion ratio in per cent, above 0 and at most 50; ignored with split_file")
     seed: int = Field(0, ge=0, description="of everything random in unlearning, not of the split")
     params: dict[str, Any] = Field({}, description="hyperparameters passed; the others keep the method's defaults")
@@ -74,7 +74,7 @@ class RunSpec(BaseModel):
     @property
     def folder(self):
         """Where its result lies in a store: task/model/method/ratio/id."""
-        names = registry.tasks.get(self.task).name, self.model, registry.methods.get(self.method).name
+        names = registry.tasks.name(self.task), self.model, registry.methods.name(self.method)
         return Path(*names, "file" if self.split_file else self.ratio, self.id)
 
 
@@ -117,11 +117,11 @@ class Result(BaseModel):
     id: str = Field(description="hash of the spec")
     spec: dict = Field(description="what was passed (RunSpec)")
     task: dict = Field(description="name, version, tier, metric and its options, further measures (also), labels, random_guess")
-    method: dict = Field(description="name, version, paper, all hyperparameters, the recipe they came to")
+    method: dict = Field(description="name, version, paper, row of Table 2, all hyperparameters, the recipe they came to")
     model: dict = Field(description="name, class, number of parameters; with LoRA its share, parameters and the rank of each layer")
     split: dict = Field(description="name, sizes, checksum of the forget rows, checksum of the training rows")
     checkpoint: dict = Field(description="the original: source, weights hash, its test score")
-    costs: dict = Field(description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses")
+    costs: dict = Field(description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses; None: not known")
     evaluation_seconds: float
     metrics: dict[str, Optional[float]] = Field(description="fractions; a function of the predictions and facts alone")
     predictions: dict = Field(description="sha256 and rows of predictions.parquet")
@@ -152,6 +152,18 @@ class Result(BaseModel):
                     **{measure: True for measure in self.task.get("also", ())}}
         except (KeyError, TypeError) as error:
             raise MubenchError(f"result {self.id} lacks a fact that metrics need: {error}") from None
+
+
+def task_facts(task):
+    """What a result records of its task."""
+    return {"name": task.name, "version": task.version, "tier": task.tier, "metric": task.metric, "metric_options": task.metric_options,
+            "also": list(task.also), "labels": list(task.labels), "random_guess": task.random_guess}
+
+
+def split_facts(split):
+    """What a result records of its split."""
+    return {"name": split.name, "forget": len(split.forget), "retain": split.n - len(split.forget), "checksum": split.checksum,
+            "data": split.data}
 
 
 class Store:
@@ -308,11 +320,16 @@ def score(folder, retrain=None, tolerance=1e-12):
 
     result = read(folder)
     values = compute_all(read_predictions(folder), result.facts, None if retrain is None else read_predictions(retrain))
-    for name, stored in result.metrics.items():
-        found = values.get(name, math.nan)
-        if not (stored is found is None) and not (None not in (stored, found) and abs(stored - found) <= tolerance):
-            raise MubenchError(f"{folder}: metric {name} is {stored} in {RESULT} but {found} from the predictions")
+    agree(folder, result.metrics, values, tolerance)
     return values
+
+
+def agree(folder, claimed, found, tolerance=1e-12, source="from the predictions"):
+    """Raise unless every claimed metric was found again to a ``tolerance``."""
+    for name, stored in claimed.items():
+        value = found.get(name, math.nan)
+        if not (stored is value is None) and not (None not in (stored, value) and abs(stored - value) <= tolerance):
+            raise MubenchError(f"{folder}: metric {name} is {stored} in {RESULT} but {value} {source} (tolerance {tolerance:g})")
 
 
 def now():

@@ -18,7 +18,7 @@ from mubench.errors import MubenchError
 from mubench.evaluation import SETS, predict, scores, validator
 from mubench.metrics import compute_all
 from mubench.registry import load_method, load_task
-from mubench.results import Result, RunSpec, Store, make_spec, now
+from mubench.results import Result, RunSpec, Store, make_spec, now, split_facts, task_facts
 
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
 
@@ -110,15 +110,13 @@ def _run(task, spec, store, save_model, progress, tuning, eval_every):
         return store.path(spec)
     result = Result(
         schema=1, id=spec.id, spec=spec.model_dump(), started=started, command=command(spec), tuning=tuning, curve=curve,
-        task={"name": task.name, "version": task.version, "tier": task.tier, "metric": task.metric,
-              "metric_options": task.metric_options, "also": list(task.also), "labels": list(task.labels), "random_guess": task.random_guess},
-        method={"name": method.name, "version": method.version, "paper": method.paper,
+        task=task_facts(task),
+        method={"name": method.name, "version": method.version, "paper": method.paper, "taxonomy": method.taxonomy(),
                 "hyperparameters": method.hyperparameters(), "recipe": asdict(unlearning.recipe)},
         model={"name": spec.model, "class": type(unlearning.network).__name__,
                "parameters": sum(p.numel() for p in context.student.parameters()),
                **({"lora": context.adapters.asdict()} if context.adapters else {})},
-        split={"name": split.name, "forget": len(split.forget), "retain": split.n - len(split.forget),
-               "checksum": split.checksum, "data": split.data},
+        split=split_facts(split),
         checkpoint={"source": portable(checkpoint["source"]), "sha256": checkpoint["sha256"], "test_score": reference},
         costs=costs.asdict(), evaluation_seconds=seconds, metrics={}, predictions={}, weights=weights_hash(context.student),
         environment=environment(accelerator),

@@ -166,6 +166,11 @@ class TextGeneration(Task):
                               pad_token_id=tokenizer.pad_token_id)
         return said[:, begun.shape[1]:]
 
+    def targets(self, batch):
+        tokenizer = self.tokens(list(self.models)[batch["which"][0]])
+        true = batch["labels"].masked_fill(batch["labels"] == -100, tokenizer.pad_token_id)
+        return tokenizer.batch_decode(true, skip_special_tokens=True)
+
     def predict(self, model, batch):
         """``target`` and ``prediction`` are texts (the reference as tokenised, and what greedy decoding gives), ``score`` their ROUGE-L,
         ``confidence`` the geometric mean of the probabilities of the reference's tokens."""
@@ -176,8 +181,7 @@ class TextGeneration(Task):
         name = list(self.models)[batch["which"][0]]
         out, tokenizer = self.forward(model, batch), self.tokens(name)
         said = self.complete(model, batch, 0, self.models[name].inputs["answer"])
-        true = batch["labels"].masked_fill(~out.mask, tokenizer.pad_token_id)
-        prediction, target = (tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in (said, true))
+        prediction, target = tokenizer.batch_decode(said, skip_special_tokens=True), self.targets(batch)
         score = torch.from_numpy(load_primary(self.metric).per_example(prediction, target))
         return {"target": target, "prediction": prediction, "score": score, "loss": out.loss, "confidence": (-out.loss).exp()}
 

@@ -186,7 +186,7 @@ class ImageGeneration(Task):
             out, pictures = self.forward(model, batch), self.draw(model, batch)
             seen, said = self.embedded(pictures), self._said(pictures.device)[batch["prompt"]]
         score = torch.from_numpy(load_primary(self.metric).per_example(seen.cpu().double().numpy(), said.cpu().double().numpy()))
-        return {"target": batch["labels"], "prediction": self.classified(pictures), "score": score,
+        return {"target": self.targets(batch), "prediction": self.classified(pictures), "score": score,
                 "loss": out.loss, "confidence": (-out.loss).exp()}
 
     def draw(self, model, batch):

@@ -1,0 +1,399 @@
+"""What a submission is: a folder of results of one method with a description, checked here, packed, pushed.
+
+    NAME/submission.json                                             the description (`Submission`)
+    NAME/results/<task>/<model>/<method>/<ratio>/<id>/result.json    and predictions.parquet; with the weights, model/*.safetensors
+    NAME/verified.json                                               what the leaderboard found, never part of what is sent
+
+or a .zip of that. No code is part of it: a method of one's own is its name, paper, hyperparameters and what came of it.
+"""
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from mubench import networks, registry
+from mubench.cache import whole, writing
+from mubench.errors import MubenchError
+from mubench.leaderboard import verify
+from mubench.leaderboard.verify import LIMITS, SAMPLE, SUBMISSION, VERIFIED, Count, Level, Line, Part, Verdict, Verified
+from mubench.results import MODEL, PREDICTIONS, RESULT, Store
+
+REFERENCES = ("original", "retrain")
+SEEDS = 5  # of a ranked row
+PARTS = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
+FILES = re.compile(rf"{SUBMISSION}|{PARTS}/({RESULT}|{PREDICTIONS}|{MODEL}/[\w-]+\.safetensors)", re.ASCII)
+Link = Annotated[str, Field(max_length=300, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~:/?#@!$&*+,;=%-]*)?$")]
+
+
+class Taxonomy(Part):
+    """A method's row of the paper's Table 2."""
+
+    forget: Line
+    corruption: Line
+    retain: Line
+    parameters: Line
+    schedule: Line
+
+
+class Submission(Part):
+    """submission.json."""
+
+    schema_version: Literal[1] = Field(1, alias="schema", description="version of this format")
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="of the folder")]
+    title: Annotated[str, Field(min_length=1, max_length=100, description="the method's name as its authors write it")]
+    description: Annotated[str, Field(max_length=2000)] = ""
+    paper: Optional[Link] = None
+    code: Optional[Link] = None
+    contact: Optional[Line] = None
+    taxonomy: Optional[Taxonomy] = None
+    selection: Literal["default", "tuned"] = Field("default", description="how hyperparameters were chosen")
+    trials: Count = Field(0, description="settings tried on validation data, for each task and model")
+    budget: Line = Field("", description="of one trial, in words")
+    weights: Optional[Annotated[str, Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[0-9a-f]{40}$",
+        description="hub repository @ commit, in it a folder <id>/ with model.safetensors for each result")]] = None
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def is_submission(path):
+    path = Path(path)
+    return path.is_file() and path.suffix == ".zip" or os.path.lexists(path / SUBMISSION)
+
+
+@contextlib.contextmanager
+def opened(path, limits=LIMITS):
+    """The folder of a submission, of a .zip a temporary one; refused as a whole where a file of it is not expected there."""
+    path = Path(path)
+    if path.is_dir():
+        _layout(path, limits)
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield unpack(path, folder, limits)
+
+
+def unpack(path, folder, limits=LIMITS):
+    """Extract a .zip into a folder, after everything that its directory says was found in order."""
+    path = Path(path)
+    try:
+        _directory(path, limits)
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            names = [entry.filename for entry in entries]
+            roots = {name.partition("/")[0] for name in names}
+            for entry in archive.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                inner = entry.filename.partition("/")[2]
+                if entry.flag_bits & 0x1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise MubenchError(f"{path}: {inner[:80]!r} is encrypted, or compressed in an unusual way")
+                if kind not in (0, stat.S_IFDIR if entry.is_dir() else stat.S_IFREG):
+                    raise MubenchError(f"{path}: {inner[:80]!r} is a link or device")
+                if not entry.is_dir() and not FILES.fullmatch(inner) or entry.orig_filename != entry.filename:
+                    raise MubenchError(f"{path}: {entry.orig_filename[:120]!r} is no file of a submission")
+                if entry.file_size > max(limits.ratio * entry.compress_size, 2**12) or entry.file_size > _most(inner, limits):
+                    raise MubenchError(f"{path}: {inner[:80]!r} would unpack {entry.compress_size:,} to {entry.file_size:,} bytes")
+            if len({name.casefold() for name in names}) < len(names) or len(roots) != 1:
+                raise MubenchError(f"{path} holds a file twice, or more than the one folder of a submission")
+            [name] = roots
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+                raise MubenchError(f"{path}: {name[:80]!r} cannot be a submission's folder")
+            if sum(entry.file_size for entry in entries) > limits.total:
+                raise MubenchError(f"{path} would unpack to more than {limits.total:,} bytes")
+            for entry in entries:
+                target = Path(folder) / entry.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, open(target, "xb") as file:
+                    shutil.copyfileobj(source, file, 2**20)  # at most file_size bytes, their checksum verified
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise MubenchError(f"{path} cannot be unpacked ({type(error).__name__}): give a submission's folder or a .zip of it") from None
+    except Exception as error:
+        if type(error).__module__ != "zlib":
+            raise
+        raise MubenchError(f"{path} cannot be unpacked: its compressed data are damaged") from None
+    _layout(Path(folder) / name, limits)
+    return Path(folder) / name
+
+
+def _directory(path, limits):
+    """Refuse a zip whose directory is long, before it is read: its entries become objects."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 22 - 20))
+        tail = file.read()
+    *_, entries, length, _, comment = struct.unpack("<4s4H2LH", tail[-22:])
+    if tail[-22:-18] != b"PK\5\6" or comment or tail[:4] == b"PK\6\7" or size > limits.total:
+        raise MubenchError(f"{path} is no plain .zip: no comment, no zip64, at most {limits.total:,} bytes")
+    if entries > 2 * limits.files or length > 512 * limits.files:
+        raise MubenchError(f"{path} announces {entries:,} entries, at most {limits.files:,} files are read")
+
+
+def _layout(root, limits):
+    """Every file where it belongs, none of them a link, none too large; raises with the first that is otherwise."""
+    count = total = 0
+    for folder, folders, files in os.walk(root, onerror=_raise):
+        for name in [*folders, *files]:
+            path, about = Path(folder) / name, os.lstat(Path(folder) / name)
+            inner = path.relative_to(root).as_posix()
+            count, total = count + 1, total + about.st_size
+            expected = stat.S_ISDIR if name in folders else stat.S_ISREG
+            if not expected(about.st_mode):
+                raise MubenchError(f"{root}: {_shown(inner)} is a link or device")
+            if name in files and inner != VERIFIED and not FILES.fullmatch(inner):
+                raise MubenchError(f"{root}: {_shown(inner)} is no file of a submission")
+            if name in files and about.st_size > _most(inner, limits):
+                raise MubenchError(f"{root}: {_shown(inner)} has {about.st_size:,} bytes, at most {_most(inner, limits):,} are read")
+            if count > 4 * limits.files or total > limits.total:
+                raise MubenchError(f"{root} holds more than {limits.files:,} files or {limits.total:,} bytes")
+
+
+def _raise(error):
+    raise MubenchError(f"{error.filename} cannot be listed: {error.strerror}")
+
+
+def _shown(name):
+    return ascii(name)[:120]
+
+
+def _most(name, limits):
+    return {".json": limits.json, ".parquet": limits.predictions}.get(Path(name).suffix, limits.weights) * (64 if name == VERIFIED else 1)
+
+
+def read_submission(root, limits=LIMITS):
+    """The `Submission` that a folder says it is."""
+    path = Path(root) / SUBMISSION
+    with verify._sentence(path):
+        said = Submission.model_validate(verify.parsed(verify.content(path, limits.json), path, limits))
+    if said.name != Path(root).absolute().name:
+        raise MubenchError(f"{path}: the folder is called {_shown(Path(root).name)}, the submission {said.name!r}")
+    return said
+
+
+# -- checking ----------------------------------------------------------------------------------------------------------
+
+
+def check(path, weights=False, rerun=False, record=False, sample=SAMPLE, references="leaderboard/results", limits=LIMITS):
+    """Establish the level of every result of a submission, a folder or .zip. Yields a line for each.
+
+    weights: predict again, from the weights that are part of it or on the hub, ``sample`` examples of each set (None: all); rerun: run
+    again from the spec; record: write what was found to verified.json beside it; references: a folder of results whose retrained models
+    times and predictions are compared with too. Raises `MubenchError` where anything is refused; then nothing is recorded.
+    """
+    if record and not Path(path).is_dir():
+        raise MubenchError(f"{path}: what a check finds is recorded beside a folder's submission.json: unpack the .zip first")
+    with opened(path, limits) as root:
+        submission = read_submission(root, limits)
+        yield f"{submission.name}: {submission.title}, hyperparameters {submission.selection}, {submission.trials} trials"
+        folders = Store(root / "results").results()
+        if not folders:
+            raise MubenchError(f"{root} holds no result")
+        runs, verdicts, wrong = {}, {}, []
+        for folder in folders:
+            try:
+                runs[folder], verdicts[folder] = judge(folder, submission, weights, rerun, sample, limits)
+            except MubenchError as error:
+                wrong.append(str(error).replace(f"{root}/", ""))
+                yield f"refused: {wrong[-1]}"
+        wrong += _one_method(submission, runs.values())
+        if wrong:
+            raise MubenchError(f"{submission.name} is refused for {len(wrong)} reasons in {len(folders)} results, the first: {wrong[0]}")
+        reached = {verdict.level for verdict in verdicts.values()}
+        for asked, level in ((weights, Level.RE_EVALUATED), (rerun, Level.REPRODUCED)):
+            if asked and level not in reached:
+                raise MubenchError(f"{submission.name}: nothing could be {level}: {next(iter(verdicts.values())).checked}")
+        strange = verify.flags([*runs.values()], _retrained(references, runs.values(), limits))
+        for folder, run in runs.items():
+            verdicts[folder].flags += [flag[:400] for flag in strange[run]]
+            yield "; ".join([f"{verdicts[folder].level}: {folder.relative_to(root / 'results')}, seed {run.spec.seed}",
+                             *filter(None, [verdicts[folder].checked]), *(f"flag: {flag}" for flag in verdicts[folder].flags)])
+        yield from (f"not ranked: {sentence}" for sentence in lacking(runs.values(), _retrained(references, runs.values(), limits)))
+        if record:
+            found = Verified(schema=1, results={folder.name: verdict for folder, verdict in verdicts.items()})
+            with whole(root / VERIFIED) as file:
+                file.write_text(found.model_dump_json(by_alias=True, indent=1) + "\n")
+            yield f"recorded in {root / VERIFIED}"
+
+
+def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=LIMITS):
+    """The `Run` in a result's folder and a `Verdict` on it."""
+    from mubench.runner import machine
+
+    run = verify.read_run(folder, limits)
+    ratio = "file" if run.spec.split_file else run.result.split["name"]
+    place = run.result.task["name"], run.result.model["name"], run.result.method["name"], ratio, run.result.id
+    if folder.parts[-5:] != place:
+        raise MubenchError(f"{folder}: its result belongs in {'/'.join(place)}")
+    flags = verify.compare(run)
+    level, done = (Level.REPORTED if run.frame is None else Level.RECOMPUTED), []
+    source = lambda: networks.local(submission.weights, folder.name) if submission.weights else folder / MODEL
+    for asked, step, reached in ((weights, lambda: verify.re_evaluate(run, source(), sample, limits=limits), Level.RE_EVALUATED),
+                                 (rerun, lambda: verify.rerun(run), Level.REPRODUCED)):
+        try:
+            done += [step()] if asked else []
+            level = reached if asked else level
+        except verify.Unavailable as error:  # which speaks neither for nor against it
+            done.append(f"not {reached}: {error}")
+    return run, Verdict(level=level, files=run.hashes, flags=[flag[:400] for flag in flags], mubench=version("mubench"), machine=machine(),
+                        checked="; ".join(done)[:400])
+
+
+def _one_method(submission, runs):
+    """What is wrong with runs as one submission."""
+    names = {run.result.method["name"] for run in runs} - {*REFERENCES}
+    ids = [run.result.id for run in runs]
+    if len(names) > 1:
+        yield f"it holds results of {', '.join(sorted(names))}: one submission is one method (and original and retrain)"
+    if len({*ids}) < len(ids):
+        yield "a result stands in it twice"
+    tuned = any(run.spec.trials for run in runs)
+    trials = max((run.spec.trials for run in runs), default=0)
+    if submission.selection == "default" and (tuned or submission.trials) or submission.trials < trials:
+        yield f"it says its hyperparameters are {submission.selection} with {submission.trials} trials, but its results that there were {trials}"
+    if submission.selection == "default" and (own := {n for run in runs if run.spec.method in registry.methods.names() for n in run.spec.params}):
+        yield f"it says its hyperparameters are the defaults, but {', '.join(sorted(own))} were set: say --trials, how many were tried"
+
+
+def _retrained(references, runs, limits):
+    """The retrained models in a folder of results that stand where ``runs`` do."""
+    places = {(run.result.task["name"], run.result.model["name"], run.result.split["name"]) for run in runs}
+    found = [folder for task, model, ratio in sorted(places) for name in REFERENCES
+             for folder in sorted(Path(references).glob(f"{task}/{model}/{name}/{ratio}/*/{RESULT}"))]
+    return [verify.read_run(path.parent, limits) for path in found]
+
+
+def lacking(runs, references=()):
+    """Sentences on what runs need to become ranked rows: five seeds on the standard split with predictions and times, original and
+    retrain beside them, and less time than retraining."""
+    groups, said = {}, []
+    for run in runs:
+        if run.result.method["name"] not in REFERENCES:
+            groups.setdefault((verify._place(run), verify._settings(run)), []).append(run)
+    if not groups:
+        said.append("there is no result but those of original and retrain")
+    for (place, _), group in groups.items():
+        first, seeds = group[0], {run.spec.seed for run in group}
+        title = f"{'/'.join(place[:2])}/{first.result.method['name']}/{place[2]}"
+        again = lambda method, seeds: shlex.join(["mubench", "run", first.spec.task, method, "--model", first.spec.model, "--ratio",
+                                                  first.spec.ratio, "--seed", *map(str, sorted(seeds))])
+        if any(run.frame is None for run in group):
+            said.append(f"{title} has results without predictions: they are shown as reported")
+        if first.spec.limit or any(run.result.status == "limited" for run in group):
+            said.append(f"{title} ran on a few rows only: run it without --limit")
+        if first.spec.split_file:
+            said.append(f"{title} forgets rows of its own choice: run it with --ratio, on the standard split")
+        if first.spec.checkpoint:
+            said.append(f"{title} starts from another original: run it without --checkpoint")
+        if len(seeds) < SEEDS:
+            said.append(f"{title} has {len(seeds)} of {SEEDS} seeds: {again(first.spec.method, [s for s in range(SEEDS) if s not in seeds])}"
+                        if "@" not in first.spec.method else f"{title} has {len(seeds)} of {SEEDS} seeds: evaluate the weights of more")
+        beside = [run for run in [*runs, *references] if verify._place(run) == place]
+        for name in REFERENCES:
+            there = {run.spec.seed for run in beside if run.result.method["name"] == name}
+            if missing := seeds - there if name == "retrain" else set() if there else {0}:
+                said.append(f"{title} has no {name} of seed {' '.join(map(str, sorted(missing)))} beside it: {again(name, missing)}")
+        clock = lambda runs: [run.result.costs["unlearning_seconds"] for run in runs if run.result.costs["unlearning_seconds"] is not None]
+        here = lambda run: (run.result.environment["machine"], run.result.environment["threads"])
+        mine, theirs = clock(group), clock([run for run in beside if run.result.method["name"] == "retrain" and here(run) == here(first)])
+        if not mine or not theirs:
+            said.append(f"{title} has no time to compare: it needs seconds, and a retrain on the same machine ({here(first)[0]}, "
+                        f"{here(first)[1]} threads)")
+        elif np.mean(mine) > np.mean(theirs):
+            said.append(f"{title} takes {np.mean(mine):.1f} s, retraining {np.mean(theirs):.1f} s: it is slower than what it replaces")
+    return said
+
+
+# -- packing -----------------------------------------------------------------------------------------------------------
+
+
+def submit(results, name, *, description="", paper=None, code=None, contact=None, taxonomy=None, trials=None, budget="", weights=None,
+           out=None, push_to_hub=None):
+    """Check results and pack them as a submission. Yields what is to be said of it, at the end where it lies.
+
+    results: result folders, or folders of them: of one method, and original and retrain where the leaderboard lacks them for this
+    machine; name: the method's, as its authors write it; description, paper and code (links), contact: for the reader; taxonomy: the
+    five cells of its row of Table 2 (default: as the results say); trials: how many settings were tried on validation data for each task
+    and model (default: as the results say), budget: of one trial, in words; weights: ``owner/name@commit`` of the hub, or ``local`` to
+    pack those saved with the results; out: a folder to lay its folder into (default: this one), or a .zip; push_to_hub: a dataset repository to send it to.
+    Raises `MubenchError`, before anything is written, where the leaderboard would refuse it.
+    """
+    folders = list(dict.fromkeys(folder for given in ([results] if isinstance(results, (str, Path)) else results)
+                                 for folder in Store(given).results()))
+    if not folders:
+        raise MubenchError(f"no results below {results}: `mubench run` or `mubench evaluate --name … --out …` makes some")
+    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:64]
+    runs = [verify.read_run(folder) for folder in folders]
+    mine = [run for run in runs if run.result.method["name"] not in REFERENCES] or runs
+    known = max(run.spec.trials for run in mine)
+    trials = known if trials is None else trials
+    row = dict(zip(Taxonomy.model_fields, taxonomy)) if taxonomy else mine[0].result.method.get("taxonomy")
+    if not row and mine[0].spec.method in registry.methods.names():
+        row = registry.load_method(mine[0].spec.method, **mine[0].spec.params).taxonomy()
+    said = {"schema": 1, "name": slug, "title": name, "description": description, "paper": paper, "code": code, "contact": contact,
+            "taxonomy": row, "selection": "tuned" if trials else "default", "trials": trials, "budget": budget,
+            "weights": None if weights == "local" else weights}
+    try:
+        submission = Submission(**said)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MubenchError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+    with tempfile.TemporaryDirectory() as aside:
+        root = Path(aside) / slug
+        for run in runs:
+            place = "file" if run.spec.split_file else run.result.split["name"]
+            folder = root / "results" / run.result.task["name"] / run.result.model["name"] / run.result.method["name"] / place / run.result.id
+            folder.mkdir(parents=True, exist_ok=True)
+            files = [RESULT, PREDICTIONS] if run.frame is not None else [RESULT]
+            files += [path.relative_to(run.folder) for path in networks.weights(run.folder / MODEL)] if weights == "local" else []
+            for file in files:
+                (folder / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(run.folder / file, folder / file)
+        (root / SUBMISSION).write_text(submission.model_dump_json(by_alias=True, indent=1) + "\n")
+        yield from check(root)
+        if push_to_hub:
+            yield push(root, push_to_hub)
+        if out or not push_to_hub:
+            yield f"written: {_deliver(root, Path(out or '.'))}"
+
+
+def _deliver(root, out):
+    """A packed folder laid into another one, or zipped; what lies there already is left alone."""
+    out = out if out.suffix == ".zip" else out / root.name
+    if os.path.lexists(out):
+        raise MubenchError(f"{out} is there already: remove it, or choose another --out")
+    if out.suffix == ".zip":
+        with whole(out) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(path for path in root.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(root.parent))
+        return out
+    with writing(out):
+        shutil.copytree(root, out)
+    return out
+
+
+def push(root, repository):
+    """Send a packed submission to a dataset repository on the Hugging Face Hub, made if it is not there; returns what was done."""
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        api.create_repo(repository, repo_type="dataset", exist_ok=True)
+        done = api.upload_folder(repo_id=repository, repo_type="dataset", folder_path=str(root), path_in_repo=root.name,
+                                 commit_message=f"Submission {root.name}")
+    except Exception as error:
+        why = str(error).strip().splitlines()
+        raise MubenchError(f"{repository} could not be written ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): log in "
+                           "with `hf auth login` as somebody who may") from error
+    return f"pushed to {repository}: {done.commit_url}"
