@@ -7,7 +7,6 @@
 or a .zip of that. No code is part of it: a method of one's own is its name, paper, hyperparameters and what came of it.
 """
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -26,8 +25,9 @@ from pydantic import Field, ValidationError
 from mubench import networks, registry
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
-from mubench.leaderboard import verify
-from mubench.leaderboard.verify import LIMITS, SAMPLE, SUBMISSION, VERIFIED, Count, Level, Line, Part, Verdict, Verified
+from mubench.leaderboard import reading, verify
+from mubench.leaderboard.reading import LIMITS, Count, Line, Part
+from mubench.leaderboard.verify import SAMPLE, SUBMISSION, VERIFIED, Level, Verdict, Verified
 from mubench.results import MODEL, PREDICTIONS, RESULT, Store
 
 REFERENCES = ("original", "retrain")
@@ -175,8 +175,8 @@ def _most(name, limits):
 def read_submission(root, limits=LIMITS):
     """The `Submission` that a folder says it is."""
     path = Path(root) / SUBMISSION
-    with verify._sentence(path):
-        said = Submission.model_validate(verify.parsed(verify.content(path, limits.json), path, limits))
+    with reading.sentence(path):
+        said = Submission.model_validate(reading.parsed(reading.content(path, limits.json), path, limits))
     if said.name != Path(root).absolute().name:
         raise MubenchError(f"{path}: the folder is called {_shown(Path(root).name)}, the submission {said.name!r}")
     return said
@@ -214,12 +214,13 @@ def check(path, weights=False, rerun=False, record=False, sample=SAMPLE, referen
         for asked, level in ((weights, Level.RE_EVALUATED), (rerun, Level.REPRODUCED)):
             if asked and level not in reached:
                 raise MubenchError(f"{submission.name}: nothing could be {level}: {next(iter(verdicts.values())).checked}")
-        strange = verify.flags([*runs.values()], _retrained(references, runs.values(), limits))
+        beside = _references(references, runs.values(), limits)
+        strange = verify.flags([*runs.values()], beside)
         for folder, run in runs.items():
             verdicts[folder].flags += [flag[:400] for flag in strange[run]]
             yield "; ".join([f"{verdicts[folder].level}: {folder.relative_to(root / 'results')}, seed {run.spec.seed}",
                              *filter(None, [verdicts[folder].checked]), *(f"flag: {flag}" for flag in verdicts[folder].flags)])
-        yield from (f"not ranked: {sentence}" for sentence in lacking(runs.values(), _retrained(references, runs.values(), limits)))
+        yield from (f"not ranked: {sentence}" for sentence in lacking(runs.values(), beside))
         if record:
             found = Verified(schema=1, results={folder.name: verdict for folder, verdict in verdicts.items()})
             with whole(root / VERIFIED) as file:
@@ -231,14 +232,12 @@ def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=
     """The `Run` in a result's folder and a `Verdict` on it."""
     from mubench.runner import machine
 
-    run = verify.read_run(folder, limits)
-    ratio = "file" if run.spec.split_file else run.result.split["name"]
-    place = run.result.task["name"], run.result.model["name"], run.result.method["name"], ratio, run.result.id
-    if folder.parts[-5:] != place:
-        raise MubenchError(f"{folder}: its result belongs in {'/'.join(place)}")
+    run = reading.read_run(folder, limits)
+    if folder.parts[-5:] != run.home.parts:
+        raise MubenchError(f"{folder}: its result belongs in {run.home}")
     flags = verify.compare(run)
     level, done = (Level.REPORTED if run.frame is None else Level.RECOMPUTED), []
-    source = lambda: networks.local(submission.weights, folder.name) if submission.weights else folder / MODEL
+    source = lambda: _from_hub(submission.weights, folder.name, limits) if submission.weights else folder / MODEL
     for asked, step, reached in ((weights, lambda: verify.re_evaluate(run, source(), sample, limits=limits), Level.RE_EVALUATED),
                                  (rerun, lambda: verify.rerun(run), Level.REPRODUCED)):
         try:
@@ -248,6 +247,18 @@ def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=
             done.append(f"not {reached}: {error}")
     return run, Verdict(level=level, files=run.hashes, flags=[flag[:400] for flag in flags], mubench=version("mubench"), machine=machine(),
                         checked="; ".join(done)[:400])
+
+
+def _from_hub(source, name, limits):
+    """The folder of that name in a hub repository, its weights fetched, unless they are too large."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    repo, _, revision = source.partition("@")
+    entries = networks._found(source, lambda: [*HfApi().list_repo_tree(repo, recursive=True, revision=revision)])
+    files = {entry.path: entry.size for entry in entries if re.fullmatch(rf"{name}/[\w-]+\.safetensors", entry.path)}
+    if sum(files.values()) > limits.weights:
+        raise MubenchError(f"{source}: {sum(files.values()):,} bytes of weights in {name}, at most {limits.weights:,} are fetched")
+    return Path(networks._found(source, snapshot_download, repo, revision=revision, allow_patterns=[*files] or ["-"])) / name
 
 
 def _one_method(submission, runs):
@@ -266,12 +277,12 @@ def _one_method(submission, runs):
         yield f"it says its hyperparameters are the defaults, but {', '.join(sorted(own))} were set: say --trials, how many were tried"
 
 
-def _retrained(references, runs, limits):
-    """The retrained models in a folder of results that stand where ``runs`` do."""
+def _references(references, runs, limits):
+    """Original and retrain in a folder of results, where ``runs`` stand."""
     places = {(run.result.task["name"], run.result.model["name"], run.result.split["name"]) for run in runs}
     found = [folder for task, model, ratio in sorted(places) for name in REFERENCES
              for folder in sorted(Path(references).glob(f"{task}/{model}/{name}/{ratio}/*/{RESULT}"))]
-    return [verify.read_run(path.parent, limits) for path in found]
+    return [reading.read_run(path.parent, limits) for path in found]
 
 
 def lacking(runs, references=()):
@@ -280,7 +291,7 @@ def lacking(runs, references=()):
     groups, said = {}, []
     for run in runs:
         if run.result.method["name"] not in REFERENCES:
-            groups.setdefault((verify._place(run), verify._settings(run)), []).append(run)
+            groups.setdefault((verify.place(run), verify.settings(run)), []).append(run)
     if not groups:
         said.append("there is no result but those of original and retrain")
     for (place, _), group in groups.items():
@@ -299,7 +310,7 @@ def lacking(runs, references=()):
         if len(seeds) < SEEDS:
             said.append(f"{title} has {len(seeds)} of {SEEDS} seeds: {again(first.spec.method, [s for s in range(SEEDS) if s not in seeds])}"
                         if "@" not in first.spec.method else f"{title} has {len(seeds)} of {SEEDS} seeds: evaluate the weights of more")
-        beside = [run for run in [*runs, *references] if verify._place(run) == place]
+        beside = [run for run in [*runs, *references] if verify.place(run) == place]
         for name in REFERENCES:
             there = {run.spec.seed for run in beside if run.result.method["name"] == name}
             if missing := seeds - there if name == "retrain" else set() if there else {0}:
@@ -334,7 +345,7 @@ def submit(results, name, *, description="", paper=None, code=None, contact=None
     if not folders:
         raise MubenchError(f"no results below {results}: `mubench run` or `mubench evaluate --name … --out …` makes some")
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:64]
-    runs = [verify.read_run(folder) for folder in folders]
+    runs = [reading.read_run(folder) for folder in folders]
     mine = [run for run in runs if run.result.method["name"] not in REFERENCES] or runs
     known = max(run.spec.trials for run in mine)
     trials = known if trials is None else trials
@@ -352,8 +363,7 @@ def submit(results, name, *, description="", paper=None, code=None, contact=None
     with tempfile.TemporaryDirectory() as aside:
         root = Path(aside) / slug
         for run in runs:
-            place = "file" if run.spec.split_file else run.result.split["name"]
-            folder = root / "results" / run.result.task["name"] / run.result.model["name"] / run.result.method["name"] / place / run.result.id
+            folder = root / "results" / run.home
             folder.mkdir(parents=True, exist_ok=True)
             files = [RESULT, PREDICTIONS] if run.frame is not None else [RESULT]
             files += [path.relative_to(run.folder) for path in networks.weights(run.folder / MODEL)] if weights == "local" else []

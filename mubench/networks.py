@@ -147,6 +147,16 @@ def kind(cls):
     return cls.__name__ if of_diffusers(cls) else cls.config_class.model_type
 
 
+def save_configuration(network, folder):
+    """Write a model's configuration, without its weights, to where `read` expects it."""
+    (network.save_config if of_diffusers(type(network)) else network.config.save_pretrained)(folder)
+
+
+def weights_name(network):
+    """What `read` expects the file of a model's weights to be called."""
+    return "diffusion_pytorch_model.safetensors" if of_diffusers(type(network)) else "model.safetensors"
+
+
 def weights(folder):
     """The files of weights in a folder: one, or the shards of a large model."""
     return sorted(Path(folder).glob("*.safetensors"))

@@ -1,4 +1,5 @@
-"""A stand-in for the Hugging Face Hub on this machine: the few answers that downloads ask for, from a folder tree."""
+"""A stand-in for the Hugging Face Hub on this machine: the few answers that down- and uploads ask for, from a folder tree."""
+import base64
 import hashlib
 import json
 import os
@@ -43,6 +44,8 @@ class _Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         self.hub.requests.append(" ".join(filter(None, (self.command, self.path, self.headers.get("Range")))))
+        if address.path == "/api/repos/create":
+            return self.create(json.loads(body))
         kinds, name, rest = "(models|datasets)", "([^/]+/[^/]+)", "(?:/(.*))?"
         if found := re.fullmatch(f"/api/{kinds}/{name}{rest}", unquote(address.path)):
             return self.of(*found.groups()[:2], lambda repo: self.about(repo, found[2], found[3] or "", parse_qs(address.query), body))
@@ -65,7 +68,17 @@ class _Handler(BaseHTTPRequestHandler):
         folders = {str(parent) for path in files for parent in Path(path).parents if str(parent) != "."}
         everything = [*map(entry, files), *({"type": "directory", "path": f, "oid": oid(f.encode())} for f in sorted(folders))]
         verb, _, rest = what.partition("/")
-        if verb in ("", "revision"):
+        if verb == "preupload":  # no large file storage: all in the commit
+            found = {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]}
+        elif verb == "commit":
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    target = repo / line["value"]["path"]
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(base64.b64decode(line["value"]["content"]))
+            commit = self.commit(repo)
+            found = {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"}
+        elif verb in ("", "revision"):
             found = {"id": name, "sha": self.commit(repo), "siblings": [{"rfilename": f} for f in files], "private": False, "gated": False, "tags": []}
         elif verb == "tree":
             below = rest.partition("/")[2]
@@ -77,6 +90,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             return self.answer(404, b"{}")
         self.answer(200, json.dumps(found).encode())
+
+    def create(self, asked):
+        name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+        if refused := self.hub.refused.get(name):
+            return self.answer(refused, b'{"error": "no access"}')
+        (self.hub.root / f"{asked['type']}s" / name).mkdir(parents=True, exist_ok=True)
+        self.answer(200, json.dumps({"url": f"{self.hub.url}/{asked['type']}s/{name}"}).encode())
 
     def file(self, repo, path):
         if not (repo / path).is_file():

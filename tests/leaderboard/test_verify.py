@@ -1,0 +1,269 @@
+"""How far a result may be believed: what each level establishes, what takes it away, and what is flagged."""
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hub import Hub
+from submissions import Altered, tiny
+
+import mubench
+from mubench import registry
+from mubench.errors import MubenchError
+from mubench.leaderboard import submission, verify
+from mubench.leaderboard.verify import Level, compare, flags, level, read_run, re_evaluate, rerun
+from mubench.runner import weights_hash
+
+
+@pytest.fixture
+def good(tmp_path):
+    return Altered(tiny(), tmp_path)
+
+
+def check(folder, **options):
+    return "\n".join(submission.check(folder, **options))
+
+
+# -- levels ------------------------------------------------------------------------------------------------------------
+
+
+def test_levels_have_an_order():
+    assert [level.rank for level in Level] == [0, 1, 2, 3] and str(Level.RE_EVALUATED) == "re-evaluated"
+
+
+def test_unchecked_is_reported_checked_is_recomputed(good):
+    assert level(good.result) == (Level.REPORTED, ())
+    assert "recomputed: fashion/resnet/neggrad/5/" in check(good.root, record=True)
+    assert level(good.result) == (Level.RECOMPUTED, ())
+
+
+@pytest.mark.parametrize("name", ["result.json", "predictions.parquet"])
+def test_a_changed_file_loses_the_level(good, name):
+    check(good.root, record=True)
+    good.path(name).write_bytes(good.path(name).read_bytes() + b"\n")
+    assert level(good.result) == (Level.REPORTED, (f"{name} was changed after it was checked",))
+
+
+def test_predictions_are_made_again_from_the_weights(good):
+    assert "predictions made again from weights" in check(good.root, weights=True, record=True)
+    assert level(good.result)[0] is Level.RE_EVALUATED
+
+
+def test_the_run_is_done_again(good):
+    assert "run again in" in check(good.root, rerun=True, record=True)
+    assert level(good.result)[0] is Level.REPRODUCED
+
+
+def test_a_level_that_a_submission_claims_itself_is_overwritten(good):
+    check(good.root, rerun=True, record=True)
+    check(good.root, record=True)
+    assert level(good.result)[0] is Level.RECOMPUTED
+
+
+def test_own_results_are_what_their_owner_did(tmp_path):
+    ran = mubench.run("fashion", "original", limit=5, out=tmp_path)
+    assert level(next(tmp_path.rglob("result.json")).parent) == (Level.REPRODUCED, ())
+    folder = mubench.load_task("fashion").originals_dir("resnet")
+    values = mubench.evaluate("fashion", folder, limit=5, name="elsewhere", out=tmp_path, seconds=2.0, paper="Somebody 2026")
+    assert values == ran.metrics
+    found = next(tmp_path.glob("fashion/resnet/elsewhere/5/*"))
+    assert level(found) == (Level.RE_EVALUATED, ())
+    run = read_run(found)
+    assert run.metrics == ran.metrics and run.spec.method == f"elsewhere@{run.result.weights[:12]}" and compare(run) == []
+    assert run.result.costs["unlearning_seconds"] == 2.0 and run.result.costs["flops"] is None and run.result.method["paper"] == "Somebody 2026"
+    with pytest.raises(MubenchError, match="cannot run that code"):
+        mubench.load_method(run.spec.method)
+
+
+@pytest.mark.parametrize("options, complaint", [
+    ({"name": "salun", "out": "x"}, "no method of mubench"), ({"name": "My Method", "out": "x"}, "snake_case"), ({"name": "mine"}, "belong together"),
+    ({"out": "x"}, "belong together"), ({"name": "mine", "out": "x", "seconds": -1.0}, "seconds -1.0")])
+def test_what_cannot_be_recorded_is_said_before_anything_is_measured(options, complaint):
+    with pytest.raises(MubenchError, match=complaint):
+        mubench.evaluate("fashion", "nowhere", **options)
+
+
+def test_numbers_without_predictions_are_reported(good):
+    good.path("predictions.parquet").unlink()
+    with pytest.raises(MubenchError, match="predictions.parquet is no file"):
+        read_run(good.result)
+    good.edit(predictions={})
+    assert "reported: " in check(good.root, record=True)
+    assert level(good.result) == (Level.REPORTED, ("no predictions",))
+    with pytest.raises(MubenchError, match="nothing could be re-evaluated: .* has no predictions"):
+        check(good.root, weights=True)
+
+
+# -- compared with the suite -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes, complaint", [
+    ({"task__labels": list("abcdefghij")}, "task.labels"), ({"task__metric_options": {"positive_labels": [1]}}, "no use|task.metric_options"),
+    ({"task__also": ["accuracy"]}, "task.also"), ({"checkpoint__sha256": "0" * 64}, "checkpoint.sha256"),
+    ({"split__checksum": "0" * 64}, "split.checksum"), ({"split__data": "0" * 64}, "split.data"), ({"split__forget": 1}, "split.forget"),
+    ({"id": "0" * 12}, "id is 000000000000"), ({"spec__seed": 7}, "id is"), ({"spec__limit": None}, "limited is True"),
+    ({"status": "complete"}, "limited is False"), ({"method__hyperparameters__lr_factor": 5.0}, "hyperparameter lr_factor is 5.0 .* but 0.03"),
+    ({"spec__model": "vit"}, "spec's model is 'vit'"), ({"spec__ratio": "10"}, "spec's ratio"), ({"method__name": "salun"}, "spec's method")])
+def test_facts_are_those_of_the_suite(good, changes, complaint):
+    good.edit(**changes)
+    with pytest.raises(MubenchError, match=complaint):
+        run = read_run(good.result)
+        compare(run)
+
+
+def test_a_convenient_random_guess(good):
+    good.edit(task__random_guess=0.9).frame(lambda frame: frame)  # with the overall score that follows from it
+    with pytest.raises(MubenchError, match="task.random_guess is 0.9 in result.json, but 0.1 in the suite"):
+        compare(read_run(good.result))
+
+
+def test_the_score_of_the_original_is_that_of_its_card(tmp_path):
+    mubench.run("fashion", "original", max_steps=1, out=tmp_path)
+    store = Altered(tmp_path, tmp_path / "copy")
+    store.__class__ = type("Stored", (Altered,), {"result": property(lambda self: next(self.root.glob("*/*/*/*/*")))})
+    assert compare(read_run(store.result)) == []
+    store.edit(checkpoint__test_score=0.5).frame(lambda frame: frame)
+    with pytest.raises(MubenchError, match="checkpoint.test_score is 0.5 in result.json, but 0.87625"):
+        compare(read_run(store.result))
+
+
+def relabel(frame):
+    return frame.assign(target=(frame["target"] + 1) % 10, prediction=(frame["prediction"] + 1) % 10,
+                        logits=[np.roll(row, 1) for row in frame["logits"]])
+
+
+@pytest.mark.parametrize("change, complaint", [
+    (lambda f: f.iloc[1:], "examples of the .* set are others"), (lambda f: f.assign(index=f["index"] + 100_000), "are others than the task's"),
+    (lambda f: f[f["set"] != "transfer"], "examples of the transfer set|predictions, the task"), (relabel, "targets of the .* set are not the task's own"),
+    (lambda f: f.assign(prediction=f["target"], score=1.0), "prediction of .* does not follow"),
+    (lambda f: f.assign(score=1.0), "score of .* does not follow"), (lambda f: f.assign(loss=f["loss"].sample(frac=1, random_state=0).values),
+                                                                       "does not follow from the other columns"),
+    (lambda f: f.assign(confidence=np.float32(0.5)), "confidence of .* does not follow")])
+def test_predictions_are_of_the_tasks_examples_and_say_one_thing(good, change, complaint):
+    good.frame(change)  # and the metrics are those of the altered predictions
+    run = read_run(good.result)
+    with pytest.raises(MubenchError, match=complaint):
+        compare(run)
+
+
+@pytest.mark.parametrize("name", [n for n in registry.tasks.names() if registry.tasks.get(n).tier == "mini"])
+def test_weights_are_read_into_the_tasks_own_network(name):
+    from mubench import originals
+
+    task = mubench.load_task(name)
+    for model in task.models:
+        folder = task.originals_dir(model)
+        assert weights_hash(verify._network(task, model, folder, verify.LIMITS)) == weights_hash(originals.load(task, model)[0])
+
+
+# -- predicted again, run again --------------------------------------------------------------------------------------------
+
+
+def turned(frame):
+    """The predictions of another model, all columns in agreement."""
+    logits = [np.float32(row[::-1]) for row in frame["logits"]]
+    loss = np.array([np.log(np.exp(row.astype(float)).sum()) - row[target] for row, target in zip(logits, frame["target"])])
+    said = np.array([row.argmax() for row in logits])
+    return frame.assign(logits=logits, prediction=said, score=(said == frame["target"]).astype(float), loss=loss.astype("float32"),
+                        confidence=np.exp(-loss).astype("float32"))
+
+
+def test_predictions_of_another_model_pass_until_its_weights_are_asked_for(good):
+    good.frame(turned)
+    assert "recomputed" in check(good.root)
+    with pytest.raises(MubenchError, match="of .* in 20 examples .*drawn by seed 3.* is not what the weights give; tolerance: 0.01"):
+        re_evaluate(read_run(good.result), seed=3)
+    with pytest.raises(MubenchError, match=r"metric \w+ is .* in result.json but .* when run again \(tolerance 0.03\)"):
+        rerun(read_run(good.result))
+
+
+def test_other_weights_than_those_evaluated(good, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    path = good.path("model") / "model.safetensors"
+    weights = load_file(path)
+    name = next(iter(weights))
+    for change, complaint in ((weights | {name: weights[name] + 1}, "those evaluated"),
+                              (weights | {name: torch.zeros(3)}, "missing or of another shape, among them"),
+                              ({k: v for k, v in weights.items() if k != name}, "1 weights of resnet of fashion are missing")):
+        save_file(change, path)
+        with pytest.raises(MubenchError, match=complaint):
+            re_evaluate(read_run(good.result))
+    path.write_bytes(b"\x80\x04" + b"x" * 100)
+    with pytest.raises(MubenchError, match="model.safetensors is no use"):
+        re_evaluate(read_run(good.result))
+
+
+def test_weights_on_the_hub(good, tmp_path, monkeypatch, mubench):
+    commit = "0" * 40
+    with Hub(tmp_path / "hub") as hub:
+        target = hub.root / "models" / "me" / "weights" / good.result.name
+        target.mkdir(parents=True)
+        shutil.move(good.path("model") / "model.safetensors", target)
+        good.path("model").rmdir()
+        good.edit("submission.json", weights=f"me/weights@{commit}")
+        done = mubench("check", good.root, "--weights", "--sample", 0, env=hub.environment(tmp_path / "cache"))
+        assert done.code == 0 and "re-evaluated: fashion" in done.out and "20 predictions made again" in done.out, done.err
+        target.rename(target.parent / "elsewhere")
+        done = mubench("check", good.root, "--weights", env=hub.environment(tmp_path / "cache2"))
+        assert done.code == 1 and "nothing could be re-evaluated" in done.err
+
+
+def test_code_of_strangers_is_never_imported(good, tmp_path):
+    canary = tmp_path / "canary"
+    code = tmp_path / "trap.py"
+    code.write_text(f"open({str(canary)!r}, 'w')\n")
+    for changes in ({"spec__method": f"{code}:Trap", "method__name": "trap"}, {"spec__task": f"{code}:Trap", "task__name": "trap"}):
+        copy = Altered(good.root, tmp_path / "-".join(changes)).edit(**changes)
+        for act in (lambda: check(copy.root), lambda: rerun(read_run(copy.result)), lambda: re_evaluate(read_run(copy.result)),
+                    lambda: level(copy.result), lambda: check(copy.root, weights=True, rerun=True)):
+            try:
+                act()
+            except MubenchError:
+                pass
+    with pytest.raises(verify.Unavailable, match="a stranger's code is not run"):
+        rerun(read_run(Altered(good.root, tmp_path / "again").edit(spec__method=f"{code}:Trap", method__name="trap").result))
+    assert not canary.exists()
+
+
+# -- flags ---------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_strange_about_ordinary_runs(stored):
+    runs = [read_run(stored("salun", seed, seconds=60.0)) for seed in range(5)] + [read_run(stored("retrain", seed)) for seed in range(5)]
+    assert all(found == [] for found in flags(runs).values())
+
+
+def flagged(run, others, references=()):
+    return " ".join(flags([run, *others], references)[run])
+
+
+def test_a_seed_far_from_the_others(stored):
+    runs = [read_run(stored("salun", seed)) for seed in range(4)]
+    right = stored.predictions(99)
+    right["prediction"], right["score"] = right["target"], 1.0
+    odd = read_run(stored("salun", 4, frame=right))
+    assert re.search(r"outlier seed: \w+_score 1.000, median of 5 seeds 0.7", flagged(odd, runs))
+    assert not any(flags([*runs, odd])[run] for run in runs)
+
+
+def test_equal_predictions_of_several_seeds(stored):
+    frame = stored.predictions(5)
+    one, two, other = (read_run(stored("salun", seed, frame=f)) for seed, f in ((0, frame), (1, frame), (2, stored.predictions(6))))
+    assert "equal to those of seed 1" in flagged(one, [two, other]) and not flagged(other, [one, two])
+
+
+def test_retraining_passed_off_as_a_method(stored):
+    frame, retrain = stored.predictions(7), stored.predictions(8)
+    frame.loc[frame["set"] == "forget"] = retrain[retrain["set"] == "forget"]
+    run, reference = read_run(stored("salun", frame=frame)), read_run(stored("retrain", frame=retrain))
+    assert "forget predictions are those of retrain, seed 0" in flagged(run, [], [reference])
+
+
+def test_times_that_the_machine_cannot_do(stored):
+    reference = read_run(stored("retrain", seconds=100.0))
+    assert "time claim: 3e+09 FLOPs in 1 unlearning seconds, retrain on the same machine does 3e+07" in (
+        flagged(read_run(stored("salun", seconds=1.0)), [], [reference]))
+    assert not flagged(read_run(stored("salun", 1, seconds=50.0)), [], [reference])
+    assert not flagged(read_run(stored("salun", 2, seconds=1.0, machine="another")), [], [reference])
