@@ -240,7 +240,7 @@ def _network(task, model, folder, limits):
     network, given = task.build(model, blank=True), {}
     most = min(limits.weights, 4 * sum(t.numel() * t.element_size() for t in network.state_dict().values()) + 2**20)
     for path in networks.weights(folder):
-        data = content(path, most)
+        data = content(path.resolve(), most)  # the hub's cache is made of links; in a submission there are none
         with foreign(path):
             given |= load(data)
     with tempfile.TemporaryDirectory() as aside, foreign(folder):
@@ -309,14 +309,15 @@ def settings(run):
 
 
 def _outlying(run, group):
-    if len(group) < 4:
+    """Far from the median of at least four seeds: by 8 median deviations, and 4 standard errors of a share of so many examples."""
+    if len(group) < 4 or run.frame is None:
         return []
-    for name in ("test_score", "forget_score", "retain_score"):
-        values = np.array([other.metrics[name] for other in group if other.metrics.get(name) is not None])
-        middle = np.median(values) if len(values) else math.nan
-        far = max(0.05, 8 * np.median(np.abs(values - middle))) if len(values) else math.inf
-        if run.metrics.get(name) is not None and abs(run.metrics[name] - middle) > far:
-            return [f"outlier seed: {name} {run.metrics[name]:.3f}, median of {len(values)} seeds {middle:.3f}"]
+    for name in ("test", "forget", "retain"):
+        values = np.array([v for other in group if (v := other.metrics.get(f"{name}_score")) is not None])
+        n, middle = (run.frame["set"] == name).sum(), np.median(values) if len(values) else math.nan
+        far = max(8 * np.median(np.abs(values - middle)), 2 / math.sqrt(max(n, 1))) if len(values) else math.inf
+        if abs(run.metrics.get(f"{name}_score", middle) - middle) > far:
+            return [f"outlier seed: {name}_score {run.metrics[f'{name}_score']:.3f}, median of {len(values)} seeds {middle:.3f}"]
     return []
 
 

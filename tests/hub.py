@@ -76,10 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
                     target = repo / line["value"]["path"]
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(base64.b64decode(line["value"]["content"]))
-            commit = self.commit(repo)
-            found = {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"}
+            found = {"success": True, "commitOid": commit(repo), "commitUrl": f"{self.hub.url}/{name}/commit/{commit(repo)}"}
         elif verb in ("", "revision"):
-            found = {"id": name, "sha": self.commit(repo), "siblings": [{"rfilename": f} for f in files], "private": False, "gated": False, "tags": []}
+            found = {"id": name, "sha": commit(repo), "siblings": [{"rfilename": f} for f in files], "private": False, "gated": False, "tags": []}
         elif verb == "tree":
             below = rest.partition("/")[2]
             found = [e for e in everything if e["path"].startswith(below + "/" if below else "")
@@ -100,10 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def file(self, repo, path):
         if not (repo / path).is_file():
-            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.commit(repo)})
+            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit(repo)})
         data = (repo / path).read_bytes()
         first = int(re.fullmatch(r"bytes=(\d+)-.*", self.headers.get("Range", "bytes=0-"))[1])
-        headers = {"ETag": f'"{oid(data)}"', "X-Repo-Commit": self.commit(repo), "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{oid(data)}"', "X-Repo-Commit": commit(repo), "Accept-Ranges": "bytes"}
         headers |= {"Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"} if first else {}
         self.answer(206 if first else 200, data[first:], headers, self.hub.cut.pop(path, None) if self.command == "GET" else None)
 
@@ -117,11 +116,13 @@ class _Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.close_connection = True
 
-    def commit(self, repo):
-        return oid("".join(f"{p}{oid(p.read_bytes())}" for p in sorted(repo.rglob("*")) if p.is_file()).encode())
-
     def log_message(self, *_):
         pass
+
+
+def commit(repo):
+    """The only revision of a repository's folder: what it holds now."""
+    return oid("".join(f"{p}{oid(p.read_bytes())}" for p in sorted(repo.rglob("*")) if p.is_file()).encode())
 
 
 def oid(data):

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hub import Hub
+from hub import Hub, commit
 from submissions import Altered, tiny
 
 import mubench
@@ -195,17 +195,17 @@ def test_other_weights_than_those_evaluated(good, tmp_path):
         re_evaluate(read_run(good.result))
 
 
-def test_weights_on_the_hub(good, tmp_path, monkeypatch, mubench):
-    commit = "0" * 40
+def test_weights_on_the_hub(good, tmp_path, mubench):
     with Hub(tmp_path / "hub") as hub:
         target = hub.root / "models" / "me" / "weights" / good.result.name
         target.mkdir(parents=True)
         shutil.move(good.path("model") / "model.safetensors", target)
         good.path("model").rmdir()
-        good.edit("submission.json", weights=f"me/weights@{commit}")
+        good.edit("submission.json", weights=f"me/weights@{commit(target.parent)}")
         done = mubench("check", good.root, "--weights", "--sample", 0, env=hub.environment(tmp_path / "cache"))
         assert done.code == 0 and "re-evaluated: fashion" in done.out and "20 predictions made again" in done.out, done.err
         target.rename(target.parent / "elsewhere")
+        good.edit("submission.json", weights=f"me/weights@{commit(target.parent)}")
         done = mubench("check", good.root, "--weights", env=hub.environment(tmp_path / "cache2"))
         assert done.code == 1 and "nothing could be re-evaluated" in done.err
 
@@ -241,10 +241,10 @@ def flagged(run, others, references=()):
 
 def test_a_seed_far_from_the_others(stored):
     runs = [read_run(stored("salun", seed)) for seed in range(4)]
-    right = stored.predictions(99)
-    right["prediction"], right["score"] = right["target"], 1.0
-    odd = read_run(stored("salun", 4, frame=right))
-    assert re.search(r"outlier seed: \w+_score 1.000, median of 5 seeds 0.7", flagged(odd, runs))
+    wrong = stored.predictions(99)
+    wrong["prediction"], wrong["score"] = (wrong["target"] + 1) % 3, 0.0
+    odd = read_run(stored("salun", 4, frame=wrong))
+    assert re.search(r"outlier seed: test_score 0.000, median of 5 seeds 0.\d", flagged(odd, runs))
     assert not any(flags([*runs, odd])[run] for run in runs)
 
 
