@@ -219,13 +219,16 @@ def content(path, most):
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
         raise MubenchError(f"{path} is no file that can be read ({getattr(error, 'strerror', error)}); links are not followed") from None
-    with open(handle, "rb") as file:
+    try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             raise MubenchError(f"{path} is no regular file")
         if about.st_size > most:
             raise MubenchError(f"{path} has {about.st_size:,} bytes, at most {most:,} are read")
-        return file.read(most)
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(handle)
 
 
 def parsed(data, path, limits=LIMITS):
@@ -308,11 +311,12 @@ def _predictions(data, path, record, limits):
         table = file.read(use_threads=False, use_pandas_metadata=False).replace_schema_metadata(None)
         table.validate(full=True)
         for name in types:
-            if name not in ("confidence", "logits", "incompetent") and table[name].null_count:
+            if name not in ("loss", "confidence", "incompetent") and table[name].null_count:  # a loss that is NaN is stored as null
                 raise MubenchError(f"{path}: {table[name].null_count} rows have no {name}")
             if "string" in types[name] and pc.max(pc.utf8_length(table[name])).as_py() > limits.answer:
                 raise MubenchError(f"{path}: a {name} of more than {limits.answer:,} characters")
-            if "list" in types[name] and pc.max(pc.list_value_length(table[name])).as_py() not in (None, len(record.task.labels)):
+            widths = pc.min_max(pc.list_value_length(table[name])).as_py() if "list" in types[name] else {}
+            if not {*widths.values()} <= {None, len(record.task.labels)}:
                 raise MubenchError(f"{path}: {name} are not {len(record.task.labels)} numbers, one for each label")
         frame = table.to_pandas()
     unknown = {*frame["set"].unique()} - {"test", "forget", "retain", "transfer"}
@@ -334,6 +338,10 @@ def _bounded(more):
         return
     import resource
 
+    import pyarrow as pa
+
+    pool = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())  # the other one has address space in reserve
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = [pages * resource.getpagesize() + more, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
@@ -342,6 +350,7 @@ def _bounded(more):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+        pa.set_memory_pool(pool)
 
 
 @contextlib.contextmanager

@@ -92,17 +92,17 @@ def unpack(path, folder, limits=LIMITS):
     try:
         _directory(path, limits)
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             names = [entry.filename for entry in entries]
             roots = {name.partition("/")[0] for name in names}
             for entry in archive.infolist():
-                kind = stat.S_IFMT(entry.external_attr >> 16)
+                kind, folders = stat.S_IFMT(entry.external_attr >> 16), entry.filename.endswith("/")
                 inner = entry.filename.partition("/")[2]
                 if entry.flag_bits & 0x1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise MubenchError(f"{path}: {inner[:80]!r} is encrypted, or compressed in an unusual way")
-                if kind not in (0, stat.S_IFDIR if entry.is_dir() else stat.S_IFREG):
+                if kind not in (0, stat.S_IFDIR if folders else stat.S_IFREG):
                     raise MubenchError(f"{path}: {inner[:80]!r} is a link or device")
-                if not entry.is_dir() and not FILES.fullmatch(inner) or entry.orig_filename != entry.filename:
+                if not folders and not FILES.fullmatch(inner) or entry.orig_filename != entry.filename:
                     raise MubenchError(f"{path}: {entry.orig_filename[:120]!r} is no file of a submission")
                 if entry.file_size > max(limits.ratio * entry.compress_size, 2**12) or entry.file_size > _most(inner, limits):
                     raise MubenchError(f"{path}: {inner[:80]!r} would unpack {entry.compress_size:,} to {entry.file_size:,} bytes")
