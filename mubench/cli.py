@@ -142,7 +142,7 @@ def parser():
     p.add_argument("name", metavar="NAME", help="snake_case; the file NAME.py is written here")
 
     p = verb("submit", _submit, "check results and pack them for the leaderboard",
-             'mubench submit results --name "My method" --paper https://arxiv.org/abs/2406.14796 --out leaderboard/submissions')
+             'mubench submit results --name My-Method --paper https://arxiv.org/abs/2406.14796 --out leaderboard/submissions')
     p.add_argument("results", nargs="+", metavar="RESULT", help="result folders, or folders of results, of one method")
     p.add_argument("--name", required=True, metavar="TEXT", help="the method's, as its authors write it")
     p.add_argument("--description", default="", metavar="TEXT")
