@@ -30,7 +30,7 @@ from mubench.results import PREDICTIONS, RESULT, Result, RunSpec, agree
 class Limits:
     """The most that is read of a stranger: bytes, unless said otherwise. Enforced before reading."""
 
-    json: int = 256 * 2**10
+    json: int = 2**20
     depth: int = 12  # of nested JSON
     text: int = 4_000  # characters of a text in JSON
     predictions: int = 64 * 2**20

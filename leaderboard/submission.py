@@ -169,7 +169,7 @@ def _shown(name):
 
 
 def _most(name, limits):
-    return {".json": limits.json, ".parquet": limits.predictions}.get(Path(name).suffix, limits.weights) * (64 if name == VERIFIED else 1)
+    return {".json": limits.json, ".parquet": limits.predictions}.get(Path(name).suffix, limits.weights) * (16 if name == VERIFIED else 1)
 
 
 def read_submission(root, limits=LIMITS):
@@ -235,7 +235,8 @@ def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=
     run = reading.read_run(folder, limits)
     if folder.parts[-5:] != run.home.parts:
         raise MubenchError(f"{folder}: its result belongs in {run.home}")
-    flags = verify.compare(run)
+    with reading.foreign(folder):
+        flags = verify.compare(run)
     level, done = (Level.REPORTED if run.frame is None else Level.RECOMPUTED), []
     source = lambda: _from_hub(submission.weights, folder.name, limits) if submission.weights else folder / MODEL
     for asked, step, reached in ((weights, lambda: verify.re_evaluate(run, source(), sample, limits=limits), Level.RE_EVALUATED),
@@ -315,7 +316,7 @@ def lacking(runs, references=()):
             there = {run.spec.seed for run in beside if run.result.method["name"] == name}
             if missing := seeds - there if name == "retrain" else set() if there else {0}:
                 said.append(f"{title} has no {name} of seed {' '.join(map(str, sorted(missing)))} beside it: {again(name, missing)}")
-        clock = lambda runs: [run.result.costs["unlearning_seconds"] for run in runs if run.result.costs["unlearning_seconds"] is not None]
+        clock = lambda runs: [run.result.seconds for run in runs if run.result.seconds is not None]
         here = lambda run: (run.result.environment["machine"], run.result.environment["threads"])
         mine, theirs = clock(group), clock([run for run in beside if run.result.method["name"] == "retrain" and here(run) == here(first)])
         if not mine or not theirs:

@@ -379,7 +379,7 @@ def read_verified(root, limits=LIMITS):
     if not os.path.lexists(path):
         return {}
     with sentence(path):
-        return Verified.model_validate(parsed(content(path, 64 * limits.json), path, limits)).results
+        return Verified.model_validate(parsed(content(path, 16 * limits.json), path, limits)).results
 
 
 def level(folder):
