@@ -14,7 +14,7 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, Union
 
 import numpy as np
 import pandas as pd
@@ -74,11 +74,24 @@ class Task(Part):
     random_guess: Optional[Share]
 
 
+Measures = Annotated[str, Field(pattern=r"^(-|(Loss|Logit|Rep)( \+ (Loss|Logit|Rep)){0,2})$")]
+
+
+class Taxonomy(Part):
+    """A method's row of the paper's Table 2."""
+
+    forget: Measures
+    corruption: Annotated[str, Field(pattern=r"^(-|(Data|Grad|Model)( \+ (Data|Grad|Model)){0,2})$")]
+    retain: Measures
+    parameters: Annotated[str, Field(pattern="^(dense|sparse) (internal|external)$")]
+    schedule: Literal["none", "forget_only", "retain_only", "union", "joint", "alternate"]
+
+
 class Method(Part):
     name: Name
     version: Count
     paper: Line = ""
-    taxonomy: dict[Name, Line] = {}
+    taxonomy: Optional[Taxonomy] = None
     hyperparameters: dict[Line, Any] = {}
     recipe: Optional[dict[Line, Any]] = None
 
@@ -126,6 +139,7 @@ class Environment(Part):
     machine: Line
     threads: Count
     processes: Count = 1
+    __pydantic_extra__: dict[str, Union[Line, Count, bool, None]]
 
 
 class Record(BaseModel):
@@ -282,7 +296,8 @@ def _consistent(folder, record, spec):
 
 
 _TYPES = {"set": "string", "index": "int64", "target": "int64 string", "prediction": "int64 string", "score": "double float",
-          "loss": "double float", "confidence": "double float", "logits": "list<double> list<float>", "incompetent": "list<double> list<float>"}
+          "loss": "double float", "confidence": "double float", "logits": "list<double> list<float>",
+          "incompetent": "list<double> list<float>"}
 
 
 def _predictions(data, path, record, limits):
@@ -304,7 +319,8 @@ def _predictions(data, path, record, limits):
             types[field.name] = kind
         if missing := {"set", "index", "target", "prediction", "score", "loss"} - {*types}:
             raise MubenchError(f"{path} lacks the column {min(missing)!r}")
-        sizes = {"rows": about.num_rows, "values": sum(c.num_values for c in columns), "decoded": sum(c.total_uncompressed_size for c in columns)}
+        sizes = {"rows": about.num_rows, "values": sum(c.num_values for c in columns),
+                 "decoded": sum(c.total_uncompressed_size for c in columns)}
         for name, size in sizes.items():
             if not 0 < size <= getattr(limits, name):
                 raise MubenchError(f"{path}: {size:,} {name} are announced, 1 to {getattr(limits, name):,} are read")

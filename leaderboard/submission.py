@@ -26,7 +26,7 @@ from mubench import networks, registry
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
 from mubench.leaderboard import reading, verify
-from mubench.leaderboard.reading import LIMITS, Count, Line, Part
+from mubench.leaderboard.reading import LIMITS, Count, Line, Part, Taxonomy
 from mubench.leaderboard.verify import SAMPLE, SUBMISSION, VERIFIED, Level, Verdict, Verified
 from mubench.results import MODEL, PREDICTIONS, RESULT, Store
 
@@ -35,16 +35,6 @@ SEEDS = 5  # of a ranked row
 PARTS = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
 FILES = re.compile(rf"{SUBMISSION}|{PARTS}/({RESULT}|{PREDICTIONS}|{MODEL}/[\w-]+\.safetensors)", re.ASCII)
 Link = Annotated[str, Field(max_length=300, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~:/?#@!$&*+,;=%-]*)?$")]
-
-
-class Taxonomy(Part):
-    """A method's row of the paper's Table 2."""
-
-    forget: Line
-    corruption: Line
-    retain: Line
-    parameters: Line
-    schedule: Line
 
 
 class Submission(Part):
@@ -270,11 +260,17 @@ def _one_method(submission, runs):
         yield f"it holds results of {', '.join(sorted(names))}: one submission is one method (and original and retrain)"
     if len({*ids}) < len(ids):
         yield "a result stands in it twice"
+    for run in runs:
+        if run.result.method["name"] in names & {*registry.methods.names()} and submission.taxonomy:
+            if submission.taxonomy.model_dump() != (known := registry.load_method(run.spec.method, **run.spec.params).taxonomy()):
+                yield f"its taxonomy is not that of {run.spec.method}, {known}"
     tuned = any(run.spec.trials for run in runs)
     trials = max((run.spec.trials for run in runs), default=0)
     if submission.selection == "default" and (tuned or submission.trials) or submission.trials < trials:
-        yield f"it says its hyperparameters are {submission.selection} with {submission.trials} trials, but its results that there were {trials}"
-    if submission.selection == "default" and (own := {n for run in runs if run.spec.method in registry.methods.names() for n in run.spec.params}):
+        yield (f"it says its hyperparameters are {submission.selection} with {submission.trials} trials, but its results that there were "
+               f"{trials}")
+    own = {name for run in runs if run.spec.method in registry.methods.names() for name in run.spec.params}
+    if submission.selection == "default" and own:
         yield f"it says its hyperparameters are the defaults, but {', '.join(sorted(own))} were set: say --trials, how many were tried"
 
 
@@ -338,7 +334,8 @@ def submit(results, name, *, description="", paper=None, code=None, contact=None
     machine; name: the method's, as its authors write it; description, paper and code (links), contact: for the reader; taxonomy: the
     five cells of its row of Table 2 (default: as the results say); trials: how many settings were tried on validation data for each task
     and model (default: as the results say), budget: of one trial, in words; weights: ``owner/name@commit`` of the hub, or ``local`` to
-    pack those saved with the results; out: a folder to lay its folder into (default: this one), or a .zip; push_to_hub: a dataset repository to send it to.
+    pack those saved with the results; out: a folder to lay its folder into (default: this one), or a .zip; push_to_hub: a dataset
+    repository to send it to.
     Raises `MubenchError`, before anything is written, where the leaderboard would refuse it.
     """
     folders = list(dict.fromkeys(folder for given in ([results] if isinstance(results, (str, Path)) else results)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,8 +63,9 @@ def compare(run):
     else:
         if not (spec.checkpoint or spec.split_file or ".py" in spec.method):  # whose ids depend on files that are not here
             _same(run, "id", result.id, spec.id)
-        for name, value in result.method["hyperparameters"].items() if method else ():  # newer ones had their defaults
-            _same(run, f"hyperparameter {name}", value, method.hyperparameters().get(name))
+        for part, known in _known(method, task, spec).items() if method else ():
+            for name, value in (result.method.get(part) or {}).items():  # what is not recorded is newer, and had its default
+                _same(run, f"{part}.{name}", value, known.get(name))
     flags += _compare_original(run, task)
     try:
         expected, split = _expected(spec.task, spec.model, "5" if spec.split_file else spec.ratio, spec.limit)
@@ -89,6 +91,11 @@ def compare(run):
         if len(expected) != len(run.frame):
             raise MubenchError(f"{run.folder} has {len(run.frame)} predictions, the task {len(expected)} examples")
     return flags + _coherent(run)
+
+
+def _known(method, task, spec):
+    return {"hyperparameters": method.hyperparameters(), "recipe": asdict(method.recipe(task.model_recipe(spec.model))),
+            "taxonomy": method.taxonomy()}
 
 
 def _same(run, what, claimed, found):
@@ -117,9 +124,9 @@ def _expected(task, model, ratio, limit):
     task = _loaded(task)
     split, frames = task.split(ratio), []
     for name, view in _shown(task, model, split, limit).items():
-        targets = [task.targets(view[chunk]) for chunk in torch.arange(len(view)).split(256)]
-        frames.append(pd.DataFrame({"set": name, "index": view.rows.numpy(), "target": [t for chunk in targets for t in
-                                                                                        (chunk if isinstance(chunk, list) else chunk.tolist())]}))
+        batches = [task.targets(view[chunk]) for chunk in torch.arange(len(view)).split(256)]
+        targets = [target for batch in batches for target in (batch if isinstance(batch, list) else batch.tolist())]
+        frames.append(pd.DataFrame({"set": name, "index": view.rows.numpy(), "target": targets}))
     return pd.concat(frames, ignore_index=True).sort_values(["set", "index"], ignore_index=True), split_facts(split)
 
 
@@ -214,9 +221,14 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
             raise MubenchError(f"{run.folder} has no column {name!r}, its weights give one")
         off = [not _near(a, b, CLOSE[spec.precision]) for a, b in zip(both[name], both[f"{name}_again"])]
         if sum(off) > STRAYS * len(off):
-            raise MubenchError(f"{run.folder}: {name} of {sum(off)} in {len(off)} examples (drawn by seed {seed}) is not what the weights give; "
+            raise MubenchError(f"{run.folder}: {name} of {sum(off)} in {len(off)} examples (drawn by seed {seed}) is not what the weights give, "
+                               f"claimed for one {_first(both[name], off)}, found {_first(both[f'{name}_again'], off)}; "
                                f"tolerance: {CLOSE[spec.precision]:g} of the largest number, in all but {STRAYS:.0%} of examples")
     return f"{len(again)} predictions made again from weights {found[:12]}, drawn by seed {seed}"
+
+
+def _first(values, off):
+    return plain(next(value for value, wrong in zip(values, off) if wrong))[:40]
 
 
 def _near(claimed, found, close):

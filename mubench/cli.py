@@ -249,7 +249,8 @@ def _fetch(args):
 def _evaluate(args):
     from mubench.api import evaluate
 
-    options = {name: getattr(args, name) for name in ("model", "ratio", "split_file", "seed", "limit", "name", "out", "seconds", "paper", "save_model")}
+    options = {name: getattr(args, name) for name in ("model", "ratio", "split_file", "seed", "limit", "name", "out", "seconds", "paper",
+                                                      "save_model")}
     values = evaluate(args.task, args.checkpoint, **options)
     _print_metrics(values)
 

@@ -12,9 +12,10 @@ import pytest
 from submissions import Altered, tiny
 
 import mubench
+from mubench import registry
 from mubench.errors import MubenchError
 from mubench.leaderboard import submission
-from mubench.leaderboard.reading import read_run
+from mubench.leaderboard.reading import Taxonomy, read_run
 from mubench.leaderboard.submission import Submission, lacking, submit
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,7 +54,7 @@ def test_what_is_packed():
 
 def test_a_zip_holds_the_same_and_is_checked_the_same(cli, results, tmp_path):
     done = cli("submit", results, "--name", "My Method (v2)", "--out", tmp_path / "it.zip", "--contact", "me@example.org", "--code", "https://example.org",
-               "--taxonomy", "Loss", "Grad", "-", "dense internal", "joint")
+               "--taxonomy", "Loss", "Grad", "-", "dense internal", "forget_only")
     assert done.code == 0 and "not ranked: fashion/resnet/neggrad/5 ran on a few rows only" in done.out, done.err
     with zipfile.ZipFile(tmp_path / "it.zip") as archive:
         archive.extractall(tmp_path / "out")
@@ -192,6 +193,17 @@ def test_the_workflow_checks_what_a_pull_request_adds(tmp_path):
     assert run("README.md").returncode == 0  # another kind of pull request
     Altered(tiny(), tmp_path / "altered").edit(metrics__test_score=1.0).root.rename(tmp_path / "request/leaderboard/submissions/bad")
     assert run("leaderboard/submissions/bad/submission.json").returncode
+
+
+@pytest.mark.parametrize("name", registry.methods.names())
+def test_every_method_has_a_row_of_the_taxonomy(name):
+    assert Taxonomy(**mubench.load_method(name).taxonomy())
+
+
+def test_a_row_of_the_taxonomy_is_the_methods_own(tmp_path):
+    good = Altered(tiny(), tmp_path).edit("submission.json", taxonomy__retain="Loss")
+    with pytest.raises(MubenchError, match="its taxonomy is not that of neggrad"):
+        list(submission.check(good.root))
 
 
 def test_no_field_is_free():

@@ -103,7 +103,8 @@ def test_numbers_without_predictions_are_reported(good):
     ({"task__also": ["accuracy"]}, "task.also"), ({"checkpoint__sha256": "0" * 64}, "checkpoint.sha256"),
     ({"split__checksum": "0" * 64}, "split.checksum"), ({"split__data": "0" * 64}, "split.data"), ({"split__forget": 1}, "split.forget"),
     ({"id": "0" * 12}, "id is 000000000000"), ({"spec__seed": 7}, "id is"), ({"spec__limit": None}, "limited is True"),
-    ({"status": "complete"}, "limited is False"), ({"method__hyperparameters__lr_factor": 5.0}, "hyperparameter lr_factor is 5.0 .* but 0.03"),
+    ({"status": "complete"}, "limited is False"), ({"method__hyperparameters__lr_factor": 5.0}, "hyperparameters.lr_factor is 5.0 .* but 0.03"),
+    ({"method__recipe__lr": 5.0}, "recipe.lr is 5.0"), ({"method__taxonomy__retain": "Rep"}, "taxonomy.retain is Rep"),
     ({"spec__model": "vit"}, "spec's model is 'vit'"), ({"spec__ratio": "10"}, "spec's ratio"), ({"method__name": "salun"}, "spec's method")])
 def test_facts_are_those_of_the_suite(good, changes, complaint):
     good.edit(**changes)
