@@ -173,7 +173,7 @@ def turned(frame):
 def test_predictions_of_another_model_pass_until_its_weights_are_asked_for(good):
     good.frame(turned)
     assert "recomputed" in check(good.root)
-    with pytest.raises(MubenchError, match="of .* in 20 examples .*drawn by seed 3.* is not what the weights give; tolerance: 0.01"):
+    with pytest.raises(MubenchError, match="of .* in 20 examples .*drawn by seed 3.* is not what the weights give, claimed for one .*, found .*; tolerance: 0.01"):
         re_evaluate(read_run(good.result), seed=3)
     with pytest.raises(MubenchError, match=r"metric \w+ is .* in result.json but .* when run again \(tolerance 0.03\)"):
         rerun(read_run(good.result))
