@@ -46,7 +46,7 @@ ROW_COLUMNS = {
     "level": "the lowest level of verification of its runs", "flags": "of any of them", "rank": "by overall; equal values share a rank",
     "gap_rank": "by gap_to_retrain", "n": "runs (seeds)", "stopped": "runs that a budget cut short", "remarks": "why a row has no rank, and the like",
     **{f"{name}{part}": f"{records.COLUMNS[name].rstrip('.')}: {about}" for name in VALUES for part, about in INTERVAL.items()},
-    **{name: records.COLUMNS[name] for name in ("checkpoint", "forget_rows", "data")}}
+    **{name: records.COLUMNS[name] for name in ("random_guess", "checkpoint", "forget_rows", "data")}}
 ACROSS_COLUMNS = {
     "tier": "mini or paper", "facet": "what the groups averaged have in common: " + ", ".join(FACETS), "value": "of the facet",
     **{name: ROW_COLUMNS[name] for name in ("label", "submission", "method", "variant", "trials", "level", "rank", "gap_rank")},
@@ -180,7 +180,9 @@ class Board:
     def _tables(self, names):
         """Title and cells (column → texts) of every table."""
         yield from zip(*_split(_cells(self.rows, names, "n"), self.rows["group"]))
-        across = self.across[self.across["groups"] > 1]
+        all_ = self.overall.groupby("tier")["groups"].max()
+        part = self.across["groups"] < self.across["tier"].map(all_).fillna(0)  # a facet of all groups would say the same again
+        across = self.across[(self.across["groups"] > 1) & (part | (self.across["facet"] == "overall"))]
         titles, several = [], self.rows["tier"].nunique() > 1
         for tier, facet, value, groups in zip(*(across[name] for name in ("tier", "facet", "value", "groups"))):
             what = "" if facet == "overall" else f", {facet} {value}{' %' if facet == 'ratio' else ''}"
@@ -206,7 +208,7 @@ class Board:
 def _rows(runs, level):
     """The frame of rows (``row``: the number that `_numbered` gave its runs), and sentences on the references that are missing."""
     first = runs.drop_duplicates("row").set_index("row")
-    rows = first[["tier", "modality", "architecture", *GROUP, *SETTINGS, "variant"]].copy()
+    rows = first[["tier", "modality", "architecture", *GROUP, *SETTINGS, "variant", "random_guess"]].copy()
     by_row = runs.groupby("row")
     rows["n"], rows["stopped"] = by_row.size(), (runs["status"] == "stopped").groupby(runs["row"]).sum()
     rows["level"] = [LEVELS[i] for i in runs["level"].map(LEVELS.index).groupby(runs["row"]).min()] if len(rows) else []
@@ -278,7 +280,7 @@ def _references(runs, rows):
         for position, name in enumerate(REFERENCES):
             mine = there.get((first.group, name))
             if mine is None:
-                shared = {c: getattr(first, c) for c in ("group", "tier", "modality", "architecture", *GROUP)}
+                shared = {c: getattr(first, c) for c in ("group", "tier", "modality", "architecture", "random_guess", *GROUP)}
                 missing.append({**shared, "method": name, "label": name, "variant": "default", "submission": "", "n": 0, "stopped": 0, "flags": "",
                                 "level": "", "reference": position})
             done = set() if mine is None else set(mine.loc[mine["anchor"] | (name != "retrain"), "seed"])

@@ -33,7 +33,7 @@ COLUMNS = {
     "seed": "of everything random", "status": "complete, or stopped by a budget", "level": "of verification", "flags": "what a reader should look at",
     **{name: m.description for name, m in METRICS.items()},
     "seconds": "unlearning: CPU seconds without a GPU, wall clock with one", "flops": "floating-point operations",
-    "peak_memory_bytes": "largest resident size or GPU allocation", "relative_seconds": "seconds as a multiple of retraining's on the same machine",
+    "peak_memory_bytes": "largest resident size or GPU allocation", "random_guess": "score of a model that knows nothing", "relative_seconds": "seconds as a multiple of retraining's on the same machine",
     "roc": f"true-positive rates of the loss attack at false-positive rates {', '.join(f'{r:g}' for r in RATES[:3])}, …, 1",
     "checkpoint": "sha256 of the original", "forget_rows": "checksum of the forget rows", "data": "checksum of the training rows",
     "ratio_order": "the ratio as a number, infinite for a split file", "anchor": "whether distances are measured to it",
@@ -148,7 +148,7 @@ class Run:
                "level": found, "flags": "; ".join(flags), "checkpoint": self.group[4], "forget_rows": self.group[5], "data": self.group[6],
                "ratio_order": self.order, "anchor": self.anchor, "machine": r.environment["machine"], "threads": r.environment["threads"],
                "environment": as_json(r.environment), "hyperparameters": as_json(r.method.get("hyperparameters", {})),
-               "paper": r.method.get("paper", ""), "spec": self.spec.model_dump_json(exclude_defaults=True), "command": r.command, "started": r.started,
+               "paper": r.method.get("paper", ""), "spec": self.spec.model_dump_json(exclude_defaults=True), "command": r.command, "started": r.started, "random_guess": float(r.facts["random_guess"]),
                "id": r.id, "folder": self.folder.as_posix(), "weights": r.weights or "", "result_sha256": file_hash(self.folder / RESULT),
                "predictions_sha256": str(r.predictions.get("sha256"))}
         texts = {name: clean(value) if isinstance(value, str) else value for name, value in row.items()}
@@ -173,7 +173,7 @@ def read_runs(results, only=None):
     runs = _verified([f for f in folders if places is None or _place(f) in places], notes)
     runs.sort(key=lambda run: (run.group, run.settings, run.spec.seed))
     frame = pd.DataFrame([run.row() for run in runs], columns=list(COLUMNS))
-    frame = frame.astype(dict.fromkeys(VALUES, "float64") | dict.fromkeys(("seed", "trials", "version"), "int64") | {"anchor": bool})
+    frame = frame.astype(dict.fromkeys([*VALUES, "random_guess"], "float64") | dict.fromkeys(("seed", "trials", "version"), "int64") | {"anchor": bool})
     return frame, list(dict.fromkeys(map(clean, [*notes, *_failures(roots, places)])))
 
 

@@ -28,7 +28,7 @@ def generate(records):
     skill = rng.normal(size=len(METHODS))[method] * 0.03 + rng.normal(size=n) * 0.01
     frame = pd.DataFrame({name: np.clip(0.6 + skill + rng.normal(size=n) * 0.02, 0, 1) for name in VALUES})
     texts = {"submission": "", "tier": "mini", "modality": pick(0), "task": pick(1), "model": pick(2), "architecture": pick(2), "ratio": pick(3),
-             "method": [METHODS[i] for i in method], "version": 1, "variant": "default", "trials": 0, "params": "{}", "options": "{}", "seed": seed,
+             "method": [METHODS[i] for i in method], "version": 1, "variant": "default", "trials": 0, "params": "{}", "options": "{}", "random_guess": 0.1, "seed": seed,
              "status": "complete", "level": "reproduced", "flags": "", "checkpoint": "c" * 64, "forget_rows": "f" * 64, "data": "d" * 64,
              "ratio_order": [float(places[i][3]) for i in place], "anchor": method == 1, "machine": "x86_64 CPU, 2 cores", "threads": 1,
              "environment": '{"machine": "x86_64 CPU, 2 cores", "python": "3.11"}', "hyperparameters": "{}", "paper": "", "spec": "{}",
