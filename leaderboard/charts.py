@@ -24,6 +24,8 @@ class Axis:
             self.ticks = [10.0**k for k in range(self.low, self.high + 1, step)]
         else:
             room = 0.06 * (high - low) or 0.05
+            if high - low < 1:  # tick marks closer than this would all read alike
+                room += (1 - high + low) / 2
             low, high = low - room, high + room
             self.low = low if least is None else max(low, least)
             self.high = high if most is None else min(high, most)
@@ -37,24 +39,22 @@ class Axis:
 
 def scatter(points, x, y, percent=(True, True), log=False, lines=(), describe=""):
     """Marks with names. points: dicts of ``x``, ``y``, ``name``, ``kind`` (method, original, retrain) and, optionally, ``href``;
-    x, y: the axes' titles; lines: (axis, value, name) dashed across."""
+    x, y: the axes' titles; lines: (x, name), dashed from top to bottom."""
     scale = [100 if p else 1 for p in percent]
     points = [p for p in points if _known(p["x"]) and _known(p["y"])]
     if not points:
         return Markup("")
-    across = Axis([scale[0] * p["x"] for p in points] + [scale[0] * v for a, v, _ in lines if a == "x"], LEFT, WIDTH - RIGHT, log)
-    up = Axis([scale[1] * p["y"] for p in points] + [scale[1] * v for a, v, _ in lines if a == "y"], HEIGHT - BOTTOM, TOP)
+    across = Axis([scale[0] * p["x"] for p in points], LEFT, WIDTH - RIGHT, log)
+    up = Axis([scale[1] * p["y"] for p in points], HEIGHT - BOTTOM, TOP)
     parts, taken = _frame(across, up, x, y), []
-    for axis, value, name in lines:
-        if axis == "x":
-            at = across(scale[0] * value)
+    for value, name in lines:
+        at, name = across(scale[0] * value), f"{name} {_number(scale[0] * value)}"
+        if at < LEFT:  # far from all methods: told at the edge, or the methods would lie on a heap
+            parts.append(Markup('<text class="note" x="{}" y="{}">← {}</text>').format(LEFT + 4, TOP + 11, name))
+        else:
             parts.append(Markup('<line class="mark-line" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="note" x="{3}" y="{4}">{5}</text>').format(
                 _r(at), TOP, HEIGHT - BOTTOM, _r(at + 4), TOP + 11, name))
-            taken.append((at, TOP, at + 7 * len(name), TOP + 14))
-        else:
-            at = up(scale[1] * value)
-            parts.append(Markup('<line class="mark-line" x1="{1}" x2="{2}" y1="{0}" y2="{0}"/><text class="note" x="{3}" y="{4}">{5}</text>').format(
-                _r(at), LEFT, WIDTH - RIGHT, LEFT + 4, _r(at - 4), name))
+        taken.append((max(at, LEFT), TOP, max(at, LEFT) + 7 * len(name) + 14, TOP + 14))
     points = sorted(points, key=lambda p: p["kind"] == "method")  # references get their names first
     places = [(across(scale[0] * p["x"]), up(scale[1] * p["y"])) for p in points]
     taken += [(a - 4, b - 4, a + 4, b + 4) for a, b in places]

@@ -229,7 +229,7 @@ def _recompute(run, retrain, notes):
         except MubenchError as error:
             run_values, path = checked.score(), None  # raises where it is the result itself that is wrong
             notes.append(f"{run.folder} has no distances to retrain: {error}")
-        run.roc = None if checked.frame is None else _roc(checked.frame)
+        run.roc = None if checked.frame is None else roc(checked.frame)
         if path is not None:
             with whole(path) as temporary:
                 temporary.write_text(json.dumps([run_values, run.roc]))
@@ -248,7 +248,7 @@ def formulas():
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()[:16]
 
 
-def _roc(frame):
+def roc(frame):
     """True-positive rates of the attack that calls forget examples of low loss members, at the false-positive `RATES`."""
     from mubench.metrics.arrays import known
 
@@ -301,6 +301,19 @@ def _place(folder):
 def _submission(folder):
     """The folder with the `submission.json` that a result belongs to (NAME/results/task/model/method/ratio/id), or None."""
     return next((above for above in Path(folder).parents[4:6] if (above / SUBMISSION).is_file()), None)
+
+
+def about(folder):
+    """What a submission says of itself, by the folder of one of its runs; strings and what holds strings alone."""
+    try:
+        said = json.loads((_submission(Path(folder)) / SUBMISSION).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return {}
+    known = {name: said[name] for name in ("title", "description", "paper", "code", "contact", "selection", "budget", "weights")
+             if isinstance(said, dict) and isinstance(said.get(name), str)}
+    row = said.get("taxonomy") if isinstance(said, dict) else None
+    taxonomy = {name: clean(value) for name, value in row.items() if isinstance(value, str)} if isinstance(row, dict) else None
+    return {name: clean(value) for name, value in known.items()} | ({"taxonomy": taxonomy} if taxonomy else {})
 
 
 @functools.cache

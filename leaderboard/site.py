@@ -31,15 +31,12 @@ MEANINGS = {
     "re-evaluated": "predictions made again from the submitted weights", "reproduced": "run again from its spec"}
 
 
-def write_site(made, out, title="mubench leaderboard", submissions=()):
-    """Write the site of a `Board` to a folder; returns the path of its first page.
-
-    submissions: folders of submissions, whose `submission.json` says more on those the board holds. The same board gives the same bytes.
-    """
+def write_site(made, out, title="mubench leaderboard"):
+    """Write the site of a `Board` to a folder; returns the path of its first page. The same board gives the same bytes."""
     out = Path(out)
     if out.exists() and any(out.iterdir()) and not (out / "data.js").is_file():
         raise MubenchError(f"{out} is no folder of a site and not empty: choose another with --site")
-    pages = Pages(made, title, submissions)
+    pages = Pages(made, title)
     with writing(out):
         for name in ("tasks", "methods", "submissions"):
             shutil.rmtree(out / name, ignore_errors=True)
@@ -52,16 +49,15 @@ def write_site(made, out, title="mubench leaderboard", submissions=()):
     return out / "index.html"
 
 
-def serve(made, out=None, port=8000, **options):
+def serve(made, out=None, port=8000):
     """Write the site and show it to this machine's browser until interrupted."""
     import contextlib
-    import functools
     import http.server
     import tempfile
 
     with contextlib.ExitStack() as stack:
         folder = Path(out or stack.enter_context(tempfile.TemporaryDirectory()))
-        write_site(made, folder, **options)
+        write_site(made, folder)
         handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
         try:
             server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", port), handler))
@@ -74,11 +70,12 @@ def serve(made, out=None, port=8000, **options):
 class Pages:
     """All pages of a board, name → text."""
 
-    def __init__(self, made, title, submissions=()):
+    def __init__(self, made, title):
         self.made, self.title, self.rows = made, title, made.rows
         self.across = made.across
         self.runs = made.runs
-        self.about = dict(filter(None, map(_about, submissions)))
+        folders = self.runs.loc[self.runs["submission"] != records.OWN].drop_duplicates("submission")
+        self.about = {name: records.about(folder) for name, folder in zip(folders["submission"], folders["folder"])}
         self.labels = list(dict.fromkeys(self.rows["label"]))
         self.methods = list(dict.fromkeys(zip(self.rows["submission"], self.rows["method"])))
         self.slugs = _slugs([f"{sub}-{method}" if sub else method for sub, method in self.methods])
@@ -156,14 +153,16 @@ class Pages:
         base = task.split(" ")[0]
         card = registry.load_task(base) if base in registry.tasks.names() else None
         return {"task": task, "groups": groups, "ratios": [r for r in ratios if r["svg"]], "card": card, "modality": rows["modality"].iloc[0],
-                "about": (card.__doc__ or "").strip().split("\n")[0] if card else ""}
+                "about": _first_line(card) if card else ""}
 
     def group(self, name, rows):
         there = rows[rows["n"] > 0]
         points = [{"x": r.forget_score, "y": r.test_score, "name": r.label, "kind": _kind(r.method), "href": "../" + self.page_of[r.submission, r.method]}
                   for r in there.itertuples()]
         guess = there["random_guess"].dropna()
-        lines = [("x", float(guess.iloc[0]), "random")] if len(guess) else []
+        lines = [(float(guess.iloc[0]), "random")] if len(guess) else []
+        if not (~there["method"].isin(REFERENCES)).any():
+            return {"name": name, "id": _slug(name), "rows": rows, "scatter": "", "trade": "", "roc": ""}
         scatter = charts.scatter(points, "forget score, %", "test score, %", lines=lines, describe=f"{name}: test score over forget score of every method")
         quality = [{"x": r.seconds, "y": r.overall, "name": r.label, "kind": _kind(r.method), "href": "../" + self.page_of[r.submission, r.method]}
                    for r in there.itertuples() if r.method != "original"]
@@ -279,17 +278,8 @@ def _environments(runs):
     return [json.loads(text) for text in dict.fromkeys(runs["environment"])]
 
 
-def _about(folder):
-    """Name and content of a submission's own words; nothing where they cannot be read."""
-    try:
-        said = json.loads((Path(folder) / records.SUBMISSION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return (Path(folder).name, said) if isinstance(said, dict) else None
-
-
-def _first_line(method):
-    return (method.__doc__ or "").strip().split("\n")[0]
+def _first_line(thing):
+    return (thing.__doc__ or "").strip().split("\n")[0]
 
 
 def _kind(method):

@@ -16,7 +16,7 @@ CORE = r"mubench(\.(?!tasks|methods|leaderboard).*)?"
 # A registry is how the core reaches tasks and methods; `mubench.api` and the command line hand over to the leaderboard.
 MAY_IMPORT = {"tasks": rf"{CORE}|mubench\.tasks.*", "methods": rf"{CORE}|mubench\.methods.*", "leaderboard": rf"{CORE}|mubench\.leaderboard.*",
               "mubench": CORE}
-EXCEPTIONS = {"registry.py": r"mubench\.(tasks|methods)\.base", "api.py": r"mubench\.leaderboard\.board", "cli.py": r"mubench\.leaderboard\.board"}
+EXCEPTIONS = {"registry.py": r"mubench\.(tasks|methods)\.base", "api.py": r"mubench\.leaderboard\.\w+", "cli.py": r"mubench\.leaderboard(\.\w+)?"}
 
 
 def imports(path):
