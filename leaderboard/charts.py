@@ -55,17 +55,18 @@ def scatter(points, x, y, percent=(True, True), log=False, lines=(), describe=""
             parts.append(Markup('<line class="mark-line" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="note" x="{3}" y="{4}">{5}</text>').format(
                 _r(at), TOP, HEIGHT - BOTTOM, _r(at + 4), TOP + 11, name))
         taken.append((max(at, LEFT), TOP, max(at, LEFT) + 7 * len(name) + 14, TOP + 14))
-    points = sorted(points, key=lambda p: p["kind"] == "method")  # references get their names first
+    points = sorted(points, key=lambda p: p["kind"] == "method")  # references get their names first, and their marks on top
     places = [(across(scale[0] * p["x"]), up(scale[1] * p["y"])) for p in points]
     taken += [(a - 4, b - 4, a + 4, b + 4) for a, b in places]
+    marks = []
     for p, (a, b) in zip(points, places):
         text = f"{p['name']}: {_number(scale[0] * p['x'])}, {_number(scale[1] * p['y'])}"
         mark = Markup("<g><title>{}</title>{}</g>").format(text, _mark(p["kind"], a, b))
-        parts.append(Markup('<a href="{}">{}</a>').format(p["href"], mark) if p.get("href") else mark)
+        marks.append(Markup('<a href="{}">{}</a>').format(p["href"], mark) if p.get("href") else mark)
         if place := _free(a, b, p["name"], taken):
             taken.append(place[2])
             parts.append(Markup('<text class="name {}" x="{}" y="{}">{}</text>').format(p["kind"], _r(place[0]), _r(place[1]), p["name"]))
-    return _svg(parts, describe)
+    return _svg([*parts, *reversed(marks)], describe)
 
 
 def curves(lines, x, y, percent=True, log=False, diagonal=False, describe="", square=False):
@@ -82,15 +83,15 @@ def curves(lines, x, y, percent=True, log=False, diagonal=False, describe="", sq
     parts, taken = _frame(across, up, x, y), []
     if diagonal:
         parts.append(Markup('<line class="mark-line" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(*map(_r, (across(0), up(0), across(100), up(100)))))
-    for number, line in enumerate(lines):
-        style = Markup('class="line {} c{}"').format(line["kind"], number % 8)
+    for number, (line, colour) in enumerate(zip(lines, _colours(lines))):
+        style = Markup('class="line {} c{}"').format(line["kind"], colour)
         if band := [(a, lo, hi) for a, lo, hi in line.get("band", ()) if _known(lo) and _known(hi)]:
             outline = [(a, hi) for a, _, hi in band] + [(a, lo) for a, lo, _ in reversed(band)]
-            parts.append(Markup('<polygon class="band c{}" points="{}"/>').format(number % 8, _path(outline, across, up, scale)))
+            parts.append(Markup('<polygon class="band c{}" points="{}"/>').format(colour, _path(outline, across, up, scale)))
         points = [(a, b) for a, b in line["points"] if _known(b)]
         parts.append(Markup('<g><title>{}</title><polyline {} points="{}"/></g>').format(line["name"], style, _path(points, across, up, scale)))
         for a, b in points if not square else ():
-            parts.append(Markup('<circle class="dot c{}" cx="{}" cy="{}" r="2.5"/>').format(number % 8, _r(across(a)), _r(up(scale * b))))
+            parts.append(Markup('<circle class="dot c{}" cx="{}" cy="{}" r="2.5"/>').format(colour, _r(across(a)), _r(up(scale * b))))
         if points:
             if square:  # curves end in one corner: their names are a key
                 at = TOP + 12 + 16 * number
@@ -102,33 +103,32 @@ def curves(lines, x, y, percent=True, log=False, diagonal=False, describe="", sq
                     at += 3
                 taken.append(at)
                 parts.append(Markup('<text class="name c{}" x="{}" y="{}">{}</text>').format(
-                    number % 8, _r(across(points[-1][0]) + 6), _r(at + 4), _short(line["name"], 18)))
+                    colour, _r(across(points[-1][0]) + 6), _r(at + 4), _short(line["name"], 18)))
     return _svg(parts, describe)
 
 
 def histogram(series, x, describe="", bins=30):
-    """Shares of each series' values per bin, overlaid. series: dicts of ``name``, ``values`` and ``kind``."""
-    values = [v for s in series for v in s["values"] if _known(v)]
+    """Shares of each series' positive values per bin, the bins equally wide on a logarithmic axis. series: dicts of ``name``, ``values``
+    and ``kind``. Values below 10⁻⁵ stand in the first bin."""
+    values = [min(max(v, 1e-5), 1e5) for s in series for v in s["values"] if _known(v)]
     if not values:
         return Markup("")
-    cut = sorted(values)[int(0.99 * (len(values) - 1))] or max(values) or 1.0
-    across = Axis([0, cut], LEFT, WIDTH - RIGHT, least=0)
-    step = across.high / bins
-    counts = []
+    across = Axis(values, LEFT, WIDTH - RIGHT, log=True)
+    step, counts = (across.high - across.low) / bins, []
     for s in series:
         mine = [0] * bins
-        for v in s["values"]:
-            mine[min(bins - 1, max(0, int(v / step)))] += 1 if _known(v) else 0
+        for v in filter(_known, s["values"]):
+            mine[min(bins - 1, max(0, int((math.log10(max(v, 1e-5)) - across.low) / step)))] += 1
         counts.append([100 * c / max(1, len(s["values"])) for c in mine])
     up = Axis([0, max(map(max, counts))], HEIGHT - BOTTOM, TOP, least=0)
-    parts = _frame(across, up, f"{x} (the last bin holds all above)", "share, %")
-    for number, (s, mine) in enumerate(zip(series, counts)):
-        outline = [(k * step, c) for k, count in enumerate(mine) for c, k in ((count, k), (count, k + 1))]
+    parts = _frame(across, up, f"{x} (log)", "share, %")
+    for number, (s, mine, colour) in enumerate(zip(series, counts, _colours(series))):
+        outline = [(10 ** (across.low + edge * step), c) for k, c in enumerate(mine) for edge in (k, k + 1)]
         parts.append(Markup('<g><title>{}</title><polyline class="line {} c{}" points="{}"/></g>').format(
-            s["name"], s["kind"], number % 8, _path(outline, across, up, 1)))
+            s["name"], s["kind"], colour, _path(outline, across, up, 1)))
         at = TOP + 12 + 16 * number
         parts.append(Markup('<line class="line {0} c{1}" x1="{2}" x2="{3}" y1="{4}" y2="{4}"/><text class="name" x="{5}" y="{6}">{7}</text>').format(
-            s["kind"], number % 8, WIDTH - RIGHT - 150, WIDTH - RIGHT - 130, at - 4, WIDTH - RIGHT - 125, at, s["name"]))
+            s["kind"], colour, LEFT + 10, LEFT + 30, at - 4, LEFT + 36, at, s["name"]))
     return _svg(parts, describe)
 
 
@@ -183,6 +183,15 @@ def _frame(across, up, x, y):
     parts.append(Markup('<text class="title" transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>').format(
         _r((HEIGHT - BOTTOM + TOP) / 2), y))
     return parts
+
+
+def _colours(lines):
+    """A colour of the style sheet for each line: the first two are of original and retrain."""
+    fixed, number, colours = {"original": 0, "retrain": 1}, 0, []
+    for line in lines:
+        colours.append(fixed.get(line["kind"], 2 + number % 6))
+        number += line["kind"] not in fixed
+    return colours
 
 
 def _mark(kind, a, b):
