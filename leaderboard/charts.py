@@ -24,12 +24,12 @@ class Axis:
             self.ticks = [10.0**k for k in range(self.low, self.high + 1, step)]
         else:
             room = 0.06 * (high - low) or 0.05
-            if high - low < 1:  # tick marks closer than this would all read alike
-                room += (1 - high + low) / 2
+            room += max(0, 0.02 * abs(high) - (high - low)) / 2  # ticks closer than that would all read alike
             low, high = low - room, high + room
             self.low = low if least is None else max(low, least)
             self.high = high if most is None else min(high, most)
-            step = _nice((self.high - self.low) / 5)
+            whole = all(v == round(v) for v in known)
+            step = max(_nice((self.high - self.low) / 5), 1 if whole and high - low >= 1 else 0)
             self.ticks = [k * step for k in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)]
 
     def __call__(self, value):
@@ -62,15 +62,15 @@ def scatter(points, x, y, percent=(True, True), log=False, lines=(), describe=""
     for p, (a, b) in zip(points, places):
         text = f"{p['name']}: {_number(scale[0] * p['x'])}, {_number(scale[1] * p['y'])}"
         mark = Markup("<g><title>{}</title>{}</g>").format(text, _mark(p["kind"], a, b))
-        marks.append(Markup('<a href="{}">{}</a>').format(p["href"], mark) if p.get("href") else mark)
+        marks.append(Markup('<a href="{}" tabindex="-1">{}</a>').format(p["href"], mark) if p.get("href") else mark)
         if place := _free(a, b, p["name"], taken):
             taken.append(place[2])
             parts.append(Markup('<text class="name {}" x="{}" y="{}">{}</text>').format(p["kind"], _r(place[0]), _r(place[1]), p["name"]))
     return _svg([*parts, *reversed(marks)], describe)
 
 
-def curves(lines, x, y, percent=True, log=False, diagonal=False, describe="", square=False):
-    """Lines with names and, optionally, bands. lines: dicts of ``name``, ``kind``, ``points`` [(x, y)], ``band`` [(x, low, high)]."""
+def curves(lines, x, y, percent=True, least=None, diagonal=False, describe="", square=False):
+    """Lines with names and, optionally, bands; ``square``: both axes from 0 to 100, ``least``: where the upright one begins at most. lines: dicts of ``name``, ``kind``, ``points`` [(x, y)], ``band`` [(x, low, high)]."""
     scale = 100 if percent else 1
     lines = [line for line in lines if line["points"]]
     if not lines:
@@ -78,8 +78,8 @@ def curves(lines, x, y, percent=True, log=False, diagonal=False, describe="", sq
     xs = [a for line in lines for a, _ in line["points"]]
     ys = [scale * b for line in lines for part in ([b for _, b in line["points"]], *([lo, hi] for _, lo, hi in line.get("band", ())))
           for b in part if _known(b)]
-    across = Axis([0, 100] if square else xs, LEFT, WIDTH - RIGHT - 110, log, *((0, 100) if square else ()))
-    up = Axis([0, 100] if square else ys, HEIGHT - BOTTOM, TOP, False, *((0, 100) if square else ()))
+    across = Axis([0, 100] if square else xs, LEFT, WIDTH - RIGHT - 110, False, *((0, 100) if square else ()))
+    up = Axis([0, 100] if square else ys if least is None else [least, *ys], HEIGHT - BOTTOM, TOP, False, *((0, 100) if square else (least,)))
     parts, taken = _frame(across, up, x, y), []
     if diagonal:
         parts.append(Markup('<line class="mark-line" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(*map(_r, (across(0), up(0), across(100), up(100)))))
@@ -167,7 +167,9 @@ def critical_difference(ranks, difference, describe=""):
 
 
 def _svg(parts, describe, width=WIDTH, height=HEIGHT):
-    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(width, height, describe, Markup("").join(parts))
+    content = Markup("").join(parts)
+    role = "group" if "<a " in content else "img"  # links in an image would not be announced
+    return Markup('<svg viewBox="0 0 {} {}" role="{}" aria-label="{}">{}</svg>').format(width, height, role, describe, content)
 
 
 def _frame(across, up, x, y):

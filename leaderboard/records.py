@@ -218,7 +218,7 @@ def _recompute(run, retrain, notes):
     """Every metric of a run from its predictions, or from the cache where the same files were read before."""
     files = [file_hash(path) if path.is_file() else None
              for path in (run.folder / RESULT, run.folder / PREDICTIONS, *([retrain.folder / PREDICTIONS] if retrain else []))]
-    key = hashlib.sha256(json.dumps([formulas(), *files]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([_code(), *files]).encode()).hexdigest()
     path = cache_dir() / "recomputed" / key[:2] / f"{key}.json"
     try:
         run_values, run.roc = json.loads(path.read_text())
@@ -242,10 +242,10 @@ def _read_again(folder):
 
 
 @functools.cache
-def formulas():
-    """16 hex digits that change when the code of any metric changes."""
+def _code():
+    """A hash of the code of all metrics: what it computed before it was changed is computed again."""
     folder = Path(metrics.__file__).parent
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()[:16]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted([*folder.glob("*.py"), Path(__file__)]))).hexdigest()
 
 
 def roc(frame):

@@ -42,7 +42,7 @@ def report(run, out=None, references=None):
     page = environment().get_template("report.html").render(
         run=mine, result=mine.result, level=records.level(folder), models=list(models), values=values, shown=shown, headers=HEADERS, scales=SCALES,
         about={**{n: m.description for n, m in METRICS.items()}, **{n: records.COLUMNS[n] for n in COSTS}}, style=Markup((HERE / "static/site.css").read_text()),
-        histograms=_histograms(models), roc=_roc(models), training=_training(mine.result.costs), examples=examples, why=why, pictures=_pictures(folder),
+        histograms=_histograms(models), roc=_roc(models), training=_training(mine.result), examples=examples, why=why, pictures=_pictures(folder),
         missing=[name for name in REFERENCES if name not in models], spec=json.loads(mine.spec.model_dump_json(exclude_defaults=True)))
     out = Path(out) if out else folder / "report.html"
     with whole(out) as path:
@@ -94,10 +94,19 @@ def _roc(models):
                          square=True, describe="ROC curves of the membership attack by loss")
 
 
-def _training(costs):
-    lines = [{"name": name, "kind": "method", "points": [(epoch + 1, value) for epoch, value in enumerate(costs.get(key) or []) if value is not None]}
-             for name, key in (("loss", "losses"), ("validation", "validation"))]
-    return charts.curves(lines, "epoch", "mean loss; validation score", percent=False, describe="Training curve") if costs.get("losses") else ""
+def _training(result):
+    """Captions and charts of how the run went: the objective and the validation score per epoch, and the scores along it where they were
+    measured."""
+    charted = []
+    for caption, key, y in (("Mean of the objective per epoch.", "losses", "objective"), ("Score on the validation set after each epoch.", "validation", "score")):
+        points = [(epoch + 1, value) for epoch, value in enumerate(result.costs.get(key) or []) if value is not None]
+        least = 0 if points and min(value for _, value in points) >= 0 else None
+        charted.append((caption, charts.curves([{"name": "", "kind": "method", "points": points}], "epoch", y, percent=False, least=least, describe=caption)))
+    names = [name for name in ("test_score", "forget_score", "retain_score") if any(name in step for step in result.curve)]
+    lines = [{"name": name.removesuffix("_score"), "kind": "method", "points": [(step["step"], step[name]) for step in result.curve if step.get(name) is not None]}
+             for name in names]
+    caption = "Scores while unlearning, measured off the clock."
+    return [(text, svg) for text, svg in [*charted, (caption, charts.curves(lines, "step", "score, %", describe=caption))] if svg]
 
 
 def _examples(mine, original):
@@ -124,6 +133,9 @@ def _examples(mine, original):
             {"index": int(index), "before": row["loss_before"], "after": row["loss_after"], "target": said(row["target_after"]),
              "was": said(row["prediction_before"]), "now": said(row["prediction_after"]),
              "parts": [] if rows is None else _parts(show(rows, int(index)))} for index, row in part.iterrows()]})
+    for example in (e for section in sections for e in section["examples"]):
+        if any(example["target"] == part["content"] for part in example["parts"]):
+            example["target"] = ""  # the task's own text says it already
     return (sections, why) if len(both) else ([], "the predictions hold no losses")
 
 

@@ -20,12 +20,21 @@ from mubench.errors import MubenchError
 from mubench.leaderboard import charts, records
 from mubench.leaderboard.board import HEADERS, MAIN, ROW_COLUMNS, SCALES
 from mubench.leaderboard.records import RATES, REFERENCES
-from mubench.metrics import METRICS
+from mubench.metrics import METRICS, VERSION
 
 HERE = Path(__file__).parent
 SHOWN = (*MAIN[:5], "overall", "gap_to_retrain", "seconds", "relative_seconds")  # values of the table page
 NAMED = ("modality", "task", "model", "ratio", "variant", "level")  # what it filters by
 ROC_LINES = 6
+SPACE = """---
+title: {title}
+sdk: static
+app_file: index.html
+license: apache-2.0
+---
+
+This folder is a static site: GitHub Pages, a static Space of the Hugging Face Hub and any web server show it as it is.
+"""
 MEANINGS = {
     "reported": "numbers given, not yet checked; shown, never ranked", "recomputed": "every metric recomputed from the submitted predictions",
     "re-evaluated": "predictions made again from the submitted weights", "reproduced": "run again from its spec"}
@@ -43,6 +52,8 @@ def write_site(made, out, title="mubench leaderboard"):
         for name, text in pages.all():
             with whole(out / name) as path:
                 path.write_text(text, encoding="utf-8", newline="\n")
+        with whole(out / "README.md") as path:
+            path.write_text(SPACE.format(title=title), encoding="utf-8", newline="\n")
         for file in sorted((HERE / "static").iterdir()):
             shutil.copyfile(file, out / file.name)
         made.write(out / "tables")
@@ -85,7 +96,7 @@ class Pages:
         owners = list(dict.fromkeys(self.runs["submission"]))
         self.owner_page = dict(zip(owners, (f"submissions/{slug}.html" for slug in _slugs([owner or "mubench" for owner in owners]))))
         self.env = environment()
-        self.env.globals.update(site=self, title=title, levels=MEANINGS, headers=HEADERS, help=ROW_COLUMNS, formulas=records.formulas())
+        self.env.globals.update(site=self, title=title, levels=MEANINGS, headers=HEADERS, help=ROW_COLUMNS, formulas=VERSION)
 
     def all(self):
         yield "data.js", self.data()

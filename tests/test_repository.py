@@ -69,4 +69,4 @@ def test_nothing_large_or_stray_is_committed():
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
     assert not [name for name in files if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 5e6]
     assert {name.split("/")[0] for name in files} <= {*ROOMS, "tests", "setup.cfg", "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
-                                                      "README.md", ".ci", ".gitignore"}
+                                                      "README.md", ".ci", ".github", ".gitignore"}
