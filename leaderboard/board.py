@@ -30,6 +30,7 @@ SCALES = {"seconds": 1, "flops": 1e-9, "mean_rank": 1}  # all others are fractio
 FULL = (*METRICS, "seconds", "flops")
 MAIN = ("test_score", "forget_score", "retain_score", "transfer_score", "mia_loss_auc", "overall", "gap_to_retrain", "seconds")
 ACROSS = ("overall", "gap_to_retrain", "mia_loss_auc", "relative_seconds")
+VARIANTS = ("default", "tuned", "custom")  # ranked apart, in this order
 FACETS = ("overall", "modality", "task", "architecture", "ratio")
 FILES = ("README.md", "board.csv", "overall.csv", "board.json", "board.tex", "board.parquet", "runs.parquet")
 
@@ -43,12 +44,12 @@ ROW_COLUMNS = {
     "group": "title of the table the row stands in", **{name: records.COLUMNS[name] for name in (
         "tier", "modality", "task", "model", "architecture", "ratio", "submission", "method")},
     "label": "the row's name", **{name: records.COLUMNS[name] for name in ("variant", "params", "trials")},
-    "level": "the lowest level of verification of its runs", "flags": "of any of them", "rank": "by overall; equal values share a rank",
-    "gap_rank": "by gap_to_retrain", "n": "runs (seeds)", "stopped": "runs that a budget cut short", "remarks": "why a row has no rank, and the like",
+    "level": "the lowest level of verification of its runs", "flags": "of any of them", "rank": "by overall among the rows of the same variant; equal values share a rank",
+    "gap_rank": "the same by gap_to_retrain", "n": "runs (seeds)", "stopped": "runs that a budget cut short", "remarks": "why a row has no rank, and the like",
     **{f"{name}{part}": f"{records.COLUMNS[name].rstrip('.')}: {about}" for name in VALUES for part, about in INTERVAL.items()},
     **{name: records.COLUMNS[name] for name in ("random_guess", "checkpoint", "forget_rows", "data")}}
 ACROSS_COLUMNS = {
-    "tier": "mini or paper", "facet": "what the groups averaged have in common: " + ", ".join(FACETS), "value": "of the facet",
+    "tier": "mini or paper", "selection": "default or tuned hyperparameters: tables of their own, the references in both", "facet": "what the groups averaged have in common: " + ", ".join(FACETS), "value": "of the facet",
     **{name: ROW_COLUMNS[name] for name in ("label", "submission", "method", "variant", "trials", "level", "rank", "gap_rank")},
     "mean_rank": "over the groups, by overall, among the methods that have all of them", "n": "groups the method has, of those that count",
     "groups": "groups that count: at least half of the methods have them", "runs": "in those groups", "remarks": "why a row has no rank",
@@ -103,7 +104,7 @@ class Board:
         return self.across[(self.across["facet"] == "overall") & (self.across["groups"] > 1)]
 
     def wins(self, tier="mini"):
-        """Share of the groups that two methods share in which the one beats the other by overall: a frame, label × label."""
+        """Share of the groups that two methods share in which the one, by its defaults, beats the other by overall: a frame, label × label."""
         return _wins(self.rows[self.rows["tier"] == tier])
 
     @cached_property
@@ -180,20 +181,21 @@ class Board:
     def _tables(self, names):
         """Title and cells (column → texts) of every table."""
         yield from zip(*_split(_cells(self.rows, names, "n"), self.rows["group"]))
-        all_ = self.overall.groupby("tier")["groups"].max()
-        part = self.across["groups"] < self.across["tier"].map(all_).fillna(0)  # a facet of all groups would say the same again
+        all_ = self.overall.groupby(["tier", "selection"])["groups"].max().to_dict()
+        keys = zip(self.across["tier"], self.across["selection"])
+        part = self.across["groups"] < [all_.get(key, 0) for key in keys]  # a facet of all groups would say the same again
         across = self.across[(self.across["groups"] > 1) & (part | (self.across["facet"] == "overall"))]
         titles, several = [], self.rows["tier"].nunique() > 1
-        for tier, facet, value, groups in zip(*(across[name] for name in ("tier", "facet", "value", "groups"))):
+        for tier, selection, facet, value, groups in zip(*(across[name] for name in ("tier", "selection", "facet", "value", "groups"))):
             what = "" if facet == "overall" else f", {facet} {value}{' %' if facet == 'ratio' else ''}"
             tiers = f" of the {tier} tier" if several else ""
-            titles.append(f"overall{what}, mean of {groups} groups{tiers}")
+            titles.append(f"overall{what}{', tuned' * (selection == 'tuned')}, mean of {groups} groups{tiers}")
         yield from zip(*_split(_cells(across, (*ACROSS, "mean_rank"), "groups"), titles))
 
     def _tested(self, title):
         if not title.startswith("overall, mean") or self.tests.empty:
             return ""
-        test = self.tests[self.tests["facet"] == "overall"]
+        test = self.tests[(self.tests["facet"] == "overall") & (self.tests["selection"] == "default")]
         test = test[[tier in title for tier in test["tier"]] if len(test) > 1 else slice(None)].iloc[0]
         if math.isnan(test["critical_difference"]):
             return ""
@@ -227,7 +229,7 @@ def _rows(runs, level):
     rows["reference"] = rows["method"].map({name: i for i, name in enumerate(REFERENCES)}).fillna(len(REFERENCES)).astype(int)
     notes, missing = _references(runs, rows)
     rows = pd.concat([rows, missing], ignore_index=True) if len(missing) else rows
-    rows = _ranked(rows, ["group"], GROUP)
+    rows = _ranked(rows, ["group", "variant"], GROUP)
     counts = ["trials", "rank", "gap_rank", "n", "stopped", "row", *(f"{name}_n" for name in VALUES)]
     values = [f"{name}{part}" for name in VALUES for part in INTERVAL if part != "_n"]
     rows = rows.reindex(columns=[*ROW_COLUMNS, "row"])
@@ -310,11 +312,13 @@ def _ranked(rows, within, order=()):
         rows[name] = rows[column].where(ranked).groupby([rows[c] for c in within]).rank(method="min", ascending=not higher)
     stopped, n, missing = rows.get("stopped", rows["n"] * 0), rows["n"], rows.get("missing", pd.Series("", rows.index))
     rows["remarks"] = [_remarks(*cells) for cells in zip(slow, stopped, n, missing, rows["flags"])]
-    rows = rows.assign(slow=slow, worse=-rows["overall"])
-    return rows.sort_values([*order, "reference", "slow", "worse", "label"], kind="stable", na_position="last", ignore_index=True)
+    rows = rows.assign(slow=slow, worse=-rows["overall"], section=rows["variant"].map(VARIANTS.index))
+    return rows.sort_values([*order, "reference", "section", "slow", "worse", "label"], kind="stable", na_position="last", ignore_index=True)
 
 
 def _remarks(slow, stopped, n, missing, flags):
+    names = missing.split(", ")
+    missing = missing if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
     budget = "" if not stopped else "stopped by its budget" if stopped == n else f"{stopped} of {n} stopped by the budget"
     return "; ".join(filter(None, ["slower than retraining" if slow else "", budget, f"missing: {missing}" if missing else "", flags]))
 
@@ -323,32 +327,36 @@ def _remarks(slow, stopped, n, missing, flags):
 
 
 def _across(rows, runs, level):
-    """Default and tuned rows averaged over the groups of each facet that count: those that at least half of its methods have. A method
+    """Default and, apart, tuned rows averaged over the groups of each facet that count: those that at least half of its methods have. A method
     that lacks one of them gets no mean and no rank: a mean over other groups is no comparison."""
     first = runs.drop_duplicates("row").set_index("row")
     own = {row for row, spec in first["spec"].items() if '"checkpoint"' in spec and json.loads(spec).get("checkpoint")}
-    rows = rows[~rows["ratio"].str.startswith("file") & (rows["variant"] != "custom") & (rows["n"] > 0) & ~rows["row"].isin(own)]
-    rows = rows.copy().assign(version=rows["row"].map(first["version"])).sort_values(["group", "params"], kind="stable")
+    rows = rows.loc[~rows["ratio"].str.startswith("file") & (rows["variant"] != "custom") & (rows["n"] > 0) & ~rows["row"].isin(own),
+                    ["group", *FACETS[1:], "tier", "submission", "method", "variant", "trials", "params", "level", "flags", "n", "row",
+                     *(f"{name}{part}" for name in ACROSS for part in ("", "_half_width", "_n"))]]
+    rows = rows.assign(version=rows["row"].map(first["version"])).sort_values(["group", "params"], kind="stable")
     rows = rows.drop_duplicates(["group", *ENTRY]).sort_index().reset_index(drop=True)
     names, notes, tests, tables = rows["group"].drop_duplicates().tolist(), [], [], []
     rows["g"] = rows["group"].map({name: i for i, name in enumerate(names)})
     rows["e"] = rows.groupby(ENTRY, dropna=False).ngroup()
     rows["entry"] = [_entry(*cells) for cells in zip(*(rows[c] for c in ("method", "version", "trials", "submission")))]
     values = {name: (*rows[[name, f"{name}_half_width", f"{name}_n"]].to_numpy("float64").T, _resampled(runs, rows, name)) for name in ACROSS}
-    for tier in rows["tier"].drop_duplicates():
+    reference = rows["method"].isin(REFERENCES)
+    for tier, selection in rows.loc[~reference, ["tier", "variant"]].drop_duplicates().sort_values(["tier", "variant"]).itertuples(index=False):
+        here = (rows["tier"] == tier) & ((rows["variant"] == selection) | reference & (rows["variant"] == "default"))
         for facet in FACETS:
-            here = rows["tier"] == tier
             for value in ["all"] if facet == "overall" else rows.loc[here, facet].drop_duplicates():
                 mine = here if facet == "overall" else here & (rows[facet] == value)
                 table, test, uncommon = _mean(rows[mine], values, level, names)
-                tables.append(table.assign(tier=tier, facet=facet, value=value))
-                tests += [{"tier": tier, "facet": facet, "value": value, **test}] if test else []
-                notes += uncommon if facet == "overall" else []
+                keys = {"tier": tier, "selection": selection, "facet": facet, "value": value}
+                tables.append(table.assign(**keys))
+                tests += [keys | test] if test else []
+                notes += uncommon if facet == "overall" and selection == "default" else []
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     counts = ["trials", "rank", "gap_rank", "n", "groups", "runs"]
     floats = ["mean_rank", *(f"{name}{part}" for name in ACROSS for part in ("", "_half_width", "_low", "_high"))]
     table = table.reindex(columns=list(ACROSS_COLUMNS)).astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(floats, "float64"))
-    tests = pd.DataFrame(tests, columns=["tier", "facet", "value", "methods", "groups", "friedman_p", "critical_difference"])
+    tests = pd.DataFrame(tests, columns=["tier", "selection", "facet", "value", "methods", "groups", "friedman_p", "critical_difference"])
     return table, tests, notes
 
 
@@ -378,7 +386,7 @@ def _mean(rows, values, level, names):
     at[np.searchsorted(table.index, rows["e"]), np.searchsorted(counting, rows["g"])] = rows.index
     table["n"], table["groups"], table["runs"] = (at >= 0).sum(axis=1), len(counting), by_entry["n"].sum()
     table["level"] = rows["level"].map(LEVELS.index).groupby(rows["e"]).min().map(LEVELS.__getitem__)
-    table["flags"] = by_entry["flags"].agg(lambda flags: "; ".join(dict.fromkeys(filter(None, flags))))
+    table["flags"] = by_entry["flags"].agg(lambda flags: "; ".join(dict.fromkeys(filter(None, flags)))) if rows["flags"].any() else ""
     table["complete"] = complete = (at >= 0).all(axis=1)
     table["missing"] = [", ".join(names[g] for g, there in zip(counting, line) if there < 0) for line in at]
     for name, (means, halves, ns, boot) in values.items():
@@ -403,7 +411,7 @@ def _entry(method, version, trials, submission):
 
 
 def _wins(rows):
-    rows = rows[(rows["variant"] != "custom") & (rows["n"] > 0) & ~rows["method"].isin(REFERENCES)]
+    rows = rows[(rows["variant"] == "default") & (rows["n"] > 0) & ~rows["method"].isin(REFERENCES)]
     table = rows.drop_duplicates(["group", "label"]).pivot(index="label", columns="group", values="overall").sort_index()
     return pd.DataFrame(statistics.wins(table.to_numpy("float64"))[0], index=table.index, columns=table.index)
 

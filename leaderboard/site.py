@@ -138,14 +138,15 @@ class Pages:
         return [tuple(first.loc[value, ["submission", "method"]]) for value in values]
 
     def tier(self, tier):
-        """Overall table, best of each modality, and figures of one tier."""
-        across = self.across[self.across["tier"] == tier]
-        overall = across[across["facet"] == "overall"]
-        best = {}
+        """Overall tables, best of each modality, and figures of one tier."""
+        here = self.across[self.across["tier"] == tier]
+        across, tuned = (here[here["selection"] == selection] for selection in ("default", "tuned"))
+        overall, tuned, best = across[across["facet"] == "overall"], tuned[tuned["facet"] == "overall"], {}
         for modality, rows in across[across["facet"] == "modality"].groupby("value", sort=False):
             best[modality] = rows[rows["rank"].notna()].head(3)
         ranked = overall[overall["mean_rank"].notna()].sort_values(["mean_rank", "label"])
-        test = self.made.tests[(self.made.tests["tier"] == tier) & (self.made.tests["facet"] == "overall")]
+        test = self.made.tests[(self.made.tests["tier"] == tier) & (self.made.tests["facet"] == "overall")
+                               & (self.made.tests["selection"] == "default")]
         diagram = charts.critical_difference(
             list(zip(ranked["label"], ranked["mean_rank"])), float(test["critical_difference"].iloc[0]),
             f"Critical-difference diagram: mean ranks of {len(ranked)} methods") if len(test) and len(ranked) > 1 else ""
@@ -153,7 +154,7 @@ class Pages:
                   for row in overall.itertuples() if row.method != "original"]
         trade = charts.scatter(points, "time, % of retraining (log)", "overall, %", log=True,
                                describe="Trade-off of time and quality: overall score over unlearning time relative to retraining")
-        return {"tier": tier, "overall": overall, "best": best, "diagram": diagram, "trade": trade, "test": test.iloc[0] if len(test) else None,
+        return {"tier": tier, "overall": overall, "tuned": tuned, "best": best, "diagram": diagram, "trade": trade, "test": test.iloc[0] if len(test) else None,
                 "groups": int(overall["groups"].max()) if len(overall) else 0}
 
     def task(self, task):
@@ -213,8 +214,8 @@ class Pages:
     def method(self, submission, method):
         rows = self.rows[(self.rows["submission"] == submission) & (self.rows["method"] == method)]
         ranked = {}
-        for group, part in self.rows[self.rows["rank"].notna()].groupby("group", sort=False):
-            ranked[group] = len(part)
+        for key, part in self.rows[self.rows["rank"].notna()].groupby(["group", "variant"], sort=False):
+            ranked[key] = len(part)
         wins = self.wins.get(rows["label"].iloc[0])
         known = registry.load_method(method) if not submission and method in registry.methods.names() else None
         about = self.about.get(submission, {})
@@ -223,7 +224,7 @@ class Pages:
                    if (chart := self.over_ratio(self.rows[(self.rows["task"] == task) & (self.rows["model"] == model)], f"{task} / {model}",
                                                 [*REFERENCES, default["label"].iloc[0]]))]
         across = self.across[(self.across["submission"] == submission) & (self.across["method"] == method)]
-        placed = default[default["rank"].notna()].assign(place=lambda r: [k / ranked[g] for k, g in zip(r["rank"], r["group"])])
+        placed = default[default["rank"].notna()].assign(place=lambda r: [k / ranked[g, v] for k, g, v in zip(r["rank"], r["group"], r["variant"])])
         return {"method": method, "submission": submission, "rows": rows, "ranked": ranked, "across": across[across["facet"] != "task"],
                 "taxonomy": known.taxonomy() if known else about.get("taxonomy"), "about": _first_line(known) if known else about.get("description", ""),
                 "paper": known.paper if known else about.get("paper"), "code": about.get("code"), "wins": wins, "charts": charted[:4],

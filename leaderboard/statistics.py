@@ -115,7 +115,7 @@ def friedman(table):
     from scipy.stats import friedmanchisquare, studentized_range
 
     k, n = table.shape
-    ranks = np.apply_along_axis(rank, 0, table, True, "average")
+    ranks = pd.DataFrame(table).rank(ascending=False, method="average").to_numpy()
     if k < 2 or n < 1:
         return ranks.mean(axis=1), math.nan, math.nan
     p = float(friedmanchisquare(*table).pvalue) if k > 2 and n > 1 and np.ptp(ranks) > 0 else math.nan

@@ -429,3 +429,79 @@ def test_a_board_of_notes_alone_is_written_too(stored, tmp_path):
     made = board(stored.root, tmp_path)
     assert made.text().startswith("note: ") and len(made.files) == 7
     assert json.loads((tmp_path / "board.json").read_text())["rows"] == []
+
+
+# -- default and tuned, submissions ------------------------------------------------------------------------------------------
+
+
+def test_default_tuned_and_custom_rows_are_ranked_apart(stored):
+    for ratio in ("2", "5"):
+        for method in ("original", "retrain", "salun", "scrub"):
+            stored(method, ratio=ratio)
+        for method in ("salun", "scrub"):
+            stored(method, ratio=ratio, params={"lr": 0.002}, trials=20)
+        stored("finetune", ratio=ratio, params={"lr": 0.1})
+    made = board(stored.root)
+    for _, rows in made.rows.groupby("group"):
+        ranks = {variant: sorted(part["rank"].dropna()) for variant, part in rows.groupby("variant")}
+        assert ranks == {"default": [1, 2], "tuned": [1, 2], "custom": [1]}
+    tables = made.overall.groupby("selection")["label"].agg(list)
+    assert set(tables["default"]) == {"original", "retrain", "salun", "scrub"}
+    assert set(tables["tuned"]) == {"original", "retrain", "salun (tuned, 20 trials)", "scrub (tuned, 20 trials)"}
+    assert "overall, tuned, mean of 2 groups" in made.text()
+    assert list(made.wins().index) == ["salun", "scrub"]
+
+
+def submit(stored, name, method, **options):
+    """A result in a submission's folder."""
+    folder = stored.root.parent / "submissions" / name
+    there = type(stored)(folder / "results")(method, **options)
+    (folder / "submission.json").write_text('{"title": "Mine"}')
+    return there
+
+
+def test_submitted_rows_stand_beside_the_projects_own(stored):
+    for method in ("original", "retrain", "salun"):
+        stored(method)
+    submit(stored, "mine", "salun", seconds=5)
+    made = board([stored.root, stored.root.parent / "submissions"])
+    own, mine = row(made, "salun"), row(made, "salun [mine]")
+    assert (own["level"], mine["level"], mine["submission"]) == ("reproduced", "recomputed", "mine")
+    assert own["seconds"] == 10 and mine["seconds"] == 5 and np.isfinite(mine["gap_to_retrain"])
+    assert "level" in made.text() and "recomputed" in made.markdown()
+
+
+def test_a_submissions_retrain_is_nobody_elses_reference(stored):
+    stored("salun")
+    submit(stored, "first", "retrain")
+    submit(stored, "second", "scrub")
+    made = board([stored.root, stored.root.parent / "submissions"])
+    assert np.isnan(row(made, "salun")["gap_to_retrain"]) and np.isnan(row(made, "scrub [second]")["gap_to_retrain"])
+
+
+def test_a_second_build_recomputes_nothing(stored, monkeypatch, tmp_path):
+    from mubench.leaderboard import records
+
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    for method in ("retrain", "salun"):
+        stored(method)
+    first = board(stored.root)
+    monkeypatch.setattr(records, "read_run", lambda folder: pytest.fail(f"{folder} was computed again"))
+    assert board(stored.root).text() == first.text()
+    monkeypatch.undo()
+    changed = stored("salun", frame=stored.predictions(7))
+    assert row(board(stored.root), "salun")["test_score"] == read(changed).metrics["test_score"]
+
+
+def test_columns_are_the_documented_ones(stored, tmp_path):
+    from mubench.leaderboard.board import ACROSS_COLUMNS, ROW_COLUMNS
+    from mubench.leaderboard.records import COLUMNS
+
+    for ratio in ("2", "5"):
+        stored("salun", ratio=ratio)
+    made = board(stored.root, tmp_path)
+    assert list(pd.read_csv(tmp_path / "board.csv")) == list(pd.read_parquet(tmp_path / "board.parquet")) == list(ROW_COLUMNS)
+    assert list(pd.read_csv(tmp_path / "overall.csv")) == list(ACROSS_COLUMNS) and list(pd.read_parquet(tmp_path / "runs.parquet")) == list(COLUMNS)
+    documented = set(re.findall(r"^\| `(\w+)` \|", made.markdown(), re.M))
+    plain = {c for c in (*ROW_COLUMNS, *ACROSS_COLUMNS) if not re.search(r"_(half_width|low|high|n)$", c)}
+    assert plain <= documented
