@@ -110,7 +110,8 @@ class Board:
     @cached_property
     def legend(self):
         return (f"Per cent, ± half-width of the {100 * self.level:g} % interval over n seeds; ↑ more, ↓ less, → that value "
-                "is better; others: the closer to retrain the better. # ranks by overall.")
+                "is better; others: the closer to retrain the better. # ranks by overall. Seconds are of unlearning alone: of the CPU on a "
+                "machine without a GPU, whatever else runs there, of the wall clock on one with.")
 
     # -- formats -------------------------------------------------------------------------------------------------------------
 

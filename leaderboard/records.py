@@ -14,7 +14,7 @@ from mubench import metrics, registry
 from mubench.cache import cache_dir, file_hash, whole
 from mubench.errors import MubenchError
 from mubench.metrics import METRICS
-from mubench.results import ERROR, PREDICTIONS, RESULT, RunSpec, Store, compare, read, read_predictions
+from mubench.results import ERROR, PREDICTIONS, RESULT, RunSpec, Store, agree, read, read_predictions
 from mubench.splits import parse_ratio
 
 LEVELS = ("reported", "recomputed", "re-evaluated", "reproduced")  # each is worth more than those before it
@@ -69,7 +69,7 @@ class Checked:
 
     def score(self, retrain=None):
         values = metrics.compute_all(self.frame, self.result.facts, None if retrain is None else retrain.frame)
-        compare(self.folder, self.result, values)
+        agree(self.folder, self.result.metrics, values)
         return values
 
 
@@ -90,10 +90,10 @@ class Run:
     @classmethod
     def read(cls, folder):
         result, submission = read_record(folder), _submission(folder)
-        costs = {"seconds": float(result.seconds), "flops": float(result.costs["flops"]),
-                 "peak_memory_bytes": float(result.costs["peak_memory_bytes"])}
+        given = {"seconds": result.seconds, **{name: result.costs[name] for name in ("flops", "peak_memory_bytes")}}
+        costs = {name: None if value is None else float(value) for name, value in given.items()}  # None: not known
         for name, value in costs.items():
-            if not (math.isfinite(value) and value >= 0):
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise MubenchError(f"{folder}: {name} is {value}")
         run = cls(folder, submission.name if submission else OWN, result, RunSpec(**result.spec), costs)
         hash((run.group, run.settings, run.hardware))  # whatever they lack is to be missed here
@@ -145,12 +145,12 @@ class Run:
                "model": self.group[1], "architecture": r.model.get("class") or r.model["name"], "ratio": self.group[3],
                "method": r.method["name"], "version": r.method["version"], "variant": self.variant, "trials": self.spec.trials,
                "params": as_json(self.spec.params), "options": as_json(self.options), "seed": self.spec.seed, "status": r.status,
-               "level": found, "flags": "; ".join(flags), "checkpoint": self.group[4], "forget_rows": self.group[5], "data": self.group[6],
+               "level": str(found), "flags": "; ".join(flags), "checkpoint": self.group[4], "forget_rows": self.group[5], "data": self.group[6],
                "ratio_order": self.order, "anchor": self.anchor, "machine": r.environment["machine"], "threads": r.environment["threads"],
                "environment": as_json(r.environment), "hyperparameters": as_json(r.method.get("hyperparameters", {})),
                "paper": r.method.get("paper", ""), "spec": self.spec.model_dump_json(exclude_defaults=True), "command": r.command, "started": r.started, "random_guess": float(r.facts["random_guess"]),
                "id": r.id, "folder": self.folder.as_posix(), "weights": r.weights or "", "result_sha256": file_hash(self.folder / RESULT),
-               "predictions_sha256": str(r.predictions.get("sha256"))}
+               "predictions_sha256": str(r.predictions.get("sha256") or "")}
         texts = {name: clean(value) if isinstance(value, str) else value for name, value in row.items()}
         return {**texts, **{name: self.values.get(name) for name in VALUES}, "roc": self.roc}
 
@@ -265,12 +265,12 @@ def roc(frame):
 def _relate_times(runs):
     times = {}
     for run in runs:
-        if run.anchor:
+        if run.anchor and run.values["seconds"] is not None:
             times.setdefault(run.hardware, {}).setdefault(run.submission, []).append(run.values["seconds"])
     for run in runs:
         there = times.get(run.hardware, {})
         known = there.get(OWN) or there.get(run.submission) or [0]
-        if np.mean(known) > 0:
+        if np.mean(known) > 0 and run.values["seconds"] is not None:
             run.values["relative_seconds"] = run.values["seconds"] / float(np.mean(known))
 
 

@@ -308,16 +308,16 @@ def score(folder, retrain=None, tolerance=1e-12):
 
     result = read(folder)
     values = compute_all(read_predictions(folder), result.facts, None if retrain is None else read_predictions(retrain))
-    compare(folder, result, values, tolerance)
+    agree(folder, result.metrics, values, tolerance)
     return values
 
 
-def compare(folder, result, values, tolerance=1e-12):
-    """Raises `MubenchError` where a metric that a result states differs from its recomputed value by more than ``tolerance``."""
-    for name, stored in result.metrics.items():
-        found = values.get(name, math.nan)
-        if not (stored is found is None) and not (None not in (stored, found) and abs(stored - found) <= tolerance):
-            raise MubenchError(f"{folder}: metric {name} is {stored} in {RESULT} but {found} from the predictions")
+def agree(folder, claimed, found, tolerance=1e-12, source="from the predictions"):
+    """Raise unless every claimed metric was found again to a ``tolerance``."""
+    for name, stored in claimed.items():
+        value = found.get(name, math.nan)
+        if not (stored is value is None) and not (None not in (stored, value) and abs(stored - value) <= tolerance):
+            raise MubenchError(f"{folder}: metric {name} is {stored} in {RESULT} but {value} {source} (tolerance {tolerance:g})")
 
 
 def now():
