@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-slow bench clean
+.PHONY: install demo test test-slow bench leaderboard clean
 
 install: $(VENV)/installed
 
@@ -26,6 +26,9 @@ test-slow: install
 
 bench: install
 	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+leaderboard: install
+	$(BIN)/mubench board leaderboard --out leaderboard --site build/site
 
 clean:
 	rm -rf $(VENV) *.egg-info build .pytest_cache

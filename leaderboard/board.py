@@ -1,11 +1,10 @@
-"""Tables from result folders: every number recomputed from predictions, means over seeds, original and retrain first."""
-import contextlib
+"""Tables from result folders: means over seeds with intervals, ranks on common ground, original and retrain first."""
 import json
 import math
 import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -15,13 +14,9 @@ import pandas as pd
 
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.metrics import METRICS
-from mubench.results import ERROR, RESULT, Result, RunSpec, Store, read, score
-from mubench.splits import parse_ratio
-
-REFERENCES = ("original", "retrain")
-COSTS = ("seconds", "flops", "peak_memory_bytes")
-VALUES = (*METRICS, *COSTS, "relative_seconds")
+from mubench.leaderboard import records, statistics
+from mubench.leaderboard.records import LEVELS, REFERENCES, VALUES, clean
+from mubench.metrics import METRICS, VERSION as FORMULAS
 
 SHORT = {"test_score": "test", "forget_score": "forget", "retain_score": "retain", "transfer_score": "transfer",
          "mia_loss_auc": "MIA AUC", "mia_tpr_at_1_fpr": "TPR@1%", "mia_logistic": "MIA logistic",
@@ -30,38 +25,51 @@ SHORT = {"test_score": "test", "forget_score": "forget", "retain_score": "retain
 ARROWS = {"higher": " ↑", "lower": " ↓", "retrain": ""}
 HEADERS = {name: SHORT.get(name, name) + (ARROWS[m.better] if m.better in ARROWS else f" →{100 * float(m.better):g}")
            for name, m in METRICS.items()}
-HEADERS |= {"seconds": "seconds ↓", "flops": "GFLOPs ↓", "relative_seconds": "time, % of retrain ↓"}
-SCALES = {"seconds": 1, "flops": 1e-9}  # all others are fractions, shown in per cent
+HEADERS |= {"seconds": "seconds ↓", "flops": "GFLOPs ↓", "relative_seconds": "time, % of retrain ↓", "mean_rank": "mean rank ↓"}
+SCALES = {"seconds": 1, "flops": 1e-9, "mean_rank": 1}  # all others are fractions, shown in per cent
 FULL = (*METRICS, "seconds", "flops")
-MAIN = ("test_score", "forget_score", "retain_score", "transfer_score", "mia_loss_auc", "overall", "gap_to_retrain",
-        "seconds")
+MAIN = ("test_score", "forget_score", "retain_score", "transfer_score", "mia_loss_auc", "overall", "gap_to_retrain", "seconds")
 ACROSS = ("overall", "gap_to_retrain", "mia_loss_auc", "relative_seconds")
+VARIANTS = ("default", "tuned", "custom")  # ranked apart, in this order
+FACETS = ("overall", "modality", "task", "architecture", "ratio")
+FILES = ("README.md", "board.csv", "overall.csv", "board.json", "board.tex", "board.parquet", "runs.parquet")
+
+GROUP = ["task", "model", "ratio_order", "ratio", "checkpoint", "forget_rows", "data"]
+SETTINGS = ["submission", "method", "version", "params", "trials", "options"]
+ENTRY = ["submission", "method", "version", "variant", "trials"]
+
+INTERVAL = {"": "the mean over runs", "_half_width": "half-width of its Student-t interval", "_low": "low end of its bootstrap interval",
+            "_high": "high end of it", "_n": "runs that have a value"}
+ROW_COLUMNS = {
+    "group": "title of the table the row stands in", **{name: records.COLUMNS[name] for name in (
+        "tier", "modality", "task", "model", "architecture", "ratio", "submission", "method")},
+    "label": "the row's name", **{name: records.COLUMNS[name] for name in ("variant", "params", "trials")},
+    "level": "the lowest level of verification of its runs", "flags": "of any of them", "rank": "by overall among the rows of the same variant; equal values share a rank",
+    "gap_rank": "the same by gap_to_retrain", "n": "runs (seeds)", "stopped": "runs that a budget cut short", "remarks": "why a row has no rank, and the like",
+    **{f"{name}{part}": f"{records.COLUMNS[name].rstrip('.')}: {about}" for name in VALUES for part, about in INTERVAL.items()},
+    **{name: records.COLUMNS[name] for name in ("random_guess", "checkpoint", "forget_rows", "data")}}
+ACROSS_COLUMNS = {
+    "tier": "mini or paper", "selection": "default or tuned hyperparameters: tables of their own, the references in both", "facet": "what the groups averaged have in common: " + ", ".join(FACETS), "value": "of the facet",
+    **{name: ROW_COLUMNS[name] for name in ("label", "submission", "method", "variant", "trials", "level", "rank", "gap_rank")},
+    "mean_rank": "over the groups, by overall, among the methods that have all of them", "n": "groups the method has, of those that count",
+    "groups": "groups that count: at least half of the methods have them", "runs": "in those groups", "remarks": "why a row has no rank",
+    "missing": "the groups it lacks", **{f"{name}{part}": f"{records.COLUMNS[name].rstrip('.')}: {about}" for name in ACROSS for part, about in (
+        ("", "mean over the groups, none where one is missing"), ("_half_width", "half-width of its t interval over seeds"),
+        ("_low", "low end of its bootstrap interval over seeds"), ("_high", "high end of it"))}}
 
 
 def board(results="results", out=None, only=None, level=0.95):
     """Check and aggregate results into a `Board`.
 
-    results: a folder of results or several; out: a folder to write board.md, board.csv, board.json and board.tex to;
-    only: `RunSpec`s, whose task/model/ratio groups alone are shown, with all that the folders hold of them;
-    level: of the Student-t confidence intervals over seeds, in (0, 1).
+    results: a folder of results or submissions, or several; out: a folder to write `FILES` to; only: `RunSpec`s, whose
+    task/model/ratio groups alone are shown, with all that the folders hold of them; level: of the intervals, in (0, 1).
 
     A result that is damaged, does not match its predictions, or ran on a few rows only is left out with a note.
     Raises `MubenchError` where there is no result at all, or ``out`` cannot be written.
     """
     if not 0 < level < 1:
         raise MubenchError(f"level {level!r}: it must lie between 0 and 1, such as 0.95")
-    roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
-    folders = list(dict.fromkeys(folder for root in roots for folder in Store(root).results()))
-    if not folders:
-        raise MubenchError(f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
-                           f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is")
-    places = None if only is None else {_place(spec.folder) for spec in only}
-    left_out = []
-    runs = _verified([f for f in folders if places is None or _place(f) in places], left_out)
-    rows, lacking = _rows(runs, level)
-    across, uncommon = _across(rows)
-    notes = [*lacking, *uncommon, *left_out, *_failures(roots, places)]
-    made = Board(rows, across, [_clean(note) for note in dict.fromkeys(notes)], level)
+    made = Board(*records.read_runs(results, only), level)
     if out is not None:
         made.write(out)
     return made
@@ -69,380 +77,430 @@ def board(results="results", out=None, only=None, level=0.95):
 
 @dataclass(eq=False)
 class Board:
-    """Tables of results.
+    """Tables of runs; a pure function of the frame of runs.
 
-    rows: a data frame with one row per group (task, model, ratio) and method with its settings: the mean of every metric
-        (fractions) and cost (seconds, FLOPs, bytes, ``relative_seconds`` as a multiple of retrain's), each with its
-        ``_half_width`` (NaN for n = 1) and ``_n``; ``n`` is the number of runs, 0 where a reference is missing.
-    overall: the default rows averaged over the ``n`` groups that have all methods; empty for a single group.
-    notes: what was left out or is missing, one sentence each; level: of the intervals; files: what `write` wrote.
+    runs: one row per verified run (`records.COLUMNS`); found: what was left out while reading; level: of the intervals.
+    rows: one row per group (task, model, ratio) and method with its settings (`ROW_COLUMNS`), values as fractions, ``n`` 0 where a
+        reference is missing. across: default and tuned rows averaged over the groups of a tier, modality, … (`ACROSS_COLUMNS`).
+    tests: one row per average over two groups or more: Friedman's test over the methods that have all of them.
+    notes: what was left out or is missing, one sentence each; files: what `write` wrote.
     """
 
-    rows: pd.DataFrame
-    overall: pd.DataFrame
-    notes: list
+    runs: pd.DataFrame
+    found: list = field(default_factory=list)
     level: float = 0.95
     files: tuple = ()
 
+    def __post_init__(self):
+        runs = _numbered(self.runs)
+        self.rows, lacking = _rows(runs, self.level)
+        self.across, self.tests, uncommon = _across(self.rows, runs, self.level)
+        self.notes = [clean(note) for note in dict.fromkeys([*lacking, *uncommon, *self.found])]
+        self.rows = self.rows.drop(columns="row").copy()
+
     @property
+    def overall(self):
+        """The rows of `across` over all groups of each tier, where those are two or more."""
+        return self.across[(self.across["facet"] == "overall") & (self.across["groups"] > 1)]
+
+    def wins(self, tier="mini"):
+        """Share of the groups that two methods share in which the one, by its defaults, beats the other by overall: a frame, label × label."""
+        return _wins(self.rows[self.rows["tier"] == tier])
+
+    @cached_property
     def legend(self):
         return (f"Per cent, ± half-width of the {100 * self.level:g} % interval over n seeds; ↑ more, ↓ less, → that value "
                 "is better; others: the closer to retrain the better. # ranks by overall. Seconds are of unlearning alone: of the CPU on a "
                 "machine without a GPU, whatever else runs there, of the wall clock on one with.")
 
+    # -- formats -------------------------------------------------------------------------------------------------------------
+
     def text(self):
         """The main columns, for a terminal."""
-        tables = [f"{_clean(title)}\n\n{_pipe(frame, 'simple')}" for title, frame in self._tables(MAIN)]
+        tables = [f"{clean(title)}\n\n{_pipe(table, 'simple')}" for title, table in self._tables(MAIN)]
         notes = "\n".join(f"note: {note}" for note in self.notes)
         return "\n\n".join(filter(None, [*tables, self.legend if tables else "", notes]))
 
     def markdown(self):
-        """All metrics, as GitHub-flavoured Markdown."""
-        tables = []
-        for title, frame in self._tables(FULL):
-            escaped = frame.apply(lambda cells: cells.map(_markdown)).rename(columns=_markdown)
-            tables.append(f"## {_markdown(title)}\n\n{_pipe(escaped, 'pipe')}\n")
+        """All metrics, as GitHub-flavoured Markdown, overall tables first."""
+        said = Counter(self.runs["level"])
+        levels = ", ".join(f"{said[name]} {name}" for name in reversed(LEVELS) if said[name])
+        submissions = self.runs["submission"].nunique() - int((self.runs["submission"] == records.OWN).any())
+        head = (f"# Leaderboard\n\nGenerated by `mubench board` from {len(self.runs)} verified runs ({levels or 'none'}), "
+                f"{submissions} submission{'s' * (submissions != 1)}; version {FORMULAS} of the formulas.\n\n{self.legend}\n")
+        tables = [f"## {_markdown(title)}\n\n{_pipe(_escaped(table, _markdown), 'pipe')}\n{self._tested(title)}"
+                  for title, table in self._tables(FULL)]
+        tables.sort(key=lambda table: not table.startswith("## overall"))
         notes = ["## Notes\n\n" + "".join(f"- {_markdown(note)}\n" for note in self.notes)] if self.notes else []
-        return "\n".join([f"{self.legend}\n", *tables, *notes])
+        return "\n".join([head, *tables, *notes, DOCUMENTATION])
 
     def latex(self):
         """All metrics, one booktabs tabular per group."""
         parts = [f"% {self.legend}\n"]
-        for title, frame in self._tables(FULL):
-            body = frame.to_latex(index=False, escape=True, column_format="rl" + "r" * (frame.shape[1] - 2))
-            parts.append(f"% {_clean(title)}\n" + re.sub("[±↑↓→–]", lambda found: _SYMBOLS[found[0]], body))
+        for title, table in self._tables(FULL):
+            lines = [" & ".join(cells) + r" \\" for cells in zip(*([_latex(name), *cells] for name, cells in _escaped(table, _latex).items()))]
+            body = "\n".join([r"\begin{tabular}{rl" + "r" * (len(table) - 2) + "}", r"\toprule", lines[0], r"\midrule", *lines[1:],
+                              r"\bottomrule", r"\end{tabular}"])
+            parts.append(f"% {clean(title)}\n{body.translate(_SYMBOLS)}\n")
         return "\n".join(parts) + "".join(f"% note: {note}\n" for note in self.notes)
 
-    def csv(self):
-        """All rows, means, half-widths and n at full precision. Text that a spreadsheet would run gets an apostrophe."""
-        def guard(cell):
-            return re.sub(r"^(?=[=+@-])", "'", cell) if isinstance(cell, str) else cell
+    def csv(self, frame=None):
+        """All rows, means, intervals and n at full precision. Text that a spreadsheet would run gets an apostrophe."""
+        import io
 
-        texts = {name: self.rows[name].map(guard) for name in self.rows.select_dtypes(exclude="number")}
-        return self.rows.assign(**texts).to_csv(index=False, lineterminator="\n")
+        import pyarrow as pa
+        from pyarrow.csv import write_csv
+
+        frame = self.rows if frame is None else frame
+        texts = {name: frame[name].map(_guard) for name in frame.select_dtypes(include=["object", "string", "str"])}
+        file = io.BytesIO()
+        write_csv(pa.Table.from_pandas(frame.assign(**texts), preserve_index=False), file)
+        return file.getvalue().decode()
 
     def json(self):
-        """The same data, the table over all groups and the notes."""
-        data = {"mubench": version("mubench"), "level": self.level, "rows": _records(self.rows),
-                "overall": _records(self.overall), "notes": self.notes}
-        return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        """The same data, the tables over groups, their tests, the win matrices and the notes."""
+        tiers = self.rows["tier"].drop_duplicates()
+        wins = {tier: {"labels": list(table), "share": _lists(table)} for tier in tiers for table in [self.wins(tier)]}
+        parts = {"mubench": version("mubench"), "formulas": FORMULAS, "level": self.level, "notes": self.notes, "tests": _records(self.tests),
+                 "wins": wins, "overall": _records(self.across), "rows": _records(self.rows)}
+        texts = [f'"{name}": ' + (("[\n" + ",\n".join(map(_dumps, value)) + "]") if isinstance(value, list) and value else _dumps(value))
+                 for name, value in parts.items()]
+        return "{" + ",\n".join(texts) + "}\n"
 
     def write(self, out):
-        """Write board.md, board.csv, board.json and board.tex, each whole or not at all; ``files`` lists them."""
-        contents = {"md": self.markdown(), "csv": self.csv(), "json": self.json(), "tex": self.latex()}
-        for suffix, text in contents.items():
-            with whole(Path(out) / f"board.{suffix}") as path:
-                path.write_text(text, encoding="utf-8", newline="\n")
-        self.files = tuple(str(Path(out) / f"board.{suffix}") for suffix in contents)
+        """Write `FILES`, each whole or not at all; ``files`` lists them."""
+        contents = {"README.md": self.markdown, "board.csv": self.csv, "overall.csv": lambda: self.csv(self.across), "board.json": self.json,
+                    "board.tex": self.latex, "board.parquet": self.rows, "runs.parquet": self.runs}
+        for name, made in contents.items():
+            with whole(Path(out) / name) as path:
+                if callable(made):
+                    path.write_text(made(), encoding="utf-8", newline="\n")
+                else:
+                    made.to_parquet(path, index=False, compression="zstd")
+        self.files = tuple(str(Path(out) / name) for name in contents)
 
-    def _tables(self, columns):
-        """Title and frame of cells of every table."""
-        for title, rows in self.rows.groupby("group", sort=False):
-            yield title, _cells(rows, columns)
-        if len(self.overall):
-            n = self.overall["n"].iloc[0]
-            title = f"overall, mean of {n} groups" if n > 1 else "overall, of the one group that has all methods"
-            yield title, _cells(self.overall, ACROSS, "groups")
+    def _tables(self, names):
+        """Title and cells (column → texts) of every table."""
+        yield from zip(*_split(_cells(self.rows, names, "n"), self.rows["group"]))
+        all_ = self.overall.groupby(["tier", "selection"])["groups"].max().to_dict()
+        keys = zip(self.across["tier"], self.across["selection"])
+        part = self.across["groups"] < [all_.get(key, 0) for key in keys]  # a facet of all groups would say the same again
+        across = self.across[(self.across["groups"] > 1) & (part | (self.across["facet"] == "overall"))]
+        titles, several = [], self.rows["tier"].nunique() > 1
+        for tier, selection, facet, value, groups in zip(*(across[name] for name in ("tier", "selection", "facet", "value", "groups"))):
+            what = "" if facet == "overall" else f", {facet} {value}{' %' if facet == 'ratio' else ''}"
+            tiers = f" of the {tier} tier" if several else ""
+            titles.append(f"overall{what}{', tuned' * (selection == 'tuned')}, mean of {groups} groups{tiers}")
+        yield from zip(*_split(_cells(across, (*ACROSS, "mean_rank"), "groups"), titles))
 
-
-# -- reading -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Run:
-    """A stored result and its recomputed values."""
-
-    folder: Path
-    result: Result
-    spec: RunSpec
-    values: dict
-
-    @classmethod
-    def read(cls, folder):
-        result = read(folder)
-        costs = {"seconds": result.seconds, **{name: result.costs[name] for name in COSTS[1:]}}
-        values = {name: None if value is None else float(value) for name, value in costs.items()}
-        for name, value in values.items():
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise MubenchError(f"{folder}: {name} is {value}")
-        run = cls(folder, result, RunSpec(**result.spec), values)
-        hash((run.group, run.settings, run.hardware))  # whatever they lack is to be missed here
-        return run
-
-    @cached_property
-    def group(self):
-        """What runs must share to be compared; ends with what the title normally leaves out."""
-        task, split = self.result.task, self.result.split
-        order = math.inf if self.spec.split_file else parse_ratio(self.spec.ratio)
-        return (_versioned(task), str(self.spec.model), order, str(split["name"]), str(self.result.checkpoint["sha256"]),
-                str(split["checksum"]), str(split["data"]))
-
-    @cached_property
-    def settings(self):
-        """What runs must share to be averaged: method, version, hyperparameters, trials and options."""
-        return self.name, json.dumps(self.spec.params, sort_keys=True), self.spec.trials, tuple(self.options)
-
-    @property
-    def name(self):
-        return _versioned(self.result.method)
-
-    @property
-    def method(self):
-        return self.result.method["name"]
-
-    @property
-    def options(self):
-        said = self.spec.model_dump(exclude_defaults=True, exclude={
-            "task", "model", "method", "ratio", "seed", "params", "split_file", "checkpoint", "limit", "trials"})
-        return [f"{name}={value}" for name, value in sorted(said.items())]
-
-    def label(self, every=False):
-        """The row's name; the hyperparameters that tuning chose are told only with ``every``."""
-        params = [f"{name}={value}" for name, value in sorted(self.spec.params.items())]
-        tuned = [f"tuned, {self.spec.trials} trials"] if self.spec.trials else []
-        said = [*tuned, *(params if every or not tuned else []), *self.options]
-        return _clean(f"{self.name} ({', '.join(said)})" if said else self.name)
-
-    @property
-    def default(self):
-        return self.spec.plain and not self.spec.params and not self.spec.trials
-
-    @property
-    def anchor(self):
-        """Whether others are compared with it: retraining by the recipe, to its end."""
-        return self.method == "retrain" and self.default and self.result.status == "complete"
-
-    @property
-    def hardware(self):
-        """Times are compared only where this is equal."""
-        return self.group, self.result.environment["machine"], self.result.environment["threads"]
-
-    def __str__(self):
-        return f"{'/'.join([self.group[0], self.group[1], self.label(), self.group[3]])}, seed {self.spec.seed}"
+    def _tested(self, title):
+        if not title.startswith("overall, mean") or self.tests.empty:
+            return ""
+        test = self.tests[(self.tests["facet"] == "overall") & (self.tests["selection"] == "default")]
+        test = test[[tier in title for tier in test["tier"]] if len(test) > 1 else slice(None)].iloc[0]
+        if math.isnan(test["critical_difference"]):
+            return ""
+        p = "" if math.isnan(test["friedman_p"]) else f" (Friedman's p = {test['friedman_p']:.2g})"
+        return (f"\nOf the {test['methods']} methods that have all {test['groups']} groups, two whose mean ranks differ by less than "
+                f"{test['critical_difference']:.2f} cannot be told apart at 5 % (Nemenyi){p}.\n")
 
 
-def _verified(folders, notes):
-    """The runs in ``folders`` whose metrics follow from their predictions, joined with retrain; the latest of equal ones."""
-    runs, limited, counted, anchors = [], [], {}, {}
-    for folder in folders:
-        with _noting(folder, notes):
-            run = _Run.read(folder)
-            (limited if run.spec.limit or run.result.status == "limited" else runs).append(run)
-    if limited:
-        notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
-    runs.sort(key=lambda run: run.result.started, reverse=True)
-    for run in sorted(runs, key=lambda run: not run.anchor):
-        keys = run.result.id, (run.group, run.settings, run.spec.seed)
-        if same := counted.get(keys[0]) or counted.get(keys[1]):
-            if same.result != run.result:
-                notes.append(f"{run.folder} is left out: {same.folder} is the later result of the same run ({run})")
-            continue
-        with _noting(run.folder, notes):
-            known = anchors.get((run.group, run.spec.seed), {})
-            retrain = run if run.anchor else known.get(run.spec.precision) or next(iter(known.values()), None)
-            run.values |= _score(run, retrain, notes)
-            counted |= dict.fromkeys(keys, run)
-            if run.anchor:
-                anchors.setdefault((run.group, run.spec.seed), {})[run.spec.precision] = run
-    runs = [run for key, run in counted.items() if isinstance(key, str)]
-    _relate_times(runs)
-    return runs
-
-
-def _score(run, retrain, notes):
-    if retrain is not None:
-        try:
-            return score(run.folder, retrain.folder)
-        except MubenchError as error:
-            values = score(run.folder)  # raises where it is the result itself that is wrong
-            notes.append(f"{run.folder} has no distances to retrain: {error}")
-            return values
-    return score(run.folder)
-
-
-def _relate_times(runs):
-    times = {}
-    for run in runs:
-        if run.anchor:
-            times.setdefault(run.hardware, []).append(run.values["seconds"])
-    for run in runs:
-        if np.mean(times.get(run.hardware, 0)) > 0 and run.values["seconds"] is not None:
-            run.values["relative_seconds"] = run.values["seconds"] / np.mean(times[run.hardware])
-
-
-def _failures(roots, places):
-    """A sentence for every run that failed and has no result."""
-    for path in dict.fromkeys(path for root in roots for path in sorted(root.rglob(ERROR))):
-        if not (path.parent / RESULT).exists() and (places is None or _place(path.parent) in places):
-            try:
-                yield f"failed: {path.parent}: {json.loads(path.read_text())['reason']}"
-            except (OSError, ValueError, KeyError, TypeError):
-                yield f"failed: {path.parent}: its {ERROR} cannot be read"
-
-
-@contextlib.contextmanager
-def _noting(folder, notes):
-    """Whatever a stranger's files make fail becomes a note."""
-    try:
-        yield
-    except Exception as error:
-        notes.append(f"{folder} is left out: {error if isinstance(error, MubenchError) else repr(error)}")
-
-
-def _place(folder):
-    """Task, model and ratio of a result's folder in a store."""
-    return folder.parts[-5:-3], folder.parts[-2:-1]
-
-
-# -- aggregating ---------------------------------------------------------------------------------------------------------
+# -- one table per group -----------------------------------------------------------------------------------------------------
 
 
 def _rows(runs, level):
-    """The frame of rows, and sentences on the references that are missing."""
-    groups, frames, notes = {}, [], []
-    for run in sorted(runs, key=lambda run: (run.group, run.settings, run.spec.seed)):
-        groups.setdefault(run.group, {}).setdefault(run.settings, []).append(run)
-    titles = Counter(group[:4] for group in groups)
-    for group, members in groups.items():
-        task, model, _, ratio, checkpoint, forget, data = group
-        title = f"{task} / {model} / {ratio}" + ("" if ratio.startswith("file") else " %")
-        if titles[group[:4]] > 1:
-            title += f" (original {checkpoint[:8]}, forget rows {forget[:8]}, data {data[:8]})"
-        shared = {"group": _clean(title), "task": _clean(task), "model": _clean(model), "ratio": _clean(ratio),
-                  "checkpoint": _clean(checkpoint), "forget_rows": _clean(forget), "data": _clean(data)}
-        labels = Counter(runs[0].label() for runs in members.values())
-        rows = [shared | _row(runs, runs[0].label(labels[runs[0].label()] > 1), level) for runs in members.values()]
-        for name in REFERENCES:
-            there = [run for runs in members.values() for run in runs if run.method == name]
-            if not there:
-                rows.append(shared | {"method": name, "label": name, "default": True, "n": 0, "stopped": 0})
-            notes += _lacking(name, there, [run for runs in members.values() for run in runs], title)
-        frames.append(_ranked(pd.DataFrame(rows)))
-    columns = ["group", "task", "model", "ratio", "method", "label", "params", "trials", "default", "rank", "n", "stopped",
-               "remarks", *(f"{name}{part}" for name in VALUES for part in ("", "_half_width", "_n")),
-               "checkpoint", "forget_rows", "data"]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    frame = frame.reindex(columns=columns)
-    counts = ["trials", "rank", "n", "stopped", *(f"{name}_n" for name in VALUES)]
-    means = [column for name in VALUES for column in (name, f"{name}_half_width")]
-    return frame.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(means, "float64")), notes
+    """The frame of rows (``row``: the number that `_numbered` gave its runs), and sentences on the references that are missing."""
+    first = runs.drop_duplicates("row").set_index("row")
+    rows = first[["tier", "modality", "architecture", *GROUP, *SETTINGS, "variant", "random_guess"]].copy()
+    by_row = runs.groupby("row")
+    rows["n"], rows["stopped"] = by_row.size(), (runs["status"] == "stopped").groupby(runs["row"]).sum()
+    rows["level"] = [LEVELS[i] for i in runs["level"].map(LEVELS.index).groupby(runs["row"]).min()] if len(rows) else []
+    rows["flags"] = by_row["flags"].agg(lambda flags: "; ".join(dict.fromkeys(filter(None, flags)))) if runs["flags"].any() else ""
+    rows = rows.join(_described(runs, level)).reset_index()
+
+    titles = rows["task"] + " / " + rows["model"] + " / " + rows["ratio"].where(rows["ratio"].str.startswith("file"), rows["ratio"] + " %")
+    twins = rows[GROUP].drop_duplicates().groupby(GROUP[:4])["data"].transform("size")
+    more = rows[GROUP].drop_duplicates()[twins > 1]
+    if len(more):
+        many = rows.set_index(GROUP).index.isin(more.set_index(GROUP).index)
+        titles = titles.where(~many, titles + " (original " + rows["checkpoint"].str[:8] + ", forget rows " + rows["forget_rows"].str[:8]
+                              + ", data " + rows["data"].str[:8] + ")")
+    rows["group"] = titles
+    rows["label"] = _labels(rows)
+    rows["reference"] = rows["method"].map({name: i for i, name in enumerate(REFERENCES)}).fillna(len(REFERENCES)).astype(int)
+    notes, missing = _references(runs, rows)
+    rows = pd.concat([rows, missing], ignore_index=True) if len(missing) else rows
+    rows = _ranked(rows, ["group", "variant"], GROUP)
+    counts = ["trials", "rank", "gap_rank", "n", "stopped", "row", *(f"{name}_n" for name in VALUES)]
+    values = [f"{name}{part}" for name in VALUES for part in INTERVAL if part != "_n"]
+    rows = rows.reindex(columns=[*ROW_COLUMNS, "row"])
+    return rows.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(values, "float64")), notes
 
 
-def _row(runs, label, level):
-    first = runs[0]
-    row = {"method": _clean(first.method), "label": label, "params": _clean(json.dumps(first.spec.params, sort_keys=True)),
-           "trials": first.spec.trials, "default": first.default, "n": len(runs),
-           "stopped": sum(run.result.status == "stopped" for run in runs)}
-    for name in VALUES:
-        found = _interval([run.values.get(name) for run in runs], level)
-        row |= dict(zip((name, f"{name}_half_width", f"{name}_n"), found))
-    return row
+def _numbered(runs):
+    """The runs in the order of the tables, with ``row``, the same for those that are averaged, and ``position`` among them."""
+    runs = runs.sort_values([*GROUP, *SETTINGS, "seed"], kind="stable", ignore_index=True)
+    runs["row"] = runs.groupby([*GROUP, *SETTINGS], sort=True, dropna=False).ngroup()
+    runs["position"] = runs.groupby("row").cumcount()
+    return runs
 
 
-def _interval(values, level):
-    """Mean, half-width of the Student-t interval (NaN below two values) and number of the values that are not None."""
-    from scipy.stats import t
+def _described(runs, level):
+    """Mean, intervals and n of every value of every row."""
+    size = runs.groupby("row").size()
+    found = pd.DataFrame(np.nan, index=size.index, columns=[f"{name}{part}" for name in VALUES for part in INTERVAL])
+    for n in sorted(size.unique()):
+        members = runs[runs["row"].map(size) == n]
+        stacked = members[list(VALUES)].to_numpy("float64").reshape(-1, n, len(VALUES)).transpose(0, 2, 1)
+        cells = np.stack(statistics.describe(stacked.reshape(-1, n), level))  # [5, rows · values]
+        cells[1:4] = cells[1:4].round(9)  # ends of intervals: shorter files, and no digits that mean nothing
+        found.loc[members["row"].unique()] = cells.reshape(5, -1, len(VALUES)).transpose(1, 2, 0).reshape(-1, 5 * len(VALUES))
+    return found
 
-    known = np.array([value for value in values if value is not None], dtype="float64")
-    n = len(known)
-    half = t.ppf((1 + level) / 2, n - 1) * known.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
-    return known.mean() if n else math.nan, half, n
+
+def _labels(rows):
+    """The rows' names; the hyperparameters that tuning chose are told only where names would be equal otherwise."""
+    def label(name, version, params, trials, options, submission, every):
+        said = [f"tuned, {trials} trials"] if trials else []
+        said += [f"{n}={v}" for n, v in sorted(json.loads(params).items())] if params != "{}" and (every or not trials) else []
+        said += [f"{n}={v}" for n, v in json.loads(options).items()] if options != "{}" else []
+        name = name if version == 1 else f"{name} v{version}"
+        return clean((f"{name} ({', '.join(said)})" if said else name) + (f" [{submission}]" if submission else ""))
+
+    columns = [rows[name] for name in ("method", "version", "params", "trials", "options", "submission")]
+    short = [label(*cells, False) for cells in zip(*columns)]
+    twice = pd.DataFrame({"group": rows["group"], "label": short}).duplicated(keep=False)
+    return [label(*cells, True) if again else name for name, again, cells in zip(short, twice, zip(*columns))]
 
 
-def _lacking(name, there, runs, title):
-    """The command that makes the reference where it is missing; every seed needs its own retrained model."""
-    done = {run.spec.seed for run in there if run.anchor or name != "retrain"}
-    seeds = sorted({run.spec.seed for run in runs} - done)
-    if not seeds or done and name != "retrain":
-        return []
-    run = runs[0]
-    where = ["--split-file", run.spec.split_file] if run.spec.split_file else ["--ratio", run.spec.ratio]
-    checkpoint = ["--checkpoint", run.spec.checkpoint] if run.spec.checkpoint else []
-    root = run.folder.parents[4] if run.folder.parts[-5:-4] == (run.result.task["name"],) else Path("results")
+def _references(runs, rows):
+    """For references that are missing: the command that makes them, and an empty row. Every seed needs its own retrained model."""
+    notes, missing = [], []
+    found = runs[["row", "seed", "method", "anchor"]].merge(rows[["row", "group"]], on="row")
+    there = {(group, name): part for (group, name), part in found[found["method"].isin(REFERENCES)].groupby(["group", "method"])}
+    seeds = found.drop_duplicates(["group", "seed"]).groupby("group")["seed"].agg(set)
+    for first in rows.drop_duplicates("group").itertuples():
+        for position, name in enumerate(REFERENCES):
+            mine = there.get((first.group, name))
+            if mine is None:
+                shared = {c: getattr(first, c) for c in ("group", "tier", "modality", "architecture", "random_guess", *GROUP)}
+                missing.append({**shared, "method": name, "label": name, "variant": "default", "submission": "", "n": 0, "stopped": 0, "flags": "",
+                                "level": "", "reference": position})
+            done = set() if mine is None else set(mine.loc[mine["anchor"] | (name != "retrain"), "seed"])
+            wanted = sorted(seeds[first.group] - done)
+            if wanted and not (done and name != "retrain"):
+                run = runs[runs["row"] == first.row].iloc[0]
+                notes.append(f"{first.group} has no {'complete ' if mine is not None else ''}{name} for seed "
+                             f"{' '.join(map(str, wanted))}: {_command(run, name, wanted)}")
+    return notes, pd.DataFrame(missing)
+
+
+def _command(run, method, seeds):
+    spec = json.loads(run["spec"])
+    where = ["--split-file", spec["split_file"]] if spec.get("split_file") else ["--ratio", run["ratio"]]
+    checkpoint = ["--checkpoint", spec["checkpoint"]] if spec.get("checkpoint") else []
+    folder = Path(run["folder"])
+    root = folder.parents[4] if folder.parts[-5:-4] == (run["task"].split(" ")[0],) else Path("results")
     out = ["--out", str(root)] if root != Path("results") else []
-    line = shlex.join(["mubench", "run", run.spec.task, name, "--model", run.spec.model, *where, "--seed", *map(str, seeds),
-                       *checkpoint, *out])
-    return [f"{title} has no {'complete ' if there else ''}{name} for seed {' '.join(map(str, seeds))}: {line}"]
+    return shlex.join(["mubench", "run", spec["task"], method, "--model", run["model"], *where, "--seed", *map(str, seeds), *checkpoint, *out])
 
 
-def _ranked(rows):
-    """Rows in the order of the table, with ``rank`` and ``remarks``: references, the others by overall, the slow ones."""
-    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, "overall", "relative_seconds"])))
-    reference = rows["method"].map(lambda name: REFERENCES.index(name) if name in REFERENCES else len(REFERENCES))
-    slow = (reference == len(REFERENCES)) & (rows["relative_seconds"] > 1)
-    remarks = [_remarks(*cells) for cells in zip(slow, rows["stopped"], rows["n"])]
-    rows = rows.assign(reference=reference, slow=slow, worse=-rows["overall"], remarks=remarks)
-    rows = rows.sort_values(["reference", "slow", "worse", "label"], kind="stable", na_position="last")
-    ranked = (rows["reference"] == len(REFERENCES)) & ~rows["slow"] & rows["overall"].notna()
-    rows["rank"] = ranked.cumsum().where(ranked)
-    return rows.drop(columns=["reference", "slow", "worse"])
+def _ranked(rows, within, order=()):
+    """Rows in the order of the table, with ranks and ``remarks``: references, the others by overall, those without a rank."""
+    slow = (rows["reference"] == len(REFERENCES)) & (rows["relative_seconds"] > 1)
+    ranked = (rows["reference"] == len(REFERENCES)) & ~slow & (rows["level"] != LEVELS[0]) & rows.get("complete", True)
+    for name, column, higher in (("rank", "overall", True), ("gap_rank", "gap_to_retrain", False)):
+        rows[name] = rows[column].where(ranked).groupby([rows[c] for c in within]).rank(method="min", ascending=not higher)
+    stopped, n, missing = rows.get("stopped", rows["n"] * 0), rows["n"], rows.get("missing", pd.Series("", rows.index))
+    rows["remarks"] = [_remarks(*cells) for cells in zip(slow, stopped, n, missing, rows["flags"])]
+    rows = rows.assign(slow=slow, worse=-rows["overall"], section=rows["variant"].map(VARIANTS.index))
+    return rows.sort_values([*order, "reference", "section", "slow", "worse", "label"], kind="stable", na_position="last", ignore_index=True)
 
 
-def _remarks(slow, stopped, n):
+def _remarks(slow, stopped, n, missing, flags):
+    names = missing.split(", ")
+    missing = missing if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
     budget = "" if not stopped else "stopped by its budget" if stopped == n else f"{stopped} of {n} stopped by the budget"
-    return "; ".join(filter(None, ["slower than retraining" if slow else "", budget]))
+    return "; ".join(filter(None, ["slower than retraining" if slow else "", budget, f"missing: {missing}" if missing else "", flags]))
 
 
-def _across(rows):
-    """Default rows averaged over the groups that have all methods, references apart; and what to say of the other groups."""
-    rows = rows[rows["default"].astype(bool)].drop_duplicates(["group", "label"])
-    groups = rows["group"].unique()
-    found = rows[~rows["method"].isin(REFERENCES)].groupby("group")["label"].agg(set)
-    every = set().union(*found)
-    lacking = {group: sorted(every - found.get(group, set())) for group in groups}
-    common = [group for group in groups if not lacking[group]]
-    if len(groups) < 2:
-        return pd.DataFrame(), []
-    notes = [f"{group} does not count for the overall table: no default run of {', '.join(lacking[group])}"
-             for group in groups if lacking[group]]
-    if not common or not every:
-        return pd.DataFrame(), notes
-    rows = rows[rows["group"].isin(common)]
-    # A method that lacks a value in one of the groups gets none: a mean over other groups is no comparison.
-    means = {name: rows.pivot(index="label", columns="group", values=name).mean(axis=1, skipna=False) for name in ACROSS}
-    methods = rows.drop_duplicates("label").set_index("label")["method"]
-    table = pd.DataFrame({"method": methods, **means}).rename_axis("label").reset_index()
-    return _ranked(table.assign(n=len(common), stopped=0)).reset_index(drop=True).astype({"rank": "Int64"}), notes
+# -- over groups --------------------------------------------------------------------------------------------------------------
 
 
-# -- writing -------------------------------------------------------------------------------------------------------------
+def _across(rows, runs, level):
+    """Default and, apart, tuned rows averaged over the groups of each facet that count: those that at least half of its methods have. A method
+    that lacks one of them gets no mean and no rank: a mean over other groups is no comparison."""
+    first = runs.drop_duplicates("row").set_index("row")
+    own = {row for row, spec in first["spec"].items() if '"checkpoint"' in spec and json.loads(spec).get("checkpoint")}
+    rows = rows.loc[~rows["ratio"].str.startswith("file") & (rows["variant"] != "custom") & (rows["n"] > 0) & ~rows["row"].isin(own),
+                    ["group", *FACETS[1:], "tier", "submission", "method", "variant", "trials", "params", "level", "flags", "n", "row",
+                     *(f"{name}{part}" for name in ACROSS for part in ("", "_half_width", "_n"))]]
+    rows = rows.assign(version=rows["row"].map(first["version"])).sort_values(["group", "params"], kind="stable")
+    rows = rows.drop_duplicates(["group", *ENTRY]).sort_index().reset_index(drop=True)
+    names, notes, tests, tables = rows["group"].drop_duplicates().tolist(), [], [], []
+    rows["g"] = rows["group"].map({name: i for i, name in enumerate(names)})
+    rows["e"] = rows.groupby(ENTRY, dropna=False).ngroup()
+    rows["entry"] = [_entry(*cells) for cells in zip(*(rows[c] for c in ("method", "version", "trials", "submission")))]
+    values = {name: (*rows[[name, f"{name}_half_width", f"{name}_n"]].to_numpy("float64").T, _resampled(runs, rows, name)) for name in ACROSS}
+    reference = rows["method"].isin(REFERENCES)
+    for tier, selection in rows.loc[~reference, ["tier", "variant"]].drop_duplicates().sort_values(["tier", "variant"]).itertuples(index=False):
+        here = (rows["tier"] == tier) & ((rows["variant"] == selection) | reference & (rows["variant"] == "default"))
+        for facet in FACETS:
+            for value in ["all"] if facet == "overall" else rows.loc[here, facet].drop_duplicates():
+                mine = here if facet == "overall" else here & (rows[facet] == value)
+                table, test, uncommon = _mean(rows[mine], values, level, names)
+                keys = {"tier": tier, "selection": selection, "facet": facet, "value": value}
+                tables.append(table.assign(**keys))
+                tests += [keys | test] if test else []
+                notes += uncommon if facet == "overall" and selection == "default" else []
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    counts = ["trials", "rank", "gap_rank", "n", "groups", "runs"]
+    floats = ["mean_rank", *(f"{name}{part}" for name in ACROSS for part in ("", "_half_width", "_low", "_high"))]
+    table = table.reindex(columns=list(ACROSS_COLUMNS)).astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(floats, "float64"))
+    tests = pd.DataFrame(tests, columns=["tier", "selection", "facet", "value", "methods", "groups", "friedman_p", "critical_difference"])
+    return table, tests, notes
 
-_SYMBOLS = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\to$", "–": "--"}
+
+def _resampled(runs, rows, name):
+    """Bootstrap means [rows, draws] of a value, independent from group to group; NaN of rows with one run."""
+    runs = runs.loc[runs["row"].isin(rows["row"]), ["row", name]].assign(size=lambda r: r.groupby("row")["row"].transform("size"))
+    place = rows.reset_index().set_index("row")[["index", "g"]]
+    runs = runs[runs["size"] > 1].join(place, on="row")
+    found = np.full((len(rows), statistics.DRAWS), np.nan, "float32")
+    for (group, n), members in runs.groupby(["g", "size"]):
+        found[members["index"].to_numpy()[::n]] = statistics.resampled(members[name].to_numpy("float64").reshape(-1, n), group)
+    return found
 
 
-def _cells(rows, names, count="n"):
-    """A frame of text; columns without any value are left out, a value from fewer runs than its row's says so."""
-    def cell(row, name):
-        value, half, n = row[name], row.get(f"{name}_half_width", math.nan), row.get(f"{name}_n", row["n"])
-        if math.isnan(value):
-            return "–"
-        scale = SCALES.get(name, 100)
-        interval = "" if math.isnan(half) else f"±{scale * half:.1f}"
-        return f"{scale * value:.1f}{interval}" + ("" if n == row["n"] else f" (n={n})")
+def _mean(rows, values, level, names):
+    """The table of one facet: its rows, its test, and what to say of groups that do not count."""
+    have = rows[~rows["method"].isin(REFERENCES)].groupby("g")["e"].agg(set)
+    every = set().union(*have)
+    counting = sorted(g for g in rows["g"].unique() if 2 * len(have.get(g, ())) >= len(every))
+    notes = [f"{names[g]} does not count for the overall table: fewer than half of the methods ran there"
+             for g in rows["g"].unique() if g not in counting]
+    rows = rows[rows["g"].isin(counting)]
+    by_entry = rows.groupby("e")
+    table = rows.drop_duplicates("e").set_index("e").sort_index()[["submission", "method", "variant", "trials", "entry"]]
+    table = table.rename(columns={"entry": "label"})
+    at = np.full((len(table), len(counting)), -1)  # where each cell stands in ``values``; -1: missing
+    at[np.searchsorted(table.index, rows["e"]), np.searchsorted(counting, rows["g"])] = rows.index
+    table["n"], table["groups"], table["runs"] = (at >= 0).sum(axis=1), len(counting), by_entry["n"].sum()
+    table["level"] = rows["level"].map(LEVELS.index).groupby(rows["e"]).min().map(LEVELS.__getitem__)
+    table["flags"] = by_entry["flags"].agg(lambda flags: "; ".join(dict.fromkeys(filter(None, flags)))) if rows["flags"].any() else ""
+    table["complete"] = complete = (at >= 0).all(axis=1)
+    table["missing"] = [", ".join(names[g] for g, there in zip(counting, line) if there < 0) for line in at]
+    for name, (means, halves, ns, boot) in values.items():
+        found, cells = np.full((4, len(table)), np.nan), at[complete]
+        found[:2, complete] = statistics.pool(means[cells], halves[cells], ns[cells], level)
+        found[2:, complete] = statistics.ends(np.stack([boot[line].mean(axis=0, dtype="float64") for line in cells]), level) if len(cells) else np.nan
+        table[[name, f"{name}_half_width", f"{name}_low", f"{name}_high"]] = found.T
+    table["reference"] = table["method"].map({name: i for i, name in enumerate(REFERENCES)}).fillna(len(REFERENCES)).astype(int)
+    scores = np.where(at >= 0, values["overall"][0][at], np.nan)
+    table = _ranked(table.assign(all="", at=np.arange(len(table))), ["all"])
+    rivals = table[table["rank"].notna()]
+    if len(rivals) < 2 or not counting:
+        return table, {}, notes
+    ranks, p, difference = statistics.friedman(scores[rivals["at"]])
+    table.loc[rivals.index, "mean_rank"] = ranks
+    return table, {"methods": len(rivals), "groups": len(counting), "friedman_p": p, "critical_difference": difference} if len(counting) > 1 else {}, notes
 
-    table = {"#": ["" if pd.isna(rank) else str(rank) for rank in rows["rank"]], "method": list(rows["label"])}
-    table |= {HEADERS[name]: [cell(row, name) for _, row in rows.iterrows()] for name in names if rows[name].notna().any()}
-    remarks = {"remarks": list(rows["remarks"])} if rows["remarks"].any() else {}
-    return pd.DataFrame(table | {count: [str(n) for n in rows["n"]]} | remarks)
+
+def _entry(method, version, trials, submission):
+    name = method if version == 1 else f"{method} v{version}"
+    return clean(name + (f" (tuned, {trials} trials)" if trials else "") + (f" [{submission}]" if submission else ""))
 
 
-def _pipe(frame, style):
-    align = ["right", "left"] + ["left" if name == "remarks" else "right" for name in frame.columns[2:]]
-    return frame.to_markdown(index=False, tablefmt=style, disable_numparse=True, colalign=align)
+def _wins(rows):
+    rows = rows[(rows["variant"] == "default") & (rows["n"] > 0) & ~rows["method"].isin(REFERENCES)]
+    table = rows.drop_duplicates(["group", "label"]).pivot(index="label", columns="group", values="overall").sort_index()
+    return pd.DataFrame(statistics.wins(table.to_numpy("float64"))[0], index=table.index, columns=table.index)
+
+
+# -- writing -------------------------------------------------------------------------------------------------------------------
+
+_SYMBOLS = str.maketrans({"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\to$", "–": "--"})
+_LATEX = str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", **{c: f"\\{c}" for c in "&%$#_{}"}})
+TEXTS = ("method", "level", "remarks")  # columns of words, flush left; all others are made of numbers
+
+
+def _cells(rows, names, count):
+    """Column → its texts; a value from fewer runs than its row's says so."""
+    table = {"#": ["" if pd.isna(rank) else str(rank) for rank in rows["rank"]], "method": rows["label"].tolist()}
+    n = rows["n"].tolist()
+    for name in names:
+        scale, nothing = SCALES.get(name, 100), [math.nan] * len(rows)
+        halves = rows[f"{name}_half_width"].tolist() if f"{name}_half_width" in rows else nothing
+        counts = rows[f"{name}_n"].tolist() if f"{name}_n" in rows else n
+        table[HEADERS[name]] = [
+            "–" if value != value else f"{scale * value:.1f}{'' if half != half else f'±{scale * half:.1f}'}{'' if few == all_ else f' (n={few})'}"
+            for value, half, few, all_ in zip(rows[name].tolist(), halves, counts, n)]
+    table[count] = [str(k) for k in n] if count == "n" else [str(k) if k == all_ else f"{k} of {all_}" for k, all_ in zip(n, rows[count])]
+    return table | {"level": rows["level"].tolist(), "remarks": rows["remarks"].tolist()}
+
+
+def _split(table, titles):
+    """Titles, and the part of the table under each (its rows lie together) without the columns that say nothing there."""
+    starts = np.flatnonzero(pd.Series(titles).ne(pd.Series(titles).shift())).tolist()
+    parts = [{name: cells[start:end] for name, cells in table.items()} for start, end in zip(starts, [*starts[1:], None])]
+    nothing = {"remarks": {""}, "level": {"", LEVELS[-1]}}
+    return [pd.Series(titles)[starts].tolist(), [{name: cells for name, cells in part.items() if set(cells) - nothing.get(name, {"–"})}
+                                                 for part in parts]]
+
+
+def _escaped(table, escape):
+    return {escape(name): [*map(escape, cells)] if name in TEXTS else cells for name, cells in table.items()}
+
+
+def _pipe(table, style):
+    """A table as text: ``pipe`` for Markdown, ``simple`` for terminals."""
+    columns = [[name, *cells] for name, cells in table.items()]
+    widths, left = [max(max(map(len, cells)), 3) for cells in columns], [name in TEXTS for name in table]
+    padded = [[cell.ljust(w) if flush else cell.rjust(w) for cell in cells] for cells, w, flush in zip(columns, widths, left)]
+    if style == "simple":
+        lines = ["  ".join(line).rstrip() for line in zip(*padded)]
+        return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    lines = ["| " + " | ".join(line) + " |" for line in zip(*padded)]
+    rule = "|".join(":" + "-" * (w + 1) if flush else "-" * (w + 1) + ":" for w, flush in zip(widths, left))
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
 
 
 def _records(frame):
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    """Rows as dicts, without what has no value."""
+    columns, cells = list(frame), [frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame]
+    return [{name: value for name, value in zip(columns, row) if value is not None} for row in zip(*cells)]
 
 
-def _versioned(thing):
-    return f"{thing['name']}" + ("" if thing["version"] == 1 else f" v{thing['version']}")
+def _lists(table):
+    return [[None if math.isnan(v) else round(v, 4) for v in row] for row in table.to_numpy().tolist()]
 
 
-def _clean(text):
-    """One line of printable characters: results come from strangers, and terminals obey control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+def _dumps(value):
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _guard(cell):
+    return "'" + cell if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell
 
 
 def _markdown(text):
     return re.sub(r"[\\`*\[\]<>|~&$#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+
+
+def _latex(text):
+    return text.translate(_LATEX)
+
+
+def _documented():
+    parts = "; ".join(f"`{part}` {about}" for part, about in INTERVAL.items() if part)
+    plain = {name: about for name, about in ROW_COLUMNS.items() if not any(name == f"{v}{p}" for v in VALUES for p in INTERVAL)}
+    values = {name: records.COLUMNS[name] for name in VALUES}
+    lines = [f"| `{name}` | {_markdown(about)} |" for name, about in {**plain, **values}.items()]
+    more = [f"| `{name}` | {_markdown(about)} |" for name, about in ACROSS_COLUMNS.items() if name not in ROW_COLUMNS]
+    return "\n".join([
+        "## Columns\n", "`board.csv`, `board.json` (`rows`) and `board.parquet` hold one row per table row, values as fractions; every value has four "
+        f"more columns: {parts}. `runs.parquet` holds one row per run.\n", "| column | meaning |", "| :-- | :-- |", *lines, "",
+        "`overall.csv` and `overall` in `board.json` average rows over groups; besides the above:\n", "| column | meaning |", "| :-- | :-- |", *more, ""])
+
+
+DOCUMENTATION = _documented()

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from mubench import networks, registry
 from mubench.errors import MubenchError
-from mubench.leaderboard.reading import LIMITS, Hash, Line, Part, content, foreign, parsed, plain, read_run, sentence  # noqa: F401
-from mubench.results import MODEL, PREDICTIONS, RESULT, Result, agree, split_facts, task_facts
+from mubench.leaderboard.reading import LIMITS, Hash, Line, Part, content, foreign, parsed, plain, read_record, read_run, sentence  # noqa: F401
+from mubench.results import MODEL, PREDICTIONS, RESULT, agree, split_facts, task_facts
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
 SAMPLE = 256  # examples of each set that are predicted again
@@ -404,7 +404,7 @@ def level(folder):
     folder = Path(folder).absolute()
     root = ([*folder.parents][5:] or [folder])[0]
     if not os.path.lexists(root / SUBMISSION):
-        run = Result.model_validate(parsed(content(folder / RESULT, LIMITS.json), folder / RESULT))
+        run = read_record(folder)
         own = Level.RE_EVALUATED if "@" in str(run.spec.get("method")) else Level.REPRODUCED
         return (own if run.predictions else Level.REPORTED), ()
     verdict = read_verified(root).get(folder.name)

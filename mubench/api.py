@@ -153,3 +153,10 @@ def board(results="results", out=None, **options):
     from mubench.leaderboard.board import board as make
 
     return make(results, out, **options)
+
+
+def report(run, out=None, **options):
+    """One stored run as a self-contained HTML page; see `mubench.leaderboard.report`."""
+    from mubench.leaderboard.report import report as make
+
+    return make(run, out, **options)

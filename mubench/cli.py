@@ -158,9 +158,17 @@ def parser():
     p.add_argument("--out", metavar="FOLDER|FILE.zip", help="where to put its folder (default: here)")
     p.add_argument("--push-to-hub", metavar="REPO", help="send it to a dataset repository on the hub")
 
-    p = verb("board", _board, "aggregate results into tables", "mubench board results --out tables")
-    p.add_argument("results", nargs="*", default=["results"], metavar="RESULTS")
-    p.add_argument("--out", metavar="FOLDER", help="write board.md, board.csv, board.json and board.tex there")
+    p = verb("board", _board, "aggregate results into tables and a site", "mubench board results --out tables --site www")
+    p.add_argument("results", nargs="*", default=["results"], metavar="RESULTS", help="folders of results or submissions")
+    p.add_argument("--out", metavar="FOLDER", help="write the tables there: README.md, CSV, JSON, LaTeX, Parquet")
+    p.add_argument("--site", metavar="FOLDER", help="write a static site there; index.html opens from the disk")
+    p.add_argument("--serve", action="store_true", help="show the site on this machine until Ctrl-C")
+    p.add_argument("--port", type=int, default=8000, metavar="N", help="of --serve (default: 8000)")
+
+    p = verb("report", _report, "one run as a self-contained page", "mubench report results/fashion/resnet/salun/5/0123456789ab")
+    p.add_argument("run", metavar="RUN", help="a result's folder")
+    p.add_argument("--out", metavar="FILE", help="the page (default: report.html in the folder)")
+    p.add_argument("--references", nargs="+", metavar="RESULTS", help="where original and retrain are looked for (default: the run's own store)")
     return top
 
 
@@ -329,6 +337,18 @@ def _board(args):
     print(table.text())
     if args.out:
         print(f"\nwritten: {', '.join(table.files)}")
+    if args.site or args.serve:
+        from mubench.leaderboard import site
+
+        if args.serve:
+            return site.serve(table, args.site, args.port)
+        print(f"\nwritten: {site.write_site(table, args.site)}")
+
+
+def _report(args):
+    from mubench.leaderboard.report import report
+
+    print(report(args.run, args.out, args.references))
 
 
 # -- helpers -------------------------------------------------------------------------------------------------------------

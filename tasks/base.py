@@ -255,6 +255,28 @@ class Task(Behaviour):
             chosen[name] = view.select(sorted(order[:most])) if order else view
         return chosen
 
+    def show(self, rows, position):
+        """An example for people: column → ``("image", PNG bytes)``, ``("audio", encoded bytes)`` or ``("text", str)``, from the types of
+        the columns; what is of no such type is left out."""
+        import io
+
+        import datasets
+        from PIL import Image
+
+        (values,), shown = rows.with_format("arrow")[position:position + 1].to_pylist(), {}
+        for name, feature in rows.features.items():
+            value = values[name]
+            data = value.get("bytes") or (value.get("path") and Path(value["path"]).read_bytes()) if isinstance(value, dict) else None
+            if isinstance(feature, datasets.Image) and data:
+                file = io.BytesIO()
+                Image.open(io.BytesIO(data)).convert("RGB").save(file, "PNG")
+                shown[name] = "image", file.getvalue()
+            elif isinstance(feature, datasets.Audio) and data:
+                shown[name] = "audio", data
+            elif isinstance(value, str):
+                shown[name] = "text", value
+        return shown
+
     # -- models --------------------------------------------------------------------------------------------------------
 
     def model(self, name=None):

@@ -16,8 +16,8 @@ CORE = r"mubench(\.(?!tasks|methods|leaderboard).*)?"
 # A registry is how the core reaches tasks and methods; `mubench.api`, checks and the command line hand over to the leaderboard.
 MAY_IMPORT = {"tasks": rf"{CORE}|mubench\.tasks.*", "methods": rf"{CORE}|mubench\.methods.*", "leaderboard": rf"{CORE}|mubench\.leaderboard.*",
               "mubench": CORE}
-EXCEPTIONS = {"registry.py": r"mubench\.(tasks|methods)\.base", "api.py": r"mubench\.leaderboard\.(board|submission)",
-              "checks.py": r"mubench\.leaderboard(\.verify)?", "cli.py": r"mubench\.leaderboard\.board"}
+EXCEPTIONS = {"registry.py": r"mubench\.(tasks|methods)\.base", "api.py": r"mubench\.leaderboard\.\w+",
+              "checks.py": r"mubench\.leaderboard(\.verify)?", "cli.py": r"mubench\.leaderboard(\.\w+)?"}
 
 
 def imports(path):

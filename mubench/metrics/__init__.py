@@ -9,4 +9,6 @@
 from mubench.metrics.base import METRICS, Metric, Predictions, compute_all, metric
 from mubench.metrics import performance, membership, forgetting, reference  # noqa: F401  (each registers its metrics)
 
-__all__ = ["METRICS", "Metric", "Predictions", "compute_all", "metric"]
+VERSION = 1  # of the formulas: raised when any of them may give another value
+
+__all__ = ["VERSION", "METRICS", "Metric", "Predictions", "compute_all", "metric"]

@@ -1,20 +1,31 @@
-"""The primary metrics of tasks, as `evaluate.Metric`: made here, never downloaded."""
-import datasets
-import evaluate
+"""The primary metrics of tasks: made here, never downloaded; importing them imports no torch."""
 import numpy as np
 
 from mubench.errors import nearest
 
 
-class Primary(evaluate.Metric):
+class Primary:
     """A score in [0, 1], higher is better, of predicted against true labels (integers)."""
 
-    def __init__(self, **options):
-        super().__init__(keep_in_memory=True, **options)
+    kind = "int64"  # of predictions and references
 
-    def _info(self):
-        features = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
-        return evaluate.MetricInfo(description=self.__doc__, citation="", features=features)
+    @property
+    def name(self):
+        return next(name for name, cls in PRIMARY.items() if type(self) is cls)
+
+    def as_evaluate(self):
+        """The same as a metric of the `evaluate` library (which imports torch)."""
+        import datasets
+        import evaluate
+
+        features = datasets.Features({name: datasets.Value(self.kind) for name in ("predictions", "references")})
+        info = evaluate.MetricInfo(description=type(self).__doc__, citation="", features=features)
+        members = {"_info": lambda _: info, "_compute": lambda _, *given, **options: self._compute(*given, **options)}
+        return type(type(self).__name__, (evaluate.Metric,), members)(keep_in_memory=True)
+
+    def compute(self, *, predictions, references, **options):
+        """Name → score, called as `evaluate`'s metrics are."""
+        return self.as_evaluate().compute(predictions=predictions, references=references, **options)
 
     def per_example(self, predictions, references):
         """1.0 where the label is right, else 0.0."""
@@ -39,9 +50,8 @@ class MicroF1(Primary):
     accuracy.
     """
 
-    def __init__(self, positive_labels=None, **options):
+    def __init__(self, positive_labels=None):
         self.positive_labels = positive_labels
-        super().__init__(**options)
 
     def _compute(self, predictions, references, positive_labels=None):
         from sklearn.metrics import f1_score
@@ -56,9 +66,7 @@ class RougeL(Primary):
     Lin 2004, by the package `rouge-score`, as for summarisation in MU-Bench.
     """
 
-    def _info(self):
-        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
-        return evaluate.MetricInfo(description=self.__doc__, citation="", features=features)
+    kind = "string"
 
     def per_example(self, predictions, references):
         """The F1 of each pair."""
@@ -77,9 +85,7 @@ class ClipScore(Primary):
     Hessel et al. 2021 (CLIPScore) without their factor 2.5. The similarities are stored with the predictions; pictures are not.
     """
 
-    def _info(self):
-        features = datasets.Features({"predictions": datasets.Value("float64"), "references": datasets.Value("float64")})
-        return evaluate.MetricInfo(description=self.__doc__, citation="", features=features)
+    kind = "float64"
 
     def per_example(self, pictures, prompts):
         """Of [B, D] embeddings each: max(0, cosine)."""

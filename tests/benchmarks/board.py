@@ -1,0 +1,54 @@
+"""100,000 generated records → all tables, in less than 10 s and 2 GB. `python tests/benchmarks/board.py [RECORDS] [SITE FOLDER]`"""
+import resource
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pandas as pd
+
+from mubench.leaderboard.board import Board
+from mubench.leaderboard.records import COLUMNS, RATES, VALUES
+
+TASKS = {"image": ("digits", "birds"), "text": ("reviews", "relations"), "speech": ("words",), "video": ("moves",),
+         "vision_language": ("pairs",), "generation": ("talks", "lives")}
+METHODS = ("original", "retrain", *(f"method_{i:02d}" for i in range(72)))
+RATIOS = tuple(map(str, range(1, 11)))
+MODELS, SEEDS = 3, 5
+
+
+def generate(records):
+    """A frame of runs as `read_runs` gives it: nine tasks × 3 models × ratios × methods × 5 seeds, as many as asked for."""
+    places = [(modality, task, f"model_{m}", ratio) for ratio in RATIOS for modality, tasks in TASKS.items() for task in tasks
+              for m in range(MODELS)]
+    rng, n = np.random.default_rng(0), min(records, len(places) * len(METHODS) * SEEDS)
+    at = np.arange(n)
+    place, method, seed = at // (len(METHODS) * SEEDS), at // SEEDS % len(METHODS), at % SEEDS
+    pick = lambda position: [places[i][position] for i in place]
+    skill = rng.normal(size=len(METHODS))[method] * 0.03 + rng.normal(size=n) * 0.01
+    frame = pd.DataFrame({name: np.clip(0.6 + skill + rng.normal(size=n) * 0.02, 0, 1) for name in VALUES})
+    texts = {"submission": "", "tier": "mini", "modality": pick(0), "task": pick(1), "model": pick(2), "architecture": pick(2), "ratio": pick(3),
+             "method": [METHODS[i] for i in method], "version": 1, "variant": "default", "trials": 0, "params": "{}", "options": "{}", "random_guess": 0.1, "seed": seed,
+             "status": "complete", "level": "reproduced", "flags": "", "checkpoint": "c" * 64, "forget_rows": "f" * 64, "data": "d" * 64,
+             "ratio_order": [float(places[i][3]) for i in place], "anchor": method == 1, "machine": "x86_64 CPU, 2 cores", "threads": 1,
+             "environment": '{"machine": "x86_64 CPU, 2 cores", "python": "3.11"}', "hyperparameters": "{}", "paper": "", "spec": "{}",
+             "command": "mubench run", "started": "2026-01-01T00:00:00Z", "id": [f"{i:012x}" for i in at], "folder": "results/x",
+             "weights": "w" * 64, "result_sha256": [f"{i:064x}" for i in at], "predictions_sha256": "p" * 64}
+    curve = (RATES**0.8).round(3).tolist()
+    return frame.assign(**texts, roc=[curve] * n, relative_seconds=frame["relative_seconds"] * 0.5)[list(COLUMNS)]
+
+
+if __name__ == "__main__":
+    records = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    runs = generate(records)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    with tempfile.TemporaryDirectory() as folder:
+        wall, cpu = time.perf_counter(), time.process_time()
+        made = Board(runs)
+        built = time.perf_counter() - wall
+        made.write(folder)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{len(runs)} records → {len(made.rows)} rows in {wall:.1f} s ({cpu:.1f} s of CPU; aggregated after {built:.1f} s), peak {peak:.2f} GB "
+          f"({before:.2f} GB of it the records): {'pass' if cpu < 10 and peak < 2 else 'FAIL'} (≤ 10 s, ≤ 2 GB)")
+    sys.exit(not (cpu < 10 and peak < 2))
