@@ -1,26 +1,28 @@
 """A hook of MkDocs: pages of tasks, methods, metrics and the command line, made from the declarations and docstrings.
 
-A page may also hold a line ``<!-- readme: Heading -->`` (that section of the README), ``<!-- doc: module:name -->`` (a docstring) or
-``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice.
+A page may also hold a line ``<!-- readme: Heading -->`` (that section of the README), ``<!-- doc: module:name -->`` (a docstring, of the
+module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice.
 """
 import argparse
 import importlib
 import inspect
 import json
 import re
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
 from mubench import cli, listing, originals, registry, splits
-from mubench.methods.base import MEASURES, Method, always
+from mubench.methods.base import Method, always
 from mubench.metrics import METRICS
 from mubench.registry import load_method, load_task
 
 ROOT = Path(__file__).parent.parent
 RATIOS = (1, 2, 5, 10)
 API = ("run", "tune", "unlearn", "evaluate", "score", "board", "report", "submit", "check", "load_task", "load_method")  # those there are
+KEY = re.compile(r"(\w+(?:(?:, | and | or )\w+)*): +(?=\S)")
 TAXONOMY = {"forget": "D_f", "corruption": "corruption", "retain": "D_r", "parameters": "parameters", "schedule": "schedule"}
 
 
@@ -142,7 +144,7 @@ def method(name):
     cls, made = registry.methods.get(name), load_method(name)
     own = {n: v for n, v in cls.defaults().items() if n not in Method.defaults() or v != Method.defaults()[n]}
     space = cls.space()
-    terms = [{"on": "D_f" if t.on == "forget" else "D_r", "measure": MEASURES.get(t.measure, t.measure), "target": t.target,
+    terms = [{"on": "D_f" if t.on == "forget" else "D_r", "measure": f"`{t.measure}`", "target": f"`{t.target}`",
               "weight": f"{t.weight:g}", "epochs": "all" if t.when is always else re.sub(r"\(n=(\d+)\)", r" \1", repr(t.when)),
               "remarks": ", ".join(filter(None, [f"temperature {t.temperature:g}" if t.temperature != 1 else "", "redrawn in every epoch" if
                                                  t.redraw else "", f"formula `{t.how.__name__}`" if t.how else ""]))} for t in made.terms]
@@ -203,8 +205,8 @@ def python():
     said = ["# Python", "`import mubench` loads nothing heavy; each function loads what it needs."]
     for name in (name for name in API if name in mubench.__all__):
         function = getattr(mubench, name)
-        signature = re.sub(r"<function[^>]*>", "…", str(inspect.signature(function)))
-        said += [f"## {name}", f"```text\nmubench.{name}{signature}\n```", prose(function)]
+        signature = textwrap.fill(f"mubench.{name}{inspect.signature(function)}", 100, subsequent_indent=" " * len(f"mubench.{name}("))
+        said += [f"## {name}", f"```text\n{signature}\n```", prose(function)]
     return join(*said)
 
 
@@ -234,29 +236,32 @@ def linked(text, folder):
 
 def documented(reference):
     module, _, name = reference.partition(":")
-    return prose(getattr(importlib.import_module(module), name))
+    module = importlib.import_module(module)
+    return prose(getattr(module, name) if name else module)
 
 
 def prose(thing):
-    """A docstring as Markdown: its ``name: meaning`` lines become a list, indented lines go on where the one before ended."""
-    lines, out = (inspect.getdoc(thing) or "").split("\n"), []
-    for line in lines:
-        key = re.match(r"(\w+(?:(?:, | and | or )\w+)*|\*\*\w+): +(?=\S)", line)
-        if key and (line[0].islower() or line[0] == "*") and (not out or not out[-1].strip() or out[-1].startswith(("- ", "  ", "    "))):
-            out += [""] if out and out[-1].strip() and not out[-1].startswith(("- ", "  ")) else []
-            out.append(f"- `{key[1]}`: {escape(line[key.end():])}")
-        elif line.startswith("    ") and out and out[-1].strip():
-            out.append("  " + escape(line.strip()))
-        else:
-            out.append(escape(line))
-    return "\n".join(out)
+    """A docstring as Markdown; a paragraph of ``name: meaning`` lines, their continuation indented, becomes a list."""
+    blocks = []
+    for block in (inspect.getdoc(thing) or "").split("\n\n"):
+        lines = block.split("\n")
+        if all(KEY.match(line) or line.startswith("    ") for line in lines) and KEY.match(lines[0]):
+            block = "\n".join(KEY.sub(r"- ``\1``: ", line, count=1) if KEY.match(line) else line[2:] for line in lines)
+        blocks.append(escape(block))
+    return "\n\n".join(blocks)
 
 
 def escape(text):
-    """Text with ``literals`` as Markdown in which nothing else has a meaning."""
-    parts = re.split(r"(``.+?``|`[^`\n]+`)", text)
-    plain = lambda part: re.sub(r"([*<])", lambda m: {"*": "\\*", "<": "&lt;"}[m[1]], part)
-    return "".join("`" + part.strip("`") + "`" if i % 2 else plain(part) for i, part in enumerate(parts))
+    """Text with ``literals`` and *stress* as Markdown in which nothing else has a meaning but addresses, which become links."""
+    parts = re.split(r"(``.+?``|`[^`\n]+`)", text, flags=re.S)
+    return "".join("`" + " ".join(part.strip("`").split()) + "`" if i % 2 else _plain(part) for i, part in enumerate(parts))
+
+
+def _plain(text):
+    text = re.sub(r"\*\*(?=\w)", r"\*\*", text).replace("<", "&lt;")
+    text = re.sub(r"https?://[^\s;,)]*[^\s;,.)]", r"[\g<0>](\g<0>)", text)
+    text = re.sub(r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
+    return re.sub(r"(?<=\bcode )[\w.-]+/[\w.-]*\w", r"[\g<0>](https://github.com/\g<0>)", text)
 
 
 def table(rows):
