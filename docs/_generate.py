@@ -96,7 +96,7 @@ def task(name):
     differ = [key for key in asdict(task.recipe) if key in ("lr", "epochs", "batch_size", "optimizer", "lr_schedule", "warmup")
               or len({str(r[key]) for r in recipes.values()}) > 1 or recipes[task.model()][key] != asdict(plain(task))[key]]
     return join(
-        f"# {name}", prose(task), "## Data card", table([{"": k, " ": v} for k, v in card.items() if v]),
+        f"# {name}", re.sub(r"\btwin of (\w+)", r"twin of [\1](\1.md)", prose(task)), "## Data card", table([{"": k, " ": v} for k, v in card.items() if v]),
         "## Models", "The first is the default.", table(models), original_scores(cards),
         "## Recipe of the originals", "[What the numbers mean](../concepts.md#originals). `retrain` uses the same recipe on D_r.",
         table([{"model": f"`{model}`", **{key: shown(recipe[key]) for key in differ}} for model, recipe in recipes.items()]),
