@@ -1,7 +1,8 @@
 """A hook of MkDocs: pages of tasks, methods, metrics and the command line, made from the declarations and docstrings.
 
 A page may also hold a line ``<!-- readme: Heading -->`` (that section of the README), ``<!-- doc: module:name -->`` (a docstring, of the
-module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice.
+module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice. What stands between
+``<!-- awaits: WORD -->`` and ``<!-- end -->`` is left out as long as the command line knows no such verb or option.
 """
 import argparse
 import importlib
@@ -11,8 +12,6 @@ import re
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
-
-from mkdocs.structure.files import File
 
 from mubench import cli, listing, originals, registry, splits
 from mubench.methods.base import Method, always
@@ -41,13 +40,21 @@ def on_config(config):
 
 
 def on_files(files, config):
+    from mkdocs.structure.files import File
+
     for path, text in pages().items():
         files.append(File.generated(config, path, content=text))
     return files
 
 
 def on_page_markdown(markdown, **_):
-    return included(markdown)
+    return included(current(markdown))
+
+
+def current(markdown):
+    """A page without what it says of commands that are not there yet."""
+    known = {*verbs(), *(option for verb in verbs().values() for action in verb._actions for option in action.option_strings)}
+    return re.sub(r"^<!-- awaits: (\S+) -->\n(.*?)^<!-- end -->\n", lambda m: m[2] if m[1] in known else "", markdown, flags=re.M | re.S)
 
 
 def included(markdown):
@@ -191,9 +198,8 @@ def scores():
 
 
 def command_line():
-    verbs = next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
     said = ["# Command line", "What `mubench VERB --help` prints."]
-    for verb, sub in verbs.choices.items():
+    for verb, sub in verbs().items():
         sub.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100)
         said += [f"## {verb}", f"```text\n{sub.format_help().strip()}\n```"]
     return join(*said)
@@ -208,6 +214,11 @@ def python():
         signature = textwrap.fill(f"mubench.{name}{inspect.signature(function)}", 100, subsequent_indent=" " * len(f"mubench.{name}("))
         said += [f"## {name}", f"```text\n{signature}\n```", prose(function)]
     return join(*said)
+
+
+def verbs():
+    """Verb → its parser."""
+    return next(action.choices for action in cli.parser()._actions if action.metavar == "VERB")
 
 
 # -- pieces ----------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """The documentation is followed to the letter: it builds without a warning, every command line in it is a valid one, and every block is
 run in an empty folder, page by page, unless the page's source says why not.
 
-Before a block may stand ``<!-- slow -->`` (run by `make test-slow`), ``<!-- file: NAME -->`` (its text becomes that file),
-``<!-- not run: REASON -->`` or ``<!-- awaits: WORD -->`` (run once the command line knows that verb or option).
+Before a block may stand ``<!-- slow -->`` (run by `make test-slow`), ``<!-- file: NAME -->`` (its text becomes that file)
+or ``<!-- not run: REASON -->``. What a page says of commands that are not there yet is left out here as it is on the site.
 """
 import contextlib
+import glob
 import importlib.util
 import io
 import re
@@ -20,10 +21,19 @@ from mubench.cli import main, parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-VERBS = next(action.choices for action in parser()._actions if action.metavar == "VERB")
 REASONS = {"network", "GPU", "cluster", "long"}
 FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
-MARK = re.compile(r"<!-- (slow|file|not run|awaits)(?:: (.+?))? -->\n\Z")
+MARK = re.compile(r"<!-- (slow|file|not run)(?:: (.+?))? -->\n\Z")
+
+
+def _generate():
+    spec = importlib.util.spec_from_file_location("mubench_docs_generate", ROOT / "docs" / "_generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = _generate()  # the hook that makes the site's pages
 
 
 @dataclass
@@ -43,7 +53,7 @@ class Block:
 
 
 def blocks(path):
-    page = path.read_text()
+    page = GENERATE.current(path.read_text())
     for fence in FENCE.finditer(page):
         mark = MARK.search(page[:fence.start()])
         yield Block(fence["kind"], fence["text"], *((mark[1], mark[2]) if mark else (None, None)))
@@ -67,6 +77,7 @@ def run(block, names):
         exec(compile(block.text, "the page", "exec"), names)
     else:
         for words in block.commands:
+            words = [name for word in words for name in sorted(glob.glob(word)) or [word]]  # as a shell does
             if words[0] == "mubench":
                 main(words[1:])
             else:
@@ -80,8 +91,7 @@ def follow(path, tmp_path, monkeypatch, slow):
     names = {"__name__": "__main__"}
     for block in blocks(path):
         if block.mark != "not run" and block.kind in ("bash", "python") and (slow or block.mark != "slow"):
-            if block.mark != "awaits" or valid(block.commands[0][1:]):
-                run(block, names)
+            run(block, names)
 
 
 @pytest.fixture(autouse=True)
@@ -108,23 +118,16 @@ def test_a_page_can_be_followed_where_it_takes_long(path, tmp_path, monkeypatch)
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_no_command_escapes_the_tests(path):
     """Commands stand in bash blocks, each of which is run or says why not; what is not run is at least a valid command line."""
-    page = path.read_text()
+    page = GENERATE.current(path.read_text())
     assert page.count("```") == 2 * len([*blocks(path)]) and not re.search(r"^    ", FENCE.sub("", page), re.M), "code stands in fences"
     for block in blocks(path):
         assert block.mark != "not run" or block.said in REASONS, block
         assert block.kind in ("bash", "python") or not re.search(r"^\W*(mubench|python|pip|torchrun|accelerate)\s", block.text, re.M), block
         for words in block.commands if block.kind == "bash" else ():
             if "mubench" in words:
-                assert valid(words[words.index("mubench") + 1:]) or block.mark == "awaits", words
+                assert valid(words[words.index("mubench") + 1:]), words
             else:
                 assert block.mark == "not run" and words[0] == "export", words
-
-
-def generator():
-    spec = importlib.util.spec_from_file_location("mubench_docs_generate", ROOT / "docs" / "_generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +170,6 @@ def test_generated_pages_say_what_the_declarations_say(site):
 
 @pytest.mark.parametrize("name", [p.name for p in PAGES] + ["generated pages"])
 def test_commands_in_running_text_are_valid(name):
-    pytest.importorskip("mkdocs", reason="the documentation needs MkDocs: pip install mubench[docs]")
-    pages = generator().pages().values() if name == "generated pages" else [(ROOT / "docs" / name).read_text()]
+    pages = GENERATE.pages().values() if name == "generated pages" else [GENERATE.current((ROOT / "docs" / name).read_text())]
     for command in {c for page in pages for c in re.findall(r"`mubench ([a-z][^`]*)`", page)}:
-        assert valid(command.split()) or command in VERBS, command
+        assert valid(command.split()) or command in GENERATE.verbs(), command
