@@ -232,7 +232,7 @@ def readme(heading):
     if not found:
         raise ValueError(f"the README has no heading {heading!r}")
     body = re.sub(r"<!-- mubench ls (\w+) -->\n```text\n.*?```", lambda m: listed(m[1]), text[found.start(1):found.end(1)], flags=re.S)
-    return re.sub(r"<!--.*?-->\n", "", body).strip()
+    return re.sub(r"<!--.*?-->\n", "", body).replace("](docs/", "](").strip()
 
 
 def listed(kind):
