@@ -10,19 +10,19 @@ import inspect
 import json
 import re
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from mubench import cli, listing, originals, registry, splits
 from mubench.methods.base import Method, always
 from mubench.metrics import METRICS
+from mubench.recipe import Recipe
 from mubench.registry import load_method, load_task
+from mubench.tasks.base import Task
 
 ROOT = Path(__file__).parent.parent
 RATIOS = (1, 2, 5, 10)
-API = ("run", "tune", "unlearn", "evaluate", "score", "board", "report", "submit", "check", "load_task", "load_method")  # those there are
 KEY = re.compile(r"(\w+(?:(?:, | and | or )\w+)*): +(?=\S)")
-TAXONOMY = {"forget": "D_f", "corruption": "corruption", "retain": "D_r", "parameters": "parameters", "schedule": "schedule"}
 
 
 # -- hooks -----------------------------------------------------------------------------------------------------------------
@@ -63,20 +63,18 @@ def included(markdown):
                   flags=re.M)
 
 
+KINDS = {"tasks/": lambda: sorted(registry.tasks.modules, key=lambda name: (registry.tasks.get(name).tier, name)),
+         "methods/": lambda: sorted(registry.methods.modules), "metrics/": lambda: [*METRICS]}
+
+
 def pages():
     """Path → Markdown of every generated page."""
     made = {"command_line.md": command_line(), "python.md": python()}
-    for folder, (title, about, page, names) in {
-            "tasks/": ("Tasks", "<!-- readme: Tasks -->", task, KINDS["tasks/"]()),
-            "methods/": ("Methods", "<!-- readme: Methods -->\n\n## Hyperparameters of every method\n\n" + common(), method, KINDS["methods/"]()),
-            "metrics/": ("Metrics", "<!-- readme: Metrics -->\n\n## Scores of tasks\n\n" + scores(), metric, KINDS["metrics/"]())}.items():
-        made[f"{folder}index.md"] = f"# {title}\n\n{linked(included(about), folder)}\n"
-        made |= {f"{folder}{name}.md": page(name) for name in names}
+    more = {"tasks/": "", "methods/": "## Hyperparameters of every method\n\n" + common(), "metrics/": "## Scores of tasks\n\n" + scores()}
+    for (folder, names), title, page in zip(KINDS.items(), ("Tasks", "Methods", "Metrics"), (task, method, metric)):
+        made[f"{folder}index.md"] = linked(join(f"# {title}", readme(title), more[folder]), folder)
+        made |= {f"{folder}{name}.md": page(name) for name in names()}
     return made
-
-
-KINDS = {"tasks/": lambda: sorted(registry.tasks.modules, key=lambda name: (registry.tasks.get(name).tier, name)),
-         "methods/": lambda: sorted(registry.methods.modules), "metrics/": lambda: [*METRICS]}
 
 
 # -- pages -----------------------------------------------------------------------------------------------------------------
@@ -84,107 +82,103 @@ KINDS = {"tasks/": lambda: sorted(registry.tasks.modules, key=lambda name: (regi
 
 def task(name):
     task = load_task(name)
+    about = re.sub(r"\btwin of (\w+)", r"twin of [\1](\1.md)", prose(task))
     card = {"tier": task.tier, "modality": task.modality, "source": task.source, "licence": task.licence, "citation": task.citation,
             "primary metric": f"`{task.metric}` {task.metric_options or ''}", "further measures": ", ".join(task.also),
             "random guess": "measured once, on the data" if task.random_guess is None else f"{task.random_guess:.3g}",
             "classes": f"{task.num_labels}: {', '.join(task.labels)}" if task.labels else "", "transfer set": task.transfer,
             "training rows": f"SHA-256 `{task.checksum}`" if task.checksum else "",
-            "to get the data": getattr(task, "remedy", "") or ("`mubench fetch %s`" % name if task.archives else "ships with mubench")}
-    models, cards = [], {}
-    for model, declared in task.models.items():
-        if (task.originals_dir(model) / originals.CARD).is_file():
-            cards[model] = json.loads((task.originals_dir(model) / originals.CARD).read_text())
-        size = f"{cards[model]['parameters']:,}" if model in cards else ""
-        models.append({"model": f"`{model}`", "class": f"`{declared.architecture}`", "parameters": size,
-                       "starts from": f"`{declared.pretrained}`" if declared.pretrained else "scratch",
-                       "original": f"`{declared.original}`" if declared.original else "ships with mubench" if size else
-                       f"`mubench original {name} --model {model} --train`"})
-    recipes = {model: asdict(task.model_recipe(model)) for model in task.models}
-    differ = [key for key in asdict(task.recipe) if key in ("lr", "epochs", "batch_size", "optimizer", "lr_schedule", "warmup")
-              or len({str(r[key]) for r in recipes.values()}) > 1 or recipes[task.model()][key] != asdict(plain(task))[key]]
-    return join(
-        f"# {name}", re.sub(r"\btwin of (\w+)", r"twin of [\1](\1.md)", prose(task)), "## Data card", table([{"": k, " ": v} for k, v in card.items() if v]),
-        "## Models", "The first is the default.", table(models), original_scores(cards),
-        "## Recipe of the originals", "[What the numbers mean](../concepts.md#originals). `retrain` uses the same recipe on D_r.",
-        table([{"model": f"`{model}`", **{key: shown(recipe[key]) for key in differ}} for model, recipe in recipes.items()]),
-        "## Sizes", sizes(task), "## Methods that work here",
-        ", ".join(f"[{m}](../methods/{m}.md)" for m in KINDS["methods/"]() if load_method(m).needs <= set(task.provides)),
-        f"Declared in `{source(type(task))}`.")
+            "to get the data": getattr(task, "remedy", "") or (f"`mubench fetch {name}`" if task.archives else "ships with mubench")}
+    methods = [m for m in KINDS["methods/"]() if load_method(m).needs <= set(task.provides)]
+    return join(f"# {name}", about, "## Data card", facts(card), "## Models", "The first is the default.", models(task),
+                "## Recipe of the originals", "[What the numbers mean](../concepts.md#originals). `retrain` uses the same recipe on D_r.",
+                recipes(task), "## Sizes", sizes(task), "## Methods that work here", links("methods/", methods),
+                f"Declared in `{source(type(task))}`.")
 
 
-def plain(task):
-    """A recipe that sets nothing but what it must."""
-    return type(task.recipe)(task.recipe.lr, task.recipe.epochs, task.recipe.batch_size)
+def models(task):
+    """The models and, where they ship, the scores of their originals, from their cards."""
+    rows, shipped = [], []
+    for name, model in task.models.items():
+        card = task.originals_dir(name) / originals.CARD
+        card = json.loads(card.read_text()) if card.is_file() else None
+        train = f"`mubench original {task.name} --model {name} --train`"
+        rows.append({"model": f"`{name}`", "class": f"`{model.architecture}`", "parameters": f"{card['parameters']:,}" if card else "",
+                     "starts from": f"`{model.pretrained}`" if model.pretrained else "scratch",
+                     "original": "ships with mubench" if card else f"`{model.original}`" if model.original else train})
+        if card:
+            shipped.append({"model": f"`{name}`", **{kind: f"{100 * score:.1f}" for kind, score in card["scores"].items()}})
+    return join(table(rows), "Scores of the originals that ship, in per cent, from their cards:" if shipped else "", table(shipped))
 
 
-def original_scores(cards):
-    if not cards:
-        return ""
-    rows = [{"model": f"`{model}`", **{name: f"{100 * value:.1f}" for name, value in card["scores"].items()}} for model, card in cards.items()]
-    return "Scores of the originals that ship, in per cent, from their cards:\n\n" + table(rows)
+def recipes(task):
+    """What each model's recipe sets otherwise than `Recipe` does."""
+    made, usual = {name: asdict(task.model_recipe(name)) for name in task.models}, {f.name: f.default for f in fields(Recipe)}
+    said = [key for key in usual if any(recipe[key] != usual[key] for recipe in made.values())]
+    return table([{"model": f"`{name}`", **{key: shown(recipe[key]) for key in said}} for name, recipe in made.items()])
 
 
 def sizes(task):
     """Rows of each set, and how many are forgotten at some ratios."""
-    rows = dict(task.rows)
-    validation = rows.pop("validation", None) or len(task.test_rows(rows["test"])[0])
-    test = rows["test"] - (0 if "validation" in task.rows else validation)
-    said = [table([{"set": "train (D)", "rows": f"{rows['train']:,}"}, {"set": "validation", "rows": f"{validation:,}"},
-                   {"set": "test (D_t)", "rows": f"{test:,}"}, *([{"set": "transfer", "rows": f"{rows['transfer']:,}"}] if "transfer" in rows else [])])]
-    if task.measured:
-        said.append("Scored are at most " + ", ".join(f"{n:,} rows of {name}" for name, n in task.measured.items())
-                    + ", the first by the [hash ranking](../concepts.md#splits).")
-    if "units" not in {n for c in type(task).__mro__[:-1] if c.__module__.count(".") > 2 for n in vars(c)}:
-        said.append(table([{"ratio": f"{ratio} %", "D_f": f"{(f := splits.forgotten(ratio, rows['train'])):,}", "D_r": f"{rows['train'] - f:,}"}
-                           for ratio in RATIOS]))
-    elif task.tier == "mini":
-        said.append(f"The unit of deletion: {prose(type(task).units)}")
-        made = [(ratio, task.split(ratio)) for ratio in RATIOS]
-        said.append(table([{"ratio": f"{ratio} %", "units": splits.forgotten(ratio, len({*task.units()})), "D_f": f"{len(split.forget):,}",
-                            "D_r": f"{split.n - len(split.forget):,}"} for ratio, split in made]))
+    rows = {"train (D)": task.rows["train"], "validation": task.rows.get("validation"), "test (D_t)": task.rows["test"],
+            "transfer": task.rows.get("transfer")}
+    if "validation" not in task.rows:
+        rows["validation"], rows["test (D_t)"] = map(len, task.test_rows(task.rows["test"]))
+    scored = ", ".join(f"{n:,} rows of {name}" for name, n in task.measured.items())
+    if type(task).units is Task.units:
+        units = ""
+        forget = [(ratio, n := splits.forgotten(ratio, task.rows["train"]), task.rows["train"] - n) for ratio in RATIOS]
     else:
-        said.append(f"The unit of deletion: {prose(type(task).units)} `mubench split {task.name} --ratio 5` counts the rows, once the data are here.")
-    return "\n\n".join(said)
+        units = f"The unit of deletion: {prose(type(task).units)}"
+        made = [task.split(ratio) for ratio in RATIOS if task.tier == "mini"]  # of the others the data are needed
+        forget = [(split.name, len(split.forget), len(split.retain)) for split in made]
+    return join(table([{"set": name, "rows": f"{n:,}"} for name, n in rows.items() if n]),
+                f"Scored are at most {scored}, the first by the [hash ranking](../concepts.md#splits)." if scored else "", units,
+                table([{"ratio": f"{ratio} %", "D_f": f"{f:,}", "D_r": f"{r:,}"} for ratio, f, r in forget]),
+                "" if forget else f"`mubench split {task.name} --ratio 5` counts the rows, once the data are here.")
 
 
 def method(name):
-    cls, made = registry.methods.get(name), load_method(name)
-    own = {n: v for n, v in cls.defaults().items() if n not in Method.defaults() or v != Method.defaults()[n]}
-    space = cls.space()
-    terms = [{"on": "D_f" if t.on == "forget" else "D_r", "measure": f"`{t.measure}`", "target": f"`{t.target}`",
-              "weight": f"{t.weight:g}", "epochs": "all" if t.when is always else re.sub(r"\(n=(\d+)\)", r" \1", repr(t.when)),
-              "remarks": ", ".join(filter(None, [f"temperature {t.temperature:g}" if t.temperature != 1 else "", "redrawn in every epoch" if
-                                                 t.redraw else "", f"formula `{t.how.__name__}`" if t.how else ""]))} for t in made.terms]
-    tasks = {tier: [t for t in KINDS["tasks/"]() if registry.tasks.get(t).tier == tier and made.needs <= set(registry.tasks.get(t).provides)]
+    cls, made, usual = registry.methods.get(name), load_method(name), Method.defaults()
+    works = {tier: [t for t in KINDS["tasks/"]() if load_task(t).tier == tier and made.needs <= set(load_task(t).provides)]
              for tier in ("mini", "paper")}
-    hooks = [hook for hook in ("prepare", "penalty", "select", "after_epoch", "finish") if getattr(cls, hook) is not getattr(Method, hook)]
-    works = {tier: ", ".join(f"[{t}](../tasks/{t}.md)" for t in names) or "none" for tier, names in tasks.items()}
+    hooks = ("prepare", "penalty", "select", "after_epoch", "finish")
+    hooks = [f"`{hook}`" for hook in hooks if getattr(cls, hook) is not getattr(Method, hook)]
+    space = {name: listing._choice(choice) for name, choice in cls.space().items()}
+    own = [n for n, value in cls.defaults().items() if n not in usual or value != usual[n] or n in space]
+    lora = "no, it starts from a new model" if cls.start == "fresh" else "yes" if cls.adapts else "no, it edits the weights themselves"
     return join(
         f"# {name}", prose(cls), "## Paper", escape(cls.paper) or "None.",
-        "## Row of the taxonomy", table([{TAXONOMY[k]: v for k, v in made.taxonomy().items()}]),
-        "## Terms", "With the defaults; [what a term is](../concepts.md#terms)." if terms else "None.", table(terms),
-        f"Hooks of its own: {', '.join(f'`{h}`' for h in hooks)}." if hooks else "",
-        "## Hyperparameters", "The others are those [of every method](index.md#hyperparameters-of-every-method). `None`: as in the original's recipe.",
-        table([{"name": f"`{n}`", "default": f"`{v!r}`", "searched by `mubench tune`": listing._choice(space[n]) if n in space else ""}
-               for n, v in own.items()] + [{"name": f"`{n}`", "default": f"`{cls.defaults()[n]!r}`", "searched by `mubench tune`": listing._choice(c)}
-                                           for n, c in space.items() if n not in own]),
-        "LoRA: " + ("no, it starts from a new model." if cls.start == "fresh" else "yes, `--lora PERCENT`." if cls.adapts else "no, it edits the weights themselves."),
-        "## Tasks it works on", f"It needs {', '.join(f'`{n}`' for n in sorted(made.needs)) or 'nothing'} of a task.",
-        f"Mini: {works['mini']}.", f"Paper: {works['paper']}.", f"Declared in `{source(cls)}`.")
+        "## Row of the taxonomy", table([{{"forget": "D_f", "retain": "D_r"}.get(k, k): v for k, v in made.taxonomy().items()}]),
+        "## Terms", "With the defaults; [what a term is](../concepts.md#terms)." if made.terms else "None.", table([*map(term, made.terms)]),
+        f"Hooks of its own: {', '.join(hooks)}." if hooks else "", "## Hyperparameters",
+        "The others are those [of every method](index.md#hyperparameters-of-every-method). `None`: as in the original's recipe.",
+        table([{"name": f"`{n}`", "default": f"`{cls.defaults()[n]!r}`", "searched by `mubench tune`": space.get(n, "")} for n in own]),
+        f"LoRA: {lora}.", "## Tasks it works on", f"It needs {', '.join(f'`{n}`' for n in sorted(made.needs)) or 'nothing'} of a task.",
+        *(f"{tier.capitalize()}: {links('tasks/', names) or 'none'}." for tier, names in works.items()), f"Declared in `{source(cls)}`.")
+
+
+def term(t):
+    remarks = {f"temperature {t.temperature:g}": t.temperature != 1, "redrawn in every epoch": t.redraw,
+               f"formula `{getattr(t.how, '__name__', '')}`": t.how}
+    return {"on": "D_f" if t.on == "forget" else "D_r", "measure": f"`{t.measure}`", "target": f"`{t.target}`", "weight": f"{t.weight:g}",
+            "epochs": "all" if t.when is always else re.sub(r"\(n=(\d+)\)", r" \1", repr(t.when)),
+            "remarks": ", ".join(remark for remark, so in remarks.items() if so)}
 
 
 def common():
-    own = [{"name": f"`{n}`", "default": f"`{v!r}`"} for n, v in Method.defaults().items()]
-    return "`None`: as in the recipe of the original. What they mean:\n\n<!-- doc: mubench.recipe:Recipe -->\n\n" + table(own)
+    return join("`None`: as in the recipe of the original. What they mean:", prose(Recipe),
+                table([{"name": f"`{n}`", "default": f"`{v!r}`"} for n, v in Method.defaults().items()]))
 
 
 def metric(name):
     m = METRICS[name]
     better = {"higher": "higher", "lower": "lower", "retrain": "the closer to the retrained model's value the better"}
-    facts = {"better": better.get(m.better, f"the closer to {m.better} the better"), "sets": ", ".join(m.needs),
-             "columns of `predictions.parquet`": ", ".join(f"`{c}`" for c in m.columns), "facts of the result": ", ".join(f"`{f}`" for f in m.facts),
-             "needs the retrained model's predictions": "yes" if m.retrain else "no"}
-    return join(f"# {name}", prose(m.compute), "## What it is computed from", table([{"": k, " ": v} for k, v in facts.items() if v]),
+    listed = lambda names: ", ".join(f"`{name}`" for name in names)
+    said = {"better": better.get(m.better, f"the closer to {m.better} the better"), "sets": ", ".join(m.needs),
+            "columns of `predictions.parquet`": listed(m.columns), "facts of the result": listed(m.facts),
+            "needs the retrained model's predictions": "yes" if m.retrain else "no"}
+    return join(f"# {name}", prose(m.compute), "## What it is computed from", facts(said),
                 f"A pure function of stored predictions, in `{source(m.compute)}`; `mubench score RESULT` computes it again.")
 
 
@@ -193,8 +187,7 @@ def scores():
     from mubench.metrics.primary import PRIMARY
 
     used = {name: [t for t in KINDS["tasks/"]() if registry.tasks.get(t).metric == name] for name in PRIMARY}
-    return join(*("\n\n".join([f"### {name}", prose(cls), "Of " + ", ".join(f"[{t}](../tasks/{t}.md)" for t in used[name]) + "."])
-                  for name, cls in PRIMARY.items()))
+    return join(*(join(f"### {name}", prose(cls), f"Of {links('tasks/', used[name])}.") for name, cls in PRIMARY.items()))
 
 
 def command_line():
@@ -209,7 +202,7 @@ def python():
     import mubench
 
     said = ["# Python", "`import mubench` loads nothing heavy; each function loads what it needs."]
-    for name in (name for name in API if name in mubench.__all__):
+    for name in filter(str.islower, mubench.__all__):
         function = getattr(mubench, name)
         signature = textwrap.fill(f"mubench.{name}{inspect.signature(function)}", 100, subsequent_indent=" " * len(f"mubench.{name}("))
         said += [f"## {name}", f"```text\n{signature}\n```", prose(function)]
@@ -273,6 +266,15 @@ def _plain(text):
     text = re.sub(r"https?://[^\s;,)]*[^\s;,.)]", r"[\g<0>](\g<0>)", text)
     text = re.sub(r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
     return re.sub(r"(?<=\bcode )[\w.-]+/[\w.-]*\w", r"[\g<0>](https://github.com/\g<0>)", text)
+
+
+def facts(said):
+    """A table of two columns without a head; what is empty is left out."""
+    return table([{"": name, " ": value} for name, value in said.items() if value])
+
+
+def links(folder, names):
+    return ", ".join(f"[{name}](../{folder}{name}.md)" for name in names)
 
 
 def table(rows):
