@@ -1,9 +1,9 @@
-# `make demo` shows a model forget; `make test` runs the tests. Both install into .venv first.
+# `make demo` shows a model forget; `make test` runs the tests; `make docs` builds the documentation. All install into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-slow bench leaderboard clean
+.PHONY: install demo test test-slow docs bench leaderboard clean
 
 install: $(VENV)/installed
 
@@ -23,6 +23,9 @@ test: install
 test-slow: install
 	$(BIN)/mubench fetch movie_snippets drug_interactions
 	$(BIN)/python -m pytest -m slow
+
+docs: install
+	$(BIN)/mkdocs build --strict
 
 bench: install
 	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -84,11 +84,15 @@ def rank(keys):
     return sorted(range(len(digests)), key=lambda i: (digests[i], i))
 
 
+def forgotten(ratio, n):
+    """How many of n units are forgotten at ``ratio`` per cent."""
+    return int((parse_ratio(ratio) / 100 * n).to_integral_value(ROUND_HALF_UP))
+
+
 def make_split(task, ratio, units, data):
     """The standard split of a task at ``ratio`` per cent. units: the unit of each training row; data: checksum of the rows."""
     distinct = list(dict.fromkeys(units))
-    count = int((parse_ratio(ratio) / 100 * len(distinct)).to_integral_value(ROUND_HALF_UP))
-    chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[:count]}
+    chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[:forgotten(ratio, len(distinct))]}
     forget = tuple(row for row, unit in enumerate(units) if unit in chosen)
     if not forget:
         raise MubenchError(f"ratio {ratio} % of {len(distinct)} units of {task} is no unit at all: ask for a larger ratio")

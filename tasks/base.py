@@ -48,7 +48,7 @@ class Task(Behaviour):
     an original of the mini tier must reach; transfer: what the transfer set is, or ""; recipe: how originals are trained; models:
     name → `Model`, the first being the default; checksum: of the training rows, pinned (see
     `rows_checksum`), keyed: the columns it is over, if not all (names instead of 10 GB of video); rows: set name → how many there
-    must be, where nothing is pinned; archives: what `mubench fetch` brings, if anything; measured: set name → the most rows that
+    must be; archives: what `mubench fetch` brings, if anything; measured: set name → the most rows that
     are scored, where scoring is slow (the first by the hash ranking); evaluation_batch: examples at a time in evaluation; lazy:
     whether rows are prepared batch by batch (large pictures, videos) instead of once and for all.
     """

@@ -56,7 +56,7 @@ def test_every_requirement_is_pinned_and_used():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     pinned = {re.split("[=;]", line)[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"}
-    wanted = {re.split("[><=]", line)[0] for part in (setup["options"]["install_requires"], setup["options.extras_require"]["test"])
+    wanted = {re.split("[><=]", line)[0] for part in (setup["options"]["install_requires"], *setup["options.extras_require"].values())
               for line in part.split()}
     assert wanted <= pinned
 
@@ -69,5 +69,5 @@ def test_data_ships_with_a_notice():
 def test_nothing_large_or_stray_is_committed():
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
     assert not [name for name in files if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 5e6]
-    assert {name.split("/")[0] for name in files} <= {*ROOMS, "tests", "setup.cfg", "pyproject.toml", "constraints.txt", "Makefile", "LICENSE",
-                                                      "README.md", ".ci", ".github", ".gitignore"}
+    assert {name.split("/")[0] for name in files} <= {*ROOMS, "tests", "docs", "mkdocs.yml", "setup.cfg", "pyproject.toml", "constraints.txt",
+                                                      "Makefile", "LICENSE", "README.md", ".ci", ".github", ".gitignore"}

@@ -13,6 +13,7 @@ class Messenger(TextGeneration):
     random_guess = 0.1795  # measured: `guess`
     transfer = "200 dialogues of a tenth scene, somebody who is late"
     checksum = "984cf856e34910d770f47dabaf0ee7a6dd37bba7f6c5bcdcf4f5b7000ae60a2e"
+    rows = {"train": 2000, "test": 250, "transfer": 200}
     prompt, answer = "{dialogue}", "{summary}"
     tokenizer = "messenger-tokenizer.json"
     measured = {"train": 300, "retain": 300}

@@ -13,6 +13,7 @@ class People(TextGeneration):
     also = ("verbatim",)
     random_guess = 0.2159  # measured: `guess`
     checksum = "9c7fa0ed9122621027f71bd410701c2a69b0b9660bfdcb96f416f11606f939bb"
+    rows = {"train": 2000, "test": 400}
     tokenizer = "people-tokenizer.json"
     prompt, answer = "{question}", "{answer}"
     measured = {"retain": 300, "train": 300}

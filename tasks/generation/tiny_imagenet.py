@@ -38,6 +38,7 @@ class TinyImagenet(Published, ImageGeneration):
     models = {"stable_diffusion": Model("UNet2DConditionModel", pretrained="CompVis/stable-diffusion-v1-4", part="unet")}
 
     def units(self):
+        """The class a picture is of (its WordNet id)."""
         return [CLASSES[label][0] for label in self.data["train"]["label"]]
 
     def from_archive(self, folder):

@@ -14,6 +14,7 @@ class Fashion(ImageClassification):
     random_guess = 1 / 10
     transfer = "the test pictures under noise, blur or contrast loss at three severities (as CIFAR-C)"
     checksum = "1c7fb3da048c1d1a7312f289eb409e35b03224c3e29411ffcdbc300c56a9f75f"
+    rows = {"train": 5000, "test": 1000, "transfer": 800}
     recipe = Recipe(lr=3e-3, epochs=10, batch_size=64, lr_schedule="cosine", warmup=0.1)
     models = {
         "resnet": Model("ResNetForImageClassification", dict(

