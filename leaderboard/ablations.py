@@ -140,7 +140,7 @@ def _chosen(kind, runs, specs, only, ratio):
         runs = runs[(runs["params"] == "{}") & (runs["trials"] == 0) & (np.isfinite(runs["ratio_order"]) if kind.field == "ratio" else runs["ratio"] == ratio)]
     options = [json.loads(text) for text in runs["options"]]
     levels = [kind.level_of(said if specs is None else {name: said[name] for name in VARIED if name in said}) for said in options]
-    runs = runs[[level is None or level == level for level in levels]]
+    runs = runs[np.array([level is None or level == level for level in levels], bool)]
     levels = [math.nan if level is None else float(level) for level in levels if level is None or level == level]
     runs = runs.assign(at=runs["ratio_order"] if kind.field == "ratio" else levels)
     if only:
@@ -259,10 +259,10 @@ def head(value):
 def _lines(kind, points, runs, margin):
     """A row of panels for each task and model: a panel per value, a line per method (or what ``kind.line`` says)."""
     facets = [name for name in GROUP if name != kind.line and not (name == "ratio" and kind.field == "ratio")]
-    names, rows = list(dict.fromkeys(points[kind.line])), []
+    points, names, rows = points.sort_values("x", kind="stable"), _ordered(points[kind.line]), []
     ticks = {number: kind.said(level) for number, level in enumerate(kind.levels)} if kind.x == "order" else {}
     if kind.x == "share":
-        ticks = {x: f"{x:g}" for x in (1, 5, 10, 25, 50, 100)}
+        ticks = {x: f"{x:g}" for x in (1, 5, 10, 25, 100)}
     for where, group in points.groupby(facets, sort=False):
         panels, place = [], dict(zip(facets, where))
         for value in kind.values:
@@ -270,11 +270,17 @@ def _lines(kind, points, runs, margin):
             for name, line in group[group["value"] == value].groupby(kind.line, sort=False):
                 if len(line) > 1:
                     lines.append(Line(name, list(line["x"]), list(100 * line["mean"]), list(100 * line["half_width"]), colour=names.index(name)))
+            lines.sort(key=lambda line: line.colour)
             if lines:
                 panels.append(Panel(head(value) if panels else f"{_place(place)}\n{head(value)}", kind.label, "%" if not panels else "", lines,
                                     _levels(kind, runs, place, value, margin), kind.log, ticks))
         rows.append(panels)
     return rows
+
+
+def _ordered(names):
+    """The paper's methods first, so that they have the same colours in all figures."""
+    return [*METHODS, *sorted({*names} - {*METHODS})]
 
 
 def _place(place):
@@ -291,35 +297,42 @@ def _levels(kind, runs, place, value, margin):
 
 
 def _scale_panels(kind, points, runs, margin):
-    """Beside the curves of all models of a task, their ends over the number of parameters, and the laws."""
-    rows, sizes = _lines(kind, points, runs, margin), list(dict.fromkeys(points["model"]))
-    for panels in rows:
-        for panel in panels:
-            for line in list(panel.lines):
-                if law := fit(line.x, [y / 100 for y in line.y]):
-                    xs = np.geomspace(min(line.x), max(line.x), 60)
-                    panel.lines.append(Line(line.name, list(xs), list(100 * law(xs)), kind="law", colour=line.colour))
-    by_place = {}
-    for (task, ratio, method), ends in _ends(runs[~runs["method"].isin(REFERENCES)]).groupby(["task", "ratio", "method"], sort=False):
-        dots = [Line(model, [x], [100 * y], kind="named", colour=sizes.index(model) if model in sizes else 0)
-                for model, x, y in zip(ends["model"], ends["x"], ends["mean"])]
-        if len(dots) > 1:
-            by_place[_place({"task": task, "ratio": ratio, "method": method})] = Panel(f"at the end, over sizes", "parameters", "", dots, log=True)
-    for panels in rows:
-        if panels and (more := by_place.get(panels[0].title.split("\n")[0])):
-            panels.append(more)
+    """Of each task a panel per method, with the curves of all models and their laws, and one with the ends over the sizes of models."""
+    sizes, ends, rows = sorted(set(points["model"])), _ends(runs[~runs["method"].isin(REFERENCES)]), []
+    for (task, ratio), group in points[points["value"] == "forget_score"].groupby(["task", "ratio"], sort=False):
+        panels, here = [], ends[(ends["task"] == task) & (ends["ratio"] == ratio)]
+        for method in [name for name in _ordered(group["method"]) if name in set(group["method"])]:
+            lines = []
+            for model, line in group[group["method"] == method].groupby("model"):
+                colour = 5 + sizes.index(model)
+                if len(line) > 1:
+                    lines.append(Line(model, list(line["x"]), list(100 * line["mean"]), kind="points", colour=colour))
+                if law := fit(line["x"], line["mean"]):
+                    xs = np.geomspace(line["x"].min(), line["x"].max(), 60)
+                    lines.append(Line(model, list(xs), list(100 * law(xs)), kind="law", colour=colour))
+            panels += [Panel(f"{task}, {ratio} %: {method}", kind.label, "", lines, log=True)] if lines else []
+        lines = [Line(method, list(line["x"]), list(100 * line["mean"]), colour=_ordered(ends["method"]).index(method))
+                 for method, line in here.groupby("method", sort=False) if len(line) > 1]
+        ticks = {x: f"{x / 1e6:.2g} M" for x in here["x"]}
+        panels += [Panel(f"{task}, {ratio} %: at the end", "parameters (log)", "", lines, log=True, ticks=ticks)] if lines else []
+        rows += wrapped(panels, "forget, %")
     return rows
+
+
+def wrapped(panels, y, columns=3):
+    """Rows of three panels, the first of each with a title of its y axis."""
+    return [[replace(panel, y="" if number else y) for number, panel in enumerate(panels[start:start + columns])] for start in range(0, len(panels), columns)]
 
 
 def _bias_panels(kind, points, runs, margin):
     """A panel per task and model, three in a row: what a method changed on the transfer set over what it changed on the test set."""
-    panels, names = [], list(dict.fromkeys(points["method"]))
+    panels, names = [], _ordered(points["method"])
     for (task, model, ratio), group in points.groupby(["task", "model", "ratio"], sort=False):
         wide = group[group["value"] == "transfer_change"]
         dots = [Line(m, [100 * x], [100 * y], kind="named", colour=names.index(m)) for m, x, y in zip(wide["method"], wide["x"], wide["mean"])]
         if dots:
-            panels.append(Panel(f"{task} / {model}, {ratio} %", kind.label, "change on transfer, points" if len(panels) % 3 == 0 else "", dots, diagonal=True))
-    return [panels[start:start + 3] for start in range(0, len(panels), 3)]
+            panels.append(Panel(f"{task} / {model}, {ratio} %", kind.label, "", dots, diagonal=True))
+    return wrapped(panels, "on transfer, points")
 
 
 # -- what follows ----------------------------------------------------------------------------------------------------------
@@ -471,7 +484,7 @@ def changes(runs):
 
 SCORES = ("test_score", "forget_score", "retain_score")
 KINDS = {kind.name: kind for kind in (
-    Kind("lora", "Scores over the share of parameters that is trained", (*SCORES, "mia_loss_auc"), "share", "parameters trained, % (log)", shares,
+    Kind("lora", "Scores over the share of parameters that is trained", (*SCORES, "mia_loss_auc"), "share", "trained, % (log)", shares,
                  "share", "lora", (1, 5, 10, 25, 50, 75, None), "dense", log=True),
     Kind("curriculum", "Scores with and without a curriculum (SuperLoss)", (*SCORES, "mia_loss_auc"), "order", "λ of the curriculum", effect,
                        "λ", "curriculum_lambda", (None, 10, 1, 0.1), "off", (("curriculum", "superloss"),)),
@@ -479,6 +492,6 @@ KINDS = {kind.name: kind for kind in (
                   "ratio", "ratio", tuple(range(1, 11)), references=("original",)),
     Kind("scale", "The forget score over FLOPs and over sizes of models", ("forget_score",), "flops", "FLOPs (log)", laws,
                   log=True, line="model", along=True, references=("original",), models=("all",), panels=_scale_panels),
-    Kind("budget", "Scores over time, up to that of retraining", SCORES, "relative", "time, of retraining's", readings, along=True),
+    Kind("budget", "Scores over time, up to that of retraining", SCORES, "relative", "time, 1 = retraining", readings, along=True),
     Kind("bias", "Change on the transfer set against change on the test set", ("test_change", "transfer_change"), "test_change",
                  "change on test, points", excess, panels=_bias_panels))}

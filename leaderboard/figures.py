@@ -20,6 +20,7 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 INK, SOFT, GRID = "#1b1f24", "#59636e", "#e4e8ec"
 WIDTH, HEIGHT = 7.0, 1.75  # inches: the text of a page, a row of panels
 LEFT, GAP, TOP, BOTTOM = 0.5, 0.42, 0.36, 0.42  # inches around the axes
+ENDED = ("line", "points")  # kinds of lines whose names stand at their ends
 SHOWN = 12  # sentences on what is missing
 STYLE = {
     "font.size": 8, "font.family": "DejaVu Sans", "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
@@ -81,8 +82,9 @@ class Exhibit:
         return next((Path(file).name for file in self.files if file.endswith(".svg")), None)
 
     def write(self, out):
-        """Write what there is: no picture without panels, no table without rows. Returns the paths; files of another time go."""
-        contents = {} if self.cells.empty else {"csv": csv(self.table), "md": self.markdown(), "tex": self.latex()}
+        """Write what there is: no picture without panels, no table without rows, but always what is missing. Returns the paths; files of
+        another time go."""
+        contents = {"md": self.markdown()} | ({} if self.cells.empty else {"csv": csv(self.table), "tex": self.latex()})
         self.files = []
         for suffix in ("png", "svg", "csv", "md", "tex"):
             path = Path(out) / f"{self.name}.{suffix}"
@@ -163,13 +165,15 @@ def drawn(rows):
                 ax = figure.add_axes([(LEFT + across * (wide + GAP)) / width, 1 - (tall * down - BOTTOM) / (tall * len(rows)), wide / width,
                                       (tall - TOP - BOTTOM) / (tall * len(rows))])
                 _panel(ax, panel)
+                if down < len(rows) and across < len(rows[down]) and rows[down][across].x == panel.x:
+                    ax.set_xlabel("")  # said below
                 _names(ax, panel, across == len(panels) - 1)
         yield figure
 
 
 def _margin(rows):
     """Inches for the names at the ends of lines."""
-    names = [name for panels in rows for panel in panels[-1:] for name in [*(line.name for line in panel.lines if line.kind == "line"), *panel.levels]]
+    names = [name for panels in rows for panel in panels[-1:] for name in (line.name for line in panel.lines if line.kind in ENDED)]
     return 0.12 + 0.058 * max(map(len, names), default=0)
 
 
@@ -177,7 +181,7 @@ def _panel(ax, panel):
     if panel.log:
         ax.set_xscale("log")
     for line in panel.lines:
-        colour, mark = COLOURS[line.colour % len(COLOURS)], MARKS[line.colour // len(COLOURS) % len(MARKS)]
+        colour, mark = _colour(line), MARKS[line.colour // len(COLOURS) % len(MARKS)]
         x, y = np.asarray(line.x, "float64"), np.asarray(line.y, "float64")
         if line.kind == "law":
             ax.plot(x, y, color=colour, linewidth=0.8, linestyle=(0, (4, 2)))
@@ -187,7 +191,7 @@ def _panel(ax, panel):
             ax.fill_between(x, y - half, y + half, where=~np.isnan(half), color=colour, alpha=0.14, linewidth=0)
         dense = len(x) > 20
         ax.plot(x, y, color=colour, marker="" if dense else mark, linestyle="-" if line.kind == "line" else "", clip_on=False)
-    for value in panel.levels.values():
+    for value in panel.levels.values():  # named in `_names`
         ax.axhline(value, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     if panel.diagonal:
         ax.axline((0, 0), slope=1, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
@@ -205,30 +209,37 @@ def _panel(ax, panel):
 
 def _names(ax, panel, last):
     """Names at the ends of lines (in the last panel of a row, as colours mean the same in all), of points, and of levels."""
-    fixed = []
+    per_inch = ax.figure.dpi / 72
     if last:
-        ends = [(line.y[-1], line.name, COLOURS[line.colour % len(COLOURS)]) for line in panel.lines if line.kind == "line"]
-        ends += [(value, name, SOFT) for name, value in panel.levels.items()]
-        inverse, place = ax.transData, ax.transAxes.inverted()
-        heights = [place.transform(inverse.transform((ax.get_xlim()[1], y)))[1] for y, _, _ in ends]
-        step = 8.5 / 72 / (ax.get_window_extent().height / ax.figure.dpi)
-        for (_, name, colour), at in zip(ends, _apart(heights, step)):
-            fixed.append(ax.annotate(name, (1, at), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=colour))
-    taken = []
-    for line in panel.lines:
-        for x, y in zip(line.x, line.y) if line.kind == "named" else ():
-            a, b = ax.transData.transform((x, y)) / ax.figure.dpi * 72
-            wide = 3.7 * len(line.name)
-            boxes = {(5, -2.5): (a + 4, b - 4, a + 6 + wide, b + 4), (-5 - wide, -2.5): (a - 6 - wide, b - 4, a - 4, b + 4),
-                     (-wide / 2, 5): (a - wide / 2, b + 4, a + wide / 2, b + 12), (-wide / 2, -11): (a - wide / 2, b - 12, a + wide / 2, b - 4)}
-            limits = ax.get_window_extent().bounds
-            left, right = limits[0] / ax.figure.dpi * 72, (limits[0] + limits[2]) / ax.figure.dpi * 72
-            for offset, box in boxes.items():
-                inside = left - 2 <= box[0] and box[2] <= right + 8
-                if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
-                    taken.append(box)
-                    ax.annotate(line.name, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, color=COLOURS[line.colour % len(COLOURS)])
-                    break
+        ends = [(line.y[-1], line.name, _colour(line)) for line in panel.lines if line.kind in ENDED]
+        place = ax.transAxes.inverted()
+        heights = [place.transform(ax.transData.transform((ax.get_xlim()[1], y)))[1] for y, _, _ in ends]
+        for (_, name, colour), at in zip(ends, _apart(heights, 8.5 * per_inch / ax.get_window_extent().height)):
+            ax.annotate(name, (1, at), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=colour)
+    levels = {}
+    for name, value in sorted(panel.levels.items(), key=lambda level: level[1]):  # those that nearly coincide are named together
+        same = next((at for at in levels if abs(at - value) < 0.07 * np.ptp(ax.get_ylim())), value)
+        levels.setdefault(same, []).append(name)
+    for number, (value, names) in enumerate(reversed(levels.items())):
+        ax.annotate(", ".join(names), (0.02, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if number else 2), textcoords="offset points",
+                    va="top" if number else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})
+    marks = [(line, *ax.transData.transform((x, y)) / per_inch, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)]
+    taken = [(a - 2.5, b - 2.5, a + 2.5, b + 2.5) for _, a, b, _, _ in marks]
+    left, _, wide, _ = (side / per_inch for side in ax.get_window_extent().bounds)
+    for line, a, b, x, y in marks:
+        long = 3.7 * len(line.name)
+        boxes = {(5, -2.5): (a + 4, b - 4, a + 6 + long, b + 4), (-5 - long, -2.5): (a - 6 - long, b - 4, a - 4, b + 4),
+                 (-long / 2, 5): (a - long / 2, b + 4, a + long / 2, b + 12), (-long / 2, -11): (a - long / 2, b - 12, a + long / 2, b - 4)}
+        for offset, box in boxes.items():
+            inside = left - 2 <= box[0] and box[2] <= left + wide + 8
+            if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
+                taken.append(box)
+                ax.annotate(line.name, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, color=_colour(line))
+                break
+
+
+def _colour(line):
+    return COLOURS[line.colour % len(COLOURS)]
 
 
 def _apart(heights, step):
