@@ -95,7 +95,7 @@ def named(kind, at=None):
     """The `Kind` of a name, with other levels than its own where ``at`` says some."""
     if not isinstance(kind, Kind):
         if kind not in KINDS:
-            raise nearest("ablation", kind, KINDS)
+            raise nearest("ablation", kind, KINDS, "`mubench ablate --help`")
         kind = KINDS[kind]
     if not at:
         return kind
@@ -241,11 +241,12 @@ def _cells(points, level, kind):
     if kind.along:
         last = points.groupby([*GROUP, "value"])["x"].transform("max")
         points = points[points["x"] == last].assign(at="end")
-    same = points.drop_duplicates([*GROUP, "order", "at"]).sort_values(["task", "model", "method", "order", "ratio"], kind="stable")
+    same = points.drop_duplicates([*GROUP, "order", "at"]).assign(rank=lambda frame: frame["method"].map(_ordered(points["method"]).index))
+    same = same.sort_values(["task", "model", "rank", "order"], kind="stable")
     texts = {(*key,): spread(mean, half) for *key, mean, half in zip(*(points[n] for n in [*GROUP, "at", "value", "mean", "half_width"]))}
     places = list(zip(*(same[n] for n in [*GROUP, "at"])))
     table = {name: same[name].tolist() for name in GROUP} | ({} if kind.field in ("", "ratio") else {level: same["at"].tolist()})
-    table |= {head(value): [texts.get((*place, value), "–") for place in places] for value in dict.fromkeys(points["value"])}
+    table |= {head(value): [texts.get((*place, value), "–") for place in places] for value in kind.values if value in set(points["value"])}
     return pd.DataFrame(table | {"n": same["n"].tolist()}).astype(str)
 
 

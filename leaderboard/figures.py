@@ -18,6 +18,7 @@ from mubench.leaderboard.board import _guard, _latex, _markdown
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 INK, SOFT, GRID = "#1b1f24", "#59636e", "#e4e8ec"
+FIXED = {"original": SOFT, "retrain": INK}  # what all else is compared with
 WIDTH, HEIGHT = 7.0, 1.75  # inches: the text of a page, a row of panels
 LEFT, GAP, TOP, BOTTOM = 0.5, 0.42, 0.36, 0.42  # inches around the axes
 ENDED = ("line", "points")  # kinds of lines whose names stand at their ends
@@ -32,7 +33,8 @@ STYLE = {
 @dataclass
 class Line:
     """name; x, y: equally many numbers; half: half-widths of intervals (NaN: none); kind: ``line``, ``points``, ``named`` (points with
-    their names beside them) or ``law`` (thin, without marks); colour: a number, the same for the same thing in all panels."""
+    their names beside them) or ``law`` (thin, without marks); colour: a number, the same for the same thing in all panels, or a
+    name of `FIXED`."""
 
     name: str
     x: list
@@ -181,7 +183,7 @@ def _panel(ax, panel):
     if panel.log:
         ax.set_xscale("log")
     for line in panel.lines:
-        colour, mark = _colour(line), MARKS[line.colour // len(COLOURS) % len(MARKS)]
+        colour, mark = _colour(line), "D" if line.colour in FIXED else MARKS[line.colour // len(COLOURS) % len(MARKS)]
         x, y = np.asarray(line.x, "float64"), np.asarray(line.y, "float64")
         if line.kind == "law":
             ax.plot(x, y, color=colour, linewidth=0.8, linestyle=(0, (4, 2)))
@@ -198,7 +200,7 @@ def _panel(ax, panel):
     if panel.ticks:
         ax.set_xticks(list(panel.ticks), list(panel.ticks.values()))
         ax.minorticks_off()
-    ax.margins(x=0.05, y=0.1)
+    ax.margins(x=0.12 if any(line.kind == "named" for line in panel.lines) else 0.05, y=0.1)
     low, high = ax.get_ylim()
     if high - low < 2:  # a flat line is shown flat
         ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
@@ -230,6 +232,7 @@ def _names(ax, panel, last):
         long = 3.7 * len(line.name)
         boxes = {(5, -2.5): (a + 4, b - 4, a + 6 + long, b + 4), (-5 - long, -2.5): (a - 6 - long, b - 4, a - 4, b + 4),
                  (-long / 2, 5): (a - long / 2, b + 4, a + long / 2, b + 12), (-long / 2, -11): (a - long / 2, b - 12, a + long / 2, b - 4)}
+        boxes |= {(x, y): (a + x - 1, b + y - 1, a + x + 1 + long, b + y + 7) for y in (5, -11, 12, -18) for x in (3, -3 - long)}
         for offset, box in boxes.items():
             inside = left - 2 <= box[0] and box[2] <= left + wide + 8
             if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
@@ -239,7 +242,7 @@ def _names(ax, panel, last):
 
 
 def _colour(line):
-    return COLOURS[line.colour % len(COLOURS)]
+    return FIXED[line.colour] if line.colour in FIXED else COLOURS[line.colour % len(COLOURS)]
 
 
 def _apart(heights, step):

@@ -220,7 +220,7 @@ def _overview(runs):
     if len(tidy):
         wide = tidy.pivot_table(index=["task", "model", "method"], columns="value", values="mean", sort=False).dropna().reset_index()
         for (task, model), part in wide.groupby(["task", "model"], sort=False):
-            colours = {**{m: number for number, m in enumerate(METHODS)}, "original": 5, "retrain": 6}
+            colours = {**{m: number for number, m in enumerate(METHODS)}, **{name: name for name in REFERENCES}}
             dots = [Line(m, [100 * x], [100 * y], kind="named", colour=colours[m]) for m, x, y in zip(part["method"], part["forget_score"], part["test_score"])]
             panels.append(Panel(f"{task} / {model}", "forget, %", "", dots))
     return Exhibit("figure_2", "Scores on D_t over those on D_f at 5 %, all tasks", ablations.wrapped(panels, "test, %"), tidy,
