@@ -24,6 +24,9 @@ MARGIN = 0.02  # by how much the test score may fall below the original's, withi
 LEAST = 5  # points a law is fitted to and tried on
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the time of retraining, where `budget` reads scores
 GROUP = ["task", "model", "ratio", "method"]
+SCORES = ("test_score", "forget_score", "retain_score")
+READ = [*GROUP, "seed", "ratio_order", *SCORES, "transfer_score", "mia_loss_auc", "original_score", "parameters", "share", "curve", "machine", "seconds",
+        "relative_seconds", "test_change", "transfer_change"]  # columns the analysis is made of
 VARIED = ("lora", "lora_rank", "curriculum", "curriculum_lambda", "curriculum_tau")  # options that ablations are about
 
 
@@ -142,7 +145,7 @@ def _chosen(kind, runs, specs, only, ratio):
     levels = [kind.level_of(said if specs is None else {name: said[name] for name in VARIED if name in said}) for said in options]
     runs = runs[np.array([level is None or level == level for level in levels], bool)]
     levels = [math.nan if level is None else float(level) for level in levels if level is None or level == level]
-    runs = runs.assign(at=runs["ratio_order"] if kind.field == "ratio" else levels)
+    runs = runs[[name for name in READ if name in runs]].assign(at=runs["ratio_order"] if kind.field == "ratio" else levels)
     if only:
         runs = runs[runs["method"].isin([*only, *REFERENCES])]
     if specs is not None:
@@ -261,6 +264,7 @@ def _lines(kind, points, runs, margin):
     """A row of panels for each task and model: a panel per value, a line per method (or what ``kind.line`` says)."""
     facets = [name for name in GROUP if name != kind.line and not (name == "ratio" and kind.field == "ratio")]
     points, names, rows = points.sort_values("x", kind="stable"), _ordered(points[kind.line]), []
+    runs = runs[runs["method"].isin(kind.references)] if kind.field != "ratio" else runs.drop_duplicates(["task", "model", "seed"])
     ticks = {number: kind.said(level) for number, level in enumerate(kind.levels)} if kind.x == "order" else {}
     if kind.x == "share":
         ticks = {x: f"{x:g}" for x in (1, 5, 10, 25, 100)}
@@ -412,20 +416,20 @@ def fit(x, y):
     if len(np.unique(x)) < LEAST or np.ptp(y[:-1]) < 1e-9:
         return None
     mine, score, x0 = x[:-1], y[:-1], x[0]
-    bases = {"power": lambda b, x: (x / x0) ** -b, "exponential": lambda b, x: np.exp(-b * (x - x0) / np.ptp(mine))}
-    laws = []
-    for form, basis in bases.items():
-        def solve(b):
-            design = np.stack([np.ones_like(mine), basis(b, mine)], 1)
-            (c, a), *_ = np.linalg.lstsq(design, score, rcond=None)
-            return float(((design @ [c, a] - score) ** 2).sum()), c, a
-        tried = np.linspace(math.log(0.02), math.log(20), 60)
-        best = int(np.argmin([solve(math.exp(t))[0] for t in tried]))
-        found = minimize_scalar(lambda t: solve(math.exp(t))[0], bounds=(tried[max(0, best - 1)], tried[min(59, best + 1)]), method="bounded", options={"xatol": 1e-10})
-        b = math.exp(found.x)
-        left, c, a = solve(b)
-        laws.append(Law(form, float(a), b if form == "power" else b / float(np.ptp(mine)), float(c), float(x0), 1 - left / float(((score - score.mean()) ** 2).sum()),
-                        float(c + a * basis(b, x[-1])), float(y[-1]), len(x)))
+    spread_of = float(((score - score.mean()) ** 2).sum())
+    bases = {"power": (np.log(mine / x0), 1.0), "exponential": ((mine - x0) / np.ptp(mine), float(np.ptp(mine)))}
+    tried, laws = np.linspace(math.log(0.02), math.log(20), 60), []
+    for form, (along_x, unit) in bases.items():
+        def solve(t):  # a line through (exp(−b·u), score), least squares: what is left, its slope, the basis
+            basis = np.exp(-np.exp(np.atleast_1d(t))[:, None] * along_x)
+            off = basis - basis.mean(axis=1, keepdims=True)
+            a = off @ (score - score.mean()) / (off**2).sum(axis=1)
+            return spread_of - a**2 * (off**2).sum(axis=1), a, basis
+        best = int(np.argmin(solve(tried)[0]))
+        found = minimize_scalar(lambda t: solve(t)[0][0], bounds=(tried[max(0, best - 1)], tried[min(len(tried) - 1, best + 1)]), method="bounded", options={"xatol": 1e-9})
+        left, (a,), (basis,) = solve(found.x)
+        law = Law(form, float(a), math.exp(found.x) / unit, float(score.mean() - a * basis.mean()), float(x0), 1 - float(left[0]) / spread_of, math.nan, float(y[-1]), len(x))
+        laws.append(replace(law, predicted=float(law(x[-1]))))
     return max(laws, key=lambda law: law.r2)
 
 
@@ -483,7 +487,6 @@ def changes(runs):
     return runs.assign(test_change=runs["test_score"] - runs["original_score"], transfer_change=runs["transfer_score"] - runs["transfer_before"])
 
 
-SCORES = ("test_score", "forget_score", "retain_score")
 KINDS = {kind.name: kind for kind in (
     Kind("lora", "Scores over the share of parameters that is trained", (*SCORES, "mia_loss_auc"), "share", "trained, % (log)", shares,
                  "share", "lora", (1, 5, 10, 25, 50, 75, None), "dense", log=True),

@@ -197,14 +197,15 @@ def _panel(ax, panel):
         ax.axhline(value, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     if panel.diagonal:
         ax.axline((0, 0), slope=1, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+    if panel.log:
+        ax.minorticks_off()
     if panel.ticks:
         ax.set_xticks(list(panel.ticks), list(panel.ticks.values()))
-        ax.minorticks_off()
     ax.margins(x=0.12 if any(line.kind == "named" for line in panel.lines) else 0.05, y=0.1)
     low, high = ax.get_ylim()
     if high - low < 2:  # a flat line is shown flat
         ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
-    ax.set_title(panel.title, loc="left")
+    ax.set_title(panel.title, loc="left", y=1)  # a fixed height, or Matplotlib measures all tick labels to find one
     ax.set_xlabel(panel.x)
     ax.set_ylabel(panel.y)
 

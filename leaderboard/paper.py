@@ -11,6 +11,7 @@ import pandas as pd
 
 from mubench import registry
 from mubench.cache import whole, writing
+from mubench.errors import MubenchError
 from mubench.leaderboard import ablations, records, statistics
 from mubench.leaderboard.ablations import METHODS
 from mubench.leaderboard.board import HEADERS
@@ -42,8 +43,8 @@ UNSEEN = "the layout of the published exhibit is not known here; this is what th
 
 def paper(results, out="paper"):
     """Write every table and figure of the paper to a folder; returns the path of the page that shows them. results: folders of results or
-    submissions, or a frame of runs as `records.read_runs` gives it."""
-    runs, notes = (results, []) if isinstance(results, pd.DataFrame) else records.read_runs(results)
+    submissions, or the ``runs.parquet`` that `mubench board --out` made of them, or such a frame (`records.COLUMNS`)."""
+    runs, notes = _read(results)
     if (runs["submission"] == records.OWN).any():  # of the project's own runs, where they are among them
         runs = runs[runs["submission"] == records.OWN]
     made = exhibits(runs)
@@ -51,6 +52,21 @@ def paper(results, out="paper"):
         for exhibit in (part for parts in made.values() for part in parts):
             exhibit.write(out)
     return _page(made, runs, notes, Path(out) / "index.html")
+
+
+def _read(results):
+    if isinstance(results, pd.DataFrame):
+        return results, []
+    paths = [Path(path) for path in ([results] if isinstance(results, (str, Path)) else results)]
+    if [path.suffix for path in paths] != [".parquet"]:
+        return records.read_runs(paths)
+    try:
+        runs = pd.read_parquet(paths[0])
+    except (OSError, ValueError) as error:
+        raise MubenchError(f"{paths[0]} cannot be read: {error}") from error
+    if missing := [name for name in records.COLUMNS if name not in runs]:
+        raise MubenchError(f"{paths[0]} has no column {missing[0]!r}: make it again with `mubench board RESULTS --out FOLDER`")
+    return runs, []
 
 
 def exhibits(runs):

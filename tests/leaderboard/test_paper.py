@@ -108,6 +108,19 @@ def test_the_command_line_reads_stored_runs(stored, tmp_path, capsys):
         cli.main(["report", "a", "b"])
 
 
+def test_the_board_s_runs_serve_as_well_as_their_folders(stored, tmp_path):
+    from mubench.leaderboard.board import board
+
+    for seed in (0, 1):
+        stored("original", seed), stored("salun", seed)
+    board(stored.root, tmp_path)
+    first, second = paper(stored.root, tmp_path / "a"), paper([tmp_path / "runs.parquet"], tmp_path / "b")
+    assert first.read_text() == second.read_text()
+    pd.read_parquet(tmp_path / "runs.parquet").drop(columns="curve").to_parquet(tmp_path / "old.parquet")
+    with pytest.raises(MubenchError, match="has no column 'curve'"):
+        paper(tmp_path / "old.parquet", tmp_path / "c")
+
+
 def test_figures_without_matplotlib_say_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MubenchError, match=r"pip install 'mubench\[figures\]'"):
