@@ -220,7 +220,8 @@ def along(runs):
         unit = run.seconds / run.relative_seconds if run.relative_seconds > 0 else math.nan
         shared = {name: getattr(run, name) for name in [*GROUP, "seed", "parameters", "original_score"]}
         rows += [{**shared, **{name: point.get(name) for name in ("flops", "test_score", "forget_score", "retain_score")}, "at": point["step"],
-                  "relative": (point.get(clock) if point.get(clock) is not None else point["seconds"]) / unit} for point in json.loads(run.curve)]
+                  "relative": (point.get(clock) if point.get(clock) is not None else point["seconds"]) / unit}
+                 for point in {point["step"]: point for point in json.loads(run.curve)}.values()]  # the last step may be told twice
     return pd.DataFrame(rows)
 
 
@@ -304,7 +305,7 @@ def _levels(kind, runs, place, value, margin):
 def _scale_panels(kind, points, runs, margin):
     """Of each task a panel per method, with the curves of all models and their laws, and one with the ends over the sizes of models."""
     sizes, ends, rows = sorted(set(points["model"])), _ends(runs[~runs["method"].isin(REFERENCES)]), []
-    for (task, ratio), group in points[points["value"] == "forget_score"].groupby(["task", "ratio"], sort=False):
+    for (task, ratio), group in points[points["x"] > 0].groupby(["task", "ratio"], sort=False):  # the start, at no FLOPs, is on no log axis
         panels, here = [], ends[(ends["task"] == task) & (ends["ratio"] == ratio)]
         for method in [name for name in _ordered(group["method"]) if name in set(group["method"])]:
             lines = []

@@ -228,14 +228,14 @@ def _names(ax, panel, last):
                     va="top" if number else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})
     marks = [(line, *ax.transData.transform((x, y)) / per_inch, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)]
     taken = [(a - 2.5, b - 2.5, a + 2.5, b + 2.5) for _, a, b, _, _ in marks]
-    left, _, wide, _ = (side / per_inch for side in ax.get_window_extent().bounds)
+    left, bottom, wide, high = (side / per_inch for side in ax.get_window_extent().bounds)
     for line, a, b, x, y in marks:
         long = 3.7 * len(line.name)
         boxes = {(5, -2.5): (a + 4, b - 4, a + 6 + long, b + 4), (-5 - long, -2.5): (a - 6 - long, b - 4, a - 4, b + 4),
                  (-long / 2, 5): (a - long / 2, b + 4, a + long / 2, b + 12), (-long / 2, -11): (a - long / 2, b - 12, a + long / 2, b - 4)}
         boxes |= {(x, y): (a + x - 1, b + y - 1, a + x + 1 + long, b + y + 7) for y in (5, -11, 12, -18) for x in (3, -3 - long)}
         for offset, box in boxes.items():
-            inside = left - 2 <= box[0] and box[2] <= left + wide + 8
+            inside = left - 2 <= box[0] and box[2] <= left + wide + 8 and bottom <= box[1] and box[3] <= bottom + high + 8
             if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
                 taken.append(box)
                 ax.annotate(line.name, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, color=_colour(line))

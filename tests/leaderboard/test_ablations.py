@@ -85,6 +85,13 @@ def test_scale_says_the_law_of_every_curve_and_how_many_sizes_it_lacks():
     assert any("over parameters has 1 points, a law needs 5" in sentence for sentence in main.missing)
 
 
+def test_the_start_of_a_curve_is_a_point_but_on_no_log_axis_and_no_step_counts_twice():
+    point = lambda step, score: {"step": step, "seconds": step, "flops": step * 1e9, "forget_score": score, "test_score": 0.9}
+    main, laws = analyse("scale", frame([{"curve": [point(0, 1.0), *(point(s, 0.5 + 0.4 / s) for s in range(1, 8)), point(7, 0.6)]}]))
+    assert main.table["x"].tolist() == [s * 1e9 for s in range(8)] and main.table["n"].tolist() == [1] * 8 and main.table["mean"].iloc[-1] == 0.6
+    assert min(main.rows[0][0].lines[0].x) == 1e9 and laws.table["points"].tolist() == [7]
+
+
 def test_a_law_over_sizes_needs_five_models():
     sizes = [1e4, 1e5, 1e6, 1e7, 1e8, 1e9]
     curve = [{"step": s, "seconds": 1.0, "flops": s * 1e9, "forget_score": 0.5 - s / 100, "test_score": 0.9} for s in range(1, 9)]
