@@ -202,12 +202,12 @@ def _points(kind, runs):
     runs = runs.assign(at=at, order=runs["at"] if kind.along else [order.get(name, len(order)) for name in at])
     runs["x"] = runs["order"] if kind.x == "order" else runs[kind.x]
     runs, values = runs[runs["x"].notna()], [name for name in kind.values if runs[name].notna().any()]
+    if not values:
+        return pd.DataFrame(columns=columns)
     table, tidy = summary(runs, [*GROUP, "at", "order"], ["x", *values]), []
     for name in values:
         mean, half, n = table[name]
         tidy.append(table["keys"].assign(x=table["x"][0], value=name, mean=mean, half_width=half, n=n))
-    if not tidy:
-        return pd.DataFrame(columns=columns)
     tidy = pd.concat(tidy, ignore_index=True)
     return tidy[tidy["mean"].notna()].sort_values([*GROUP, "value", "x"], kind="stable").reset_index(drop=True)[columns]
 

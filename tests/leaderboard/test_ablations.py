@@ -123,6 +123,9 @@ def test_curves_that_were_not_recorded_and_a_retrain_that_is_missing_are_named()
     main = analyse("budget", frame([{"relative_seconds": math.nan}]))[0]
     assert not main.rows and "fashion / resnet: no curve of salun, --eval-every records it" in main.missing
     assert any("no complete retrain" in sentence for sentence in main.missing)
+    curve = [{"step": 1, "seconds": 1.0, "flops": 1.0, "forget_score": 0.5, "test_score": 0.9, "retain_score": 0.9}]
+    main = analyse("budget", frame([{"relative_seconds": math.nan, "curve": curve}]))[0]
+    assert not main.rows and main.missing == ["fashion / resnet: no complete retrain on the same machine, whose time is the unit"]
     assert analyse("bias", frame([{"method": "original"}, {"transfer_score": None}]))[0].missing == ["fashion: no transfer set"]
 
 
