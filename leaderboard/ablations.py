@@ -201,7 +201,8 @@ def _points(kind, runs):
     at = runs["at"] if kind.along else [kind.said(None if level != level else level) for level in runs["at"]]
     runs = runs.assign(at=at, order=runs["at"] if kind.along else [order.get(name, len(order)) for name in at])
     runs["x"] = runs["order"] if kind.x == "order" else runs[kind.x]
-    runs, values = runs[runs["x"].notna()], [name for name in kind.values if runs[name].notna().any()]
+    runs = runs[runs["x"].notna()]
+    values = [name for name in kind.values if runs[name].notna().any()]
     if not values:
         return pd.DataFrame(columns=columns)
     table, tidy = summary(runs, [*GROUP, "at", "order"], ["x", *values]), []

@@ -129,11 +129,11 @@ def ablate(kind, tasks, methods=None, *, models=None, ratios=(5,), seeds=(0,), a
     """
     from mubench import grid
     from mubench.errors import MubenchError
-    from mubench.leaderboard import ablations
+    from mubench.leaderboard.ablations import MARGIN, METHODS, analyse, named, plan
     from mubench.leaderboard.records import read_runs
 
-    kind = ablations.named(kind, at)
-    references, specs, left_out = ablations.plan(kind, tasks, methods or ablations.METHODS, models, ratios, seeds, limit=limit, **options)
+    kind = named(kind, at)
+    references, specs, left_out = plan(kind, tasks, methods or METHODS, models, ratios, seeds, limit=limit, **options)
     if run:
         grid.sweep(references, out, workers)
         _, _, failed = grid.sweep(specs, out, workers, **({"eval_every": eval_every} if kind.along else {}))
@@ -142,7 +142,7 @@ def ablate(kind, tasks, methods=None, *, models=None, ratios=(5,), seeds=(0,), a
     runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
     trial = [f"a trial on {limit} rows of each set: no result"] if limit else []
     failed = [note for note in notes if note.startswith("failed: ")]
-    exhibits = ablations.analyse(kind, runs, [*references, *specs], ablations.MARGIN if margin is None else margin, [*trial, *left_out, *failed])
+    exhibits = analyse(kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *failed])
     if figures:
         for exhibit in exhibits:
             exhibit.write(figures)
