@@ -17,6 +17,7 @@ from mubench.leaderboard.ablations import METHODS
 from mubench.leaderboard.board import HEADERS
 from mubench.leaderboard.figures import Exhibit, Line, Panel, spread
 from mubench.leaderboard.records import REFERENCES
+from mubench.metrics import VERSION
 
 SOURCE = "Cheng & Amiri 2024, arXiv 2406.14796"
 CODE = "the authors' code, original_performance.py of CLU-UML/MU-Bench, 48f5c7b"
@@ -250,7 +251,7 @@ def _page(made, runs, notes, path):
     from mubench.leaderboard.site import HERE, environment
 
     text = environment().get_template("paper.html").render(
-        made=made, runs=len(runs), tasks=runs["task"].nunique(), source=SOURCE, notes=notes[:30], left=max(0, len(notes) - 30), formulas=records.formulas(),
+        made=made, runs=len(runs), tasks=runs["task"].nunique(), source=SOURCE, notes=notes[:30], left=max(0, len(notes) - 30), formulas=VERSION,
         style=(HERE / "static" / "site.css").read_text(encoding="utf-8"), name_of=lambda file: Path(file).name)
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
