@@ -35,6 +35,8 @@ COLUMNS = {
     **{name: m.description for name, m in METRICS.items()},
     "seconds": "unlearning: CPU seconds without a GPU, wall clock with one", "flops": "floating-point operations",
     "peak_memory_bytes": "largest resident size or GPU allocation", "random_guess": "score of a model that knows nothing", "relative_seconds": "seconds as a multiple of retraining's on the same machine",
+    "original_score": "of the original model on the test set", "parameters": "of the model", "share": "per cent of the parameters that were trained, if LoRA; else 100",
+    "curve": "scores along the run (JSON), where they were recorded",
     "roc": f"true-positive rates of the loss attack at false-positive rates {', '.join(f'{r:g}' for r in RATES[:3])}, …, 1",
     "checkpoint": "sha256 of the original", "forget_rows": "checksum of the forget rows", "data": "checksum of the training rows",
     "ratio_order": "the ratio as a number, infinite for a split file", "anchor": "whether distances are measured to it",
@@ -117,6 +119,8 @@ class Run:
                "method": r.method["name"], "version": r.method["version"], "variant": self.variant, "trials": self.spec.trials,
                "params": as_json(self.spec.params), "options": as_json(self.options), "seed": self.spec.seed, "status": r.status,
                "level": str(found), "flags": "; ".join(flags), "checkpoint": self.group[4], "forget_rows": self.group[5], "data": self.group[6],
+               "original_score": float(r.checkpoint["test_score"]), "parameters": float(r.model.get("parameters") or math.nan),
+               "share": float((r.model.get("lora") or {"share": 100})["share"]), "curve": json.dumps(r.curve) if r.curve else "",
                "ratio_order": self.order, "anchor": self.anchor, "machine": r.environment["machine"], "threads": r.environment["threads"],
                "environment": as_json(r.environment), "hyperparameters": as_json(r.method.get("hyperparameters", {})),
                "paper": r.method.get("paper", ""), "spec": self.spec.model_dump_json(exclude_defaults=True), "command": r.command, "started": r.started, "random_guess": float(r.facts["random_guess"]),
@@ -129,10 +133,11 @@ class Run:
         return f"{self.group[0]}/{self.group[1]}/{self.result.method['name']}/{self.group[3]}, seed {self.spec.seed}"
 
 
-def read_runs(results, only=None):
+def read_runs(results, only=None, limit=None):
     """One row per verified run, a frame with `COLUMNS`, and a list of sentences on what was left out and why.
 
-    results: folders of results or submissions; only: `RunSpec`s, whose task/model/ratio groups alone are read.
+    results: folders of results or submissions; only: `RunSpec`s, whose task/model/ratio groups alone are read; limit: read the trials
+    on so many rows, and nothing else.
     The frame is a function of the files alone. Recomputed metrics are cached by the hashes of the files they come from.
     """
     roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
@@ -141,21 +146,22 @@ def read_runs(results, only=None):
         raise MubenchError(f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
                            f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is")
     places, notes = None if only is None else {_place(spec.folder) for spec in only}, []
-    runs = _verified([f for f in folders if places is None or _place(f) in places], notes)
+    runs = _verified([f for f in folders if places is None or _place(f) in places], notes, limit)
     runs.sort(key=lambda run: (run.group, run.settings, run.spec.seed))
     frame = pd.DataFrame([run.row() for run in runs], columns=list(COLUMNS))
-    frame = frame.astype(dict.fromkeys([*VALUES, "random_guess"], "float64") | dict.fromkeys(("seed", "trials", "version"), "int64") | {"anchor": bool})
+    frame = frame.astype(dict.fromkeys([*VALUES, "random_guess", "original_score", "parameters", "share"], "float64") | dict.fromkeys(("seed", "trials", "version"), "int64") | {"anchor": bool})
     return frame, list(dict.fromkeys(map(clean, [*notes, *_failures(roots, places)])))
 
 
-def _verified(folders, notes):
+def _verified(folders, notes, limit=None):
     """The runs in ``folders`` whose metrics follow from their predictions, joined with retrain; the latest of equal ones."""
     runs, limited, counted, anchors = [], [], {}, {}
     for folder in folders:
         with _noting(folder, notes):
             run = Run.read(folder)
-            (limited if run.spec.limit or run.result.status == "limited" else runs).append(run)
-    if limited:
+            trial = run.spec.limit or run.result.status == "limited"
+            (runs if limit and run.spec.limit == limit or not (limit or trial) else limited).append(run)
+    if limited and not limit:
         notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
     runs.sort(key=lambda run: run.result.started, reverse=True)
     runs.sort(key=lambda run: (not run.anchor, bool(run.submission), run.group, run.spec.seed))

@@ -2,9 +2,8 @@
 import importlib
 
 _PUBLIC = {"load_task": "registry", "load_method": "registry", "run": "runner", "tune": "tuning", "RunSpec": "results", "score": "results",
-           "unlearn": "api", "evaluate": "api", "submit": "api", "board": "api", "report": "api", "check": "checks",
-           "MubenchError": "errors",
-           "Recipe": "recipe"}
+           "unlearn": "api", "evaluate": "api", "submit": "api", "board": "api", "report": "api", "ablate": "api",
+           "check": "checks", "MubenchError": "errors", "Recipe": "recipe"}
 __all__ = sorted(_PUBLIC)
 
 

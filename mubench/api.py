@@ -160,3 +160,34 @@ def report(run, out=None, **options):
     from mubench.leaderboard.report import report as make
 
     return make(run, out, **options)
+
+
+def ablate(kind, tasks, methods=None, *, models=None, ratios=(5,), seeds=(0,), at=None, out="results", figures=None, workers=1, eval_every=10,
+           margin=None, limit=None, run=True, **options):
+    """Vary one thing, run what ``out`` does not hold yet, and draw; returns the exhibits (see `mubench.leaderboard.ablations`).
+
+    kind: lora, curriculum, ratio, scale, budget or bias; tasks, methods: names (default: those the MU-Bench paper compares); at: levels
+    instead of the kind's own; figures: a folder to write to; eval_every: steps between the points of curves, where the kind draws curves;
+    margin: of the deletion capacity, a fraction; limit: trials on so many rows; run: whether to run what is
+    missing, not only to draw; options: as in `mubench.run`.
+    """
+    from mubench import grid
+    from mubench.errors import MubenchError
+    from mubench.leaderboard.ablations import MARGIN, METHODS, analyse, named, plan
+    from mubench.leaderboard.records import read_runs
+
+    kind = named(kind, at)
+    references, specs, left_out = plan(kind, tasks, methods or METHODS, models, ratios, seeds, limit=limit, **options)
+    if run:
+        grid.sweep(references, out, workers)
+        _, _, failed = grid.sweep(specs, out, workers, **({"eval_every": eval_every} if kind.along else {}))
+        if len(failed) == len(specs):
+            raise MubenchError(f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with: {grid.reason(failed[0], out)}")
+    runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
+    trial = [f"a trial on {limit} rows of each set: no result"] if limit else []
+    failed = [note for note in notes if note.startswith("failed: ")]
+    exhibits = analyse(kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *failed])
+    if figures:
+        for exhibit in exhibits:
+            exhibit.write(figures)
+    return exhibits

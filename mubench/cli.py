@@ -44,7 +44,7 @@ def parser():
         p = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}",
                              formatter_class=argparse.RawDescriptionHelpFormatter)
         p.add_argument("--debug", action="store_true", help="show tracebacks and library warnings")
-        if name in ("run", "tune", "fetch", "evaluate", "split", "original", "check"):
+        if name in ("run", "tune", "fetch", "evaluate", "split", "original", "check", "ablate"):
             p.add_argument("--data-dir", metavar="FOLDER", help="where the original archives of paper tasks are unpacked, in FOLDER or "
                            "FOLDER/TASK ($MUBENCH_DATA)")
         p.set_defaults(function=function)
@@ -91,6 +91,24 @@ def parser():
                  "mubench tune fashion salun,scrub --trials 20 --seed 0 1 2")
     p.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try of each method, the first being its defaults (default: 20)")
     p.add_argument("--budget-seconds", type=float, metavar="S", help="begin no trial after so many seconds of trials of a method (default: no limit)")
+
+    p = verb("ablate", _ablate, "vary one thing: a grid with its own figure and table", "mubench ablate lora fashion --method salun --seed 0 1 2")
+    p.add_argument("kind", metavar="KIND", help="lora (share of trained parameters), curriculum, ratio (deletion capacity), scale (FLOPs, sizes), "
+                   "budget (time) or bias (transfer set)")
+    p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
+    p.add_argument("--method", nargs="+", metavar="METHOD", help="methods (default: the five that the MU-Bench paper compares)")
+    p.add_argument("--model", nargs="+", metavar="M", help="models of the tasks, or all (default: their first; of scale: all)")
+    p.add_argument("--ratio", nargs="+", default=["5"], metavar="R", help="per cent of D to forget (default: 5; of ratio: see --at)")
+    p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="S")
+    p.add_argument("--at", nargs="+", type=float, metavar="X", help="levels instead of the kind's own: shares of lora, λ of curriculum, ratios")
+    p.add_argument("--margin", type=float, metavar="M", help="of the deletion capacity: by how much the test score may fall (default: 0.02)")
+    p.add_argument("--eval-every", type=int, default=10, metavar="K", help="steps between the points of curves (scale, budget; default: 10)")
+    p.add_argument("--limit", type=int, metavar="N", help="only N rows of each set: a trial")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
+    p.add_argument("--out", default="results", metavar="FOLDER", help="where runs are kept (default: results)")
+    p.add_argument("--figures", metavar="FOLDER", help="where the figure and the tables go (default: figures/KIND)")
+    p.add_argument("--no-run", action="store_true", help="draw from what is there, run nothing")
+    p.add_argument("--dry-run", action="store_true", help="only list the runs")
 
     p = verb("fetch", _fetch, "bring what tasks need into the cache, so that everything else runs offline",
              "mubench fetch movie_snippets")
@@ -165,9 +183,11 @@ def parser():
     p.add_argument("--serve", action="store_true", help="show the site on this machine until Ctrl-C")
     p.add_argument("--port", type=int, default=8000, metavar="N", help="of --serve (default: 8000)")
 
-    p = verb("report", _report, "one run as a self-contained page", "mubench report results/fashion/resnet/salun/5/0123456789ab")
-    p.add_argument("run", metavar="RUN", help="a result's folder")
-    p.add_argument("--out", metavar="FILE", help="the page (default: report.html in the folder)")
+    p = verb("report", _report, "one run as a self-contained page, or the MU-Bench paper from all results",
+             "mubench report results/fashion/resnet/salun/5/0123456789ab\nexample: mubench report --paper results --out paper")
+    p.add_argument("run", nargs="+", metavar="RUN", help="a result's folder; with --paper folders of results, or runs.parquet of `mubench board --out`")
+    p.add_argument("--paper", action="store_true", help="every table and figure of the MU-Bench paper, next to the published values")
+    p.add_argument("--out", metavar="FILE", help="the page (default: report.html in the folder), or the folder of --paper (default: paper)")
     p.add_argument("--references", nargs="+", metavar="RESULTS", help="where original and retrain are looked for (default: the run's own store)")
     return top
 
@@ -238,6 +258,29 @@ def _dry_run(specs, args):
         runs.setdefault((spec.task, spec.model), []).append(load_method(spec.method, **spec.params))
     for (task, model), methods in runs.items():
         print(f"\n{plan.report(task, model, methods, args.gpu_memory, specs[0].adapt)}", flush=True)
+
+
+def _ablate(args):
+    from mubench.leaderboard import ablations
+
+    levels = args.kind, args.task, args.method or ablations.METHODS, args.model, args.ratio, args.seed
+    if args.dry_run:
+        from mubench.results import Store
+
+        references, specs, left_out = ablations.plan(*levels, args.at, limit=args.limit)
+        for sentence in left_out:
+            print(f"left out: {sentence}")
+        for spec in [*references, *specs]:
+            said = {name: value for name, value in spec.model_dump(exclude_defaults=True).items() if name in ablations.VARIED}
+            print(spec.id, " done" if Store(args.out).done(spec) else "to do", spec.folder.parent, f"seed {spec.seed}", *(f"{n}={v}" for n, v in said.items()))
+        return print(f"{len(references) + len(specs)} runs")
+    from mubench.api import ablate
+
+    figures = args.figures or os.path.join("figures", args.kind)
+    exhibits = ablate(args.kind, args.task, args.method, models=args.model, ratios=args.ratio, seeds=args.seed, at=args.at, out=args.out, figures=figures,
+                      workers=args.workers, eval_every=args.eval_every, margin=args.margin, limit=args.limit, run=not args.no_run)
+    print("\n\n".join(exhibit.text() for exhibit in exhibits))
+    print(f"\nwritten: {', '.join(file for exhibit in exhibits for file in exhibit.files)}")
 
 
 def _fetch(args):
@@ -346,9 +389,15 @@ def _board(args):
 
 
 def _report(args):
+    if args.paper:
+        from mubench.leaderboard.paper import paper
+
+        return print(paper(args.run, args.out or "paper"))
     from mubench.leaderboard.report import report
 
-    print(report(args.run, args.out, args.references))
+    if len(args.run) > 1:
+        raise MubenchError(f"{len(args.run)} runs: a page is of one; give one, or --paper for all results")
+    print(report(args.run[0], args.out, args.references))
 
 
 # -- helpers -------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ def generate(records):
              "method": [METHODS[i] for i in method], "version": 1, "variant": "default", "trials": 0, "params": "{}", "options": "{}", "random_guess": 0.1, "seed": seed,
              "status": "complete", "level": "reproduced", "flags": "", "checkpoint": "c" * 64, "forget_rows": "f" * 64, "data": "d" * 64,
              "ratio_order": [float(places[i][3]) for i in place], "anchor": method == 1, "machine": "x86_64 CPU, 2 cores", "threads": 1,
+             "original_score": 0.7, "parameters": 1e5, "share": 100.0, "curve": "",
              "environment": '{"machine": "x86_64 CPU, 2 cores", "python": "3.11"}', "hyperparameters": "{}", "paper": "", "spec": "{}",
              "command": "mubench run", "started": "2026-01-01T00:00:00Z", "id": [f"{i:012x}" for i in at], "folder": "results/x",
              "weights": "w" * 64, "result_sha256": [f"{i:064x}" for i in at], "predictions_sha256": "p" * 64}

@@ -1,0 +1,262 @@
+"""Exhibits: a figure with the table behind it, drawn by Matplotlib (the extra ``figures``) and written as PNG, SVG, CSV, Markdown and LaTeX.
+
+A figure is a grid of `Panel`s for the width of a page. Colours are Okabe and Ito's, which colour-blind readers tell apart; names stand
+at the ends of lines instead of in a legend.
+"""
+import contextlib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mubench.cache import whole
+from mubench.errors import MubenchError
+from mubench.leaderboard.board import _guard, _latex, _markdown
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+INK, SOFT, GRID = "#1b1f24", "#59636e", "#e4e8ec"
+FIXED = {"original": SOFT, "retrain": INK}  # what all else is compared with
+WIDTH, HEIGHT = 7.0, 1.75  # inches: the text of a page, a row of panels
+LEFT, GAP, TOP, BOTTOM = 0.5, 0.42, 0.36, 0.42  # inches around the axes
+ENDED = ("line", "points")  # kinds of lines whose names stand at their ends
+SHOWN = 12  # sentences on what is missing
+STYLE = {
+    "font.size": 8, "font.family": "DejaVu Sans", "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
+    "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.6, "xtick.color": SOFT, "ytick.color": SOFT, "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5, "lines.linewidth": 1.4, "lines.markersize": 3.4, "text.color": INK, "svg.hashsalt": "mubench", "svg.fonttype": "path"}
+
+
+@dataclass
+class Line:
+    """name; x, y: equally many numbers; half: half-widths of intervals (NaN: none); kind: ``line``, ``points``, ``named`` (points with
+    their names beside them) or ``law`` (thin, without marks); colour: a number, the same for the same thing in all panels, or a
+    name of `FIXED`."""
+
+    name: str
+    x: list
+    y: list
+    half: list = ()
+    kind: str = "line"
+    colour: int = 0
+
+
+@dataclass
+class Panel:
+    """title, x, y: texts; lines; levels: name → value, drawn from side to side; log: of x; ticks: position → text on x; diagonal: where
+    y = x."""
+
+    title: str
+    x: str
+    y: str
+    lines: list
+    levels: dict = field(default_factory=dict)
+    log: bool = False
+    ticks: dict = field(default_factory=dict)
+    diagonal: bool = False
+
+
+@dataclass
+class Exhibit:
+    """name: of its files; title; rows: lists of `Panel`s; table: the numbers; cells: the table as texts, for people; notes, missing:
+    sentences; files: what `write` wrote."""
+
+    name: str
+    title: str
+    rows: list = field(default_factory=list)
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    cells: pd.DataFrame = None
+    notes: list = field(default_factory=list)
+    missing: list = field(default_factory=list)
+    files: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.cells = texts(self.table) if self.cells is None else self.cells
+        self.rows = [panels for panels in self.rows if any(panel.lines for panel in panels)]
+        left = self.missing[SHOWN:]
+        self.missing = [*self.missing[:SHOWN], *([f"and {len(left)} more of the kind"] if left else [])]
+
+    @property
+    def picture(self):
+        return next((Path(file).name for file in self.files if file.endswith(".svg")), None)
+
+    def write(self, out):
+        """Write what there is: no picture without panels, no table without rows, but always what is missing. Returns the paths; files of
+        another time go."""
+        contents = {"md": self.markdown()} | ({} if self.cells.empty else {"csv": csv(self.table), "tex": self.latex()})
+        self.files = []
+        for suffix in ("png", "svg", "csv", "md", "tex"):
+            path = Path(out) / f"{self.name}.{suffix}"
+            if suffix in contents:
+                with whole(path) as temporary:
+                    temporary.write_text(contents[suffix], encoding="utf-8", newline="\n")
+            elif suffix == "png" and self.rows:
+                with drawn(self.rows) as figure:
+                    for format, said in (("png", {"Software": None}), ("svg", {"Date": None})):
+                        with whole(path.with_suffix(f".{format}")) as temporary:
+                            figure.savefig(temporary, format=format, dpi=200, metadata=said)
+            elif suffix != "svg" or not self.rows:
+                path.unlink(missing_ok=True)
+                continue
+            self.files.append(str(path))
+        return self.files
+
+    def markdown(self):
+        head = [f"## {_markdown(self.title)}", *([f"![{_markdown(self.title)}]({self.name}.png)"] if self.rows else [])]
+        frame = pd.DataFrame([[_markdown(cell) for cell in row] for row in self.cells.to_numpy()], columns=[*map(_markdown, self.cells)])
+        table = [] if frame.empty else [frame.to_markdown(index=False, disable_numparse=True)]
+        said = [*self.notes, *(f"missing: {sentence}" for sentence in self.missing)]
+        return "\n\n".join([*head, *table, *(["\n".join(f"- {_markdown(text)}" for text in said)] if said else [])]) + "\n"
+
+    def latex(self):
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in [list(self.cells), *self.cells.to_numpy().tolist()]]
+        said = [f"% {' '.join(text.split())}" for text in [self.title, *self.notes, *(f"missing: {s}" for s in self.missing)]]
+        return "\n".join([*said, rf"\begin{{tabular}}{{{'l' * len(self.cells.columns)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
+                          r"\bottomrule", r"\end{tabular}", ""])
+
+    def text(self):
+        """For a terminal."""
+        table = "" if self.cells.empty else self.cells.to_string(index=False)
+        said = [*(f"note: {text}" for text in self.notes), *(f"missing: {text}" for text in self.missing)]
+        return "\n".join(filter(None, [self.title, "", table, *said]))
+
+
+def spread(mean, half=math.nan, n=None, scale=100):
+    """``71.3±0.9``, as all tables say it."""
+    if mean is None or math.isnan(mean):
+        return "–"
+    return f"{scale * mean:.1f}" + ("" if math.isnan(half) else f"±{scale * half:.1f}") + ("" if n is None else f" (n={n})")
+
+
+def texts(frame):
+    """A frame as texts: numbers to four digits, nothing as a dash."""
+    def text(value):
+        if value is None or value is pd.NA or isinstance(value, float) and math.isnan(value):
+            return "–"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return pd.DataFrame([[text(value) for value in row] for row in frame.astype(object).to_numpy()], columns=list(frame))
+
+
+def csv(frame):
+    words = frame.select_dtypes(include=["object", "string", "str"])
+    return frame.assign(**{name: frame[name].map(_guard) for name in words}).to_csv(index=False)
+
+
+# -- drawing ---------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def drawn(rows):
+    """A Matplotlib figure of rows of panels."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MubenchError("figures need Matplotlib: pip install 'mubench[figures]'") from None
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
+        columns, named = max(map(len, rows)), any(line.kind == "named" for panels in rows for panel in panels for line in panel.lines)
+        width, tall = WIDTH if columns > 1 else WIDTH / 2 + 0.6, HEIGHT * (1.35 if columns < 3 else 1)
+        figure = Figure(figsize=(width, tall * len(rows)))
+        right = 0.15 if named and not any(line.kind == "line" for panels in rows for panel in panels for line in panel.lines) else _margin(rows)
+        wide = (width - LEFT - right - (columns - 1) * GAP) / columns
+        for down, panels in enumerate(rows, 1):
+            for across, panel in enumerate(panels):
+                ax = figure.add_axes([(LEFT + across * (wide + GAP)) / width, 1 - (tall * down - BOTTOM) / (tall * len(rows)), wide / width,
+                                      (tall - TOP - BOTTOM) / (tall * len(rows))])
+                _panel(ax, panel)
+                if down < len(rows) and across < len(rows[down]) and rows[down][across].x == panel.x:
+                    ax.set_xlabel("")  # said below
+                _names(ax, panel, across == len(panels) - 1)
+        yield figure
+
+
+def _margin(rows):
+    """Inches for the names at the ends of lines."""
+    names = [name for panels in rows for panel in panels[-1:] for name in (line.name for line in panel.lines if line.kind in ENDED)]
+    return 0.12 + 0.058 * max(map(len, names), default=0)
+
+
+def _panel(ax, panel):
+    if panel.log:
+        ax.set_xscale("log")
+    for line in panel.lines:
+        colour, mark = _colour(line), "D" if line.colour in FIXED else MARKS[line.colour // len(COLOURS) % len(MARKS)]
+        x, y = np.asarray(line.x, "float64"), np.asarray(line.y, "float64")
+        if line.kind == "law":
+            ax.plot(x, y, color=colour, linewidth=0.8, linestyle=(0, (4, 2)))
+            continue
+        half = np.asarray(line.half if len(line.half) else [np.nan] * len(x), "float64")
+        if (~np.isnan(half)).any() and line.kind == "line":
+            ax.fill_between(x, y - half, y + half, where=~np.isnan(half), color=colour, alpha=0.14, linewidth=0)
+        dense = len(x) > 20
+        ax.plot(x, y, color=colour, marker="" if dense else mark, linestyle="-" if line.kind == "line" else "", clip_on=False)
+    for value in panel.levels.values():  # named in `_names`
+        ax.axhline(value, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+    if panel.diagonal:
+        ax.axline((0, 0), slope=1, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+    if panel.log:
+        ax.minorticks_off()
+    if panel.ticks:
+        ax.set_xticks(list(panel.ticks), list(panel.ticks.values()))
+    ax.margins(x=0.12 if any(line.kind == "named" for line in panel.lines) else 0.05, y=0.1)
+    low, high = ax.get_ylim()
+    if high - low < 2:  # a flat line is shown flat
+        ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
+    ax.set_title(panel.title, loc="left", y=1)  # a fixed height, or Matplotlib measures all tick labels to find one
+    ax.set_xlabel(panel.x)
+    ax.set_ylabel(panel.y)
+
+
+def _names(ax, panel, last):
+    """Names at the ends of lines (in the last panel of a row, as colours mean the same in all), of points, and of levels."""
+    per_inch = ax.figure.dpi / 72
+    if last:
+        ends = [(line.y[-1], line.name, _colour(line)) for line in panel.lines if line.kind in ENDED]
+        place = ax.transAxes.inverted()
+        heights = [place.transform(ax.transData.transform((ax.get_xlim()[1], y)))[1] for y, _, _ in ends]
+        for (_, name, colour), at in zip(ends, _apart(heights, 8.5 * per_inch / ax.get_window_extent().height)):
+            ax.annotate(name, (1, at), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=colour)
+    levels = {}
+    for name, value in sorted(panel.levels.items(), key=lambda level: level[1]):  # those that nearly coincide are named together
+        same = next((at for at in levels if abs(at - value) < 0.07 * np.ptp(ax.get_ylim())), value)
+        levels.setdefault(same, []).append(name)
+    for number, (value, names) in enumerate(reversed(levels.items())):
+        ax.annotate(", ".join(names), (0.02, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if number else 2), textcoords="offset points",
+                    va="top" if number else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})
+    marks = [(line, *ax.transData.transform((x, y)) / per_inch, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)]
+    taken = [(a - 2.5, b - 2.5, a + 2.5, b + 2.5) for _, a, b, _, _ in marks]
+    left, bottom, wide, high = (side / per_inch for side in ax.get_window_extent().bounds)
+    for line, a, b, x, y in marks:
+        long = 3.7 * len(line.name)
+        boxes = {(5, -2.5): (a + 4, b - 4, a + 6 + long, b + 4), (-5 - long, -2.5): (a - 6 - long, b - 4, a - 4, b + 4),
+                 (-long / 2, 5): (a - long / 2, b + 4, a + long / 2, b + 12), (-long / 2, -11): (a - long / 2, b - 12, a + long / 2, b - 4)}
+        boxes |= {(x, y): (a + x - 1, b + y - 1, a + x + 1 + long, b + y + 7) for y in (5, -11, 12, -18) for x in (3, -3 - long)}
+        for offset, box in boxes.items():
+            inside = left - 2 <= box[0] and box[2] <= left + wide + 8 and bottom <= box[1] and box[3] <= bottom + high + 8
+            if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
+                taken.append(box)
+                ax.annotate(line.name, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, color=_colour(line))
+                break
+
+
+def _colour(line):
+    return FIXED[line.colour] if line.colour in FIXED else COLOURS[line.colour % len(COLOURS)]
+
+
+def _apart(heights, step):
+    """Heights moved as little as keeps neighbours a step apart."""
+    order = np.argsort(heights, kind="stable")
+    moved = np.array(heights, "float64")[order]
+    for _ in range(200):
+        gaps = step - np.diff(moved)
+        if not (gaps > 1e-6).any():
+            break
+        push = np.where(gaps > 0, gaps / 2, 0)
+        moved[:-1] -= push
+        moved[1:] += push
+    found = np.empty(len(moved))
+    found[order] = moved
+    return found
