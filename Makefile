@@ -18,7 +18,7 @@ demo: install
 
 test: install
 	$(BIN)/mubench fetch movie_snippets drug_interactions
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: install
 	$(BIN)/mubench fetch movie_snippets drug_interactions

@@ -1,8 +1,7 @@
 """A hook of MkDocs: pages of tasks, methods, metrics and the command line, made from the declarations and docstrings.
 
 A page may also hold a line ``<!-- readme: Heading -->`` (that section of the README), ``<!-- doc: module:name -->`` (a docstring, of the
-module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice. What stands between
-``<!-- awaits: WORD -->`` and ``<!-- end -->`` is left out as long as the command line knows no such verb or option.
+module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice.
 """
 import argparse
 import importlib
@@ -48,13 +47,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, **_):
-    return included(current(markdown))
-
-
-def current(markdown):
-    """A page without what it says of commands that are not there yet."""
-    known = {*verbs(), *(option for verb in verbs().values() for action in verb._actions for option in action.option_strings)}
-    return re.sub(r"^<!-- awaits: (\S+) -->\n(.*?)^<!-- end -->\n", lambda m: m[2] if m[1] in known else "", markdown, flags=re.M | re.S)
+    return included(markdown)
 
 
 def included(markdown):

@@ -185,7 +185,7 @@ def parser():
 
     p = verb("report", _report, "one run as a self-contained page, or the MU-Bench paper from all results",
              "mubench report results/fashion/resnet/salun/5/0123456789ab\nexample: mubench report --paper results --out paper")
-    p.add_argument("run", nargs="+", metavar="RUN", help="a result's folder; with --paper folders of results, or runs.parquet of `mubench board --out`")
+    p.add_argument("run", nargs="+", metavar="RUN", help="a result's folder; with --paper folders of results, or runs.parquet of `mubench board --out FOLDER`")
     p.add_argument("--paper", action="store_true", help="every table and figure of the MU-Bench paper, next to the published values")
     p.add_argument("--out", metavar="FILE", help="the page (default: report.html in the folder), or the folder of --paper (default: paper)")
     p.add_argument("--references", nargs="+", metavar="RESULTS", help="where original and retrain are looked for (default: the run's own store)")

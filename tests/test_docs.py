@@ -53,7 +53,7 @@ class Block:
 
 
 def blocks(path):
-    page = GENERATE.current(path.read_text())
+    page = path.read_text()
     for fence in FENCE.finditer(page):
         mark = MARK.search(page[:fence.start()])
         yield Block(fence["kind"], fence["text"], *((mark[1], mark[2]) if mark else (None, None)))
@@ -118,7 +118,7 @@ def test_a_page_can_be_followed_where_it_takes_long(path, tmp_path, monkeypatch)
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_no_command_escapes_the_tests(path):
     """Commands stand in bash blocks, each of which is run or says why not; what is not run is at least a valid command line."""
-    page = GENERATE.current(path.read_text())
+    page = path.read_text()
     assert page.count("```") == 2 * len([*blocks(path)]) and not re.search(r"^    ", FENCE.sub("", page), re.M), "code stands in fences"
     for block in blocks(path):
         assert block.mark != "not run" or block.said in REASONS, block
@@ -170,6 +170,6 @@ def test_generated_pages_say_what_the_declarations_say(site):
 
 @pytest.mark.parametrize("name", [p.name for p in PAGES] + ["generated pages"])
 def test_commands_in_running_text_are_valid(name):
-    pages = GENERATE.pages().values() if name == "generated pages" else [GENERATE.current((ROOT / "docs" / name).read_text())]
+    pages = GENERATE.pages().values() if name == "generated pages" else [(ROOT / "docs" / name).read_text()]
     for command in {c for page in pages for c in re.findall(r"`mubench ([a-z][^`]*)`", page)}:
         assert valid(command.split()) or command in GENERATE.verbs(), command

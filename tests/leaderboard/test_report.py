@@ -61,7 +61,7 @@ def test_without_references_the_page_says_how_to_make_them(stored):
 
 
 def test_text_of_strangers_is_text(run, tmp_path):
-    change(run, lambda data: (data["method"].update(hyperparameters={"x": "<script>alert(1)</script>"}), data.update(command="<b>&</b>")))
+    change(run, lambda data: (data["method"].update(hyperparameters={"x": "<script>alert(1)</script>"}), data["method"].update(paper="<b>&</b>")))
     page = report(run, tmp_path / "page.html").read_text()
     assert "<script" not in page and "&lt;script&gt;" in page and "<b>" not in page
 

@@ -99,7 +99,7 @@ def test_numbers_without_predictions_are_reported(good):
 
 
 @pytest.mark.parametrize("changes, complaint", [
-    ({"task__labels": list("abcdefghij")}, "task.labels"), ({"task__metric_options": {"positive_labels": [1]}}, "no use|task.metric_options"),
+    ({"task__labels": list("abcdefghij")}, "task.labels"), ({"task__metric_options": {"positive_labels": [1]}}, "takes no arguments"),
     ({"task__also": ["accuracy"]}, "task.also"), ({"checkpoint__sha256": "0" * 64}, "checkpoint.sha256"),
     ({"split__checksum": "0" * 64}, "split.checksum"), ({"split__data": "0" * 64}, "split.data"), ({"split__forget": 1}, "split.forget"),
     ({"id": "0" * 12}, "id is 000000000000"), ({"spec__seed": 7}, "id is"), ({"spec__limit": None}, "limited is True"),
