@@ -42,8 +42,8 @@ def test_its_python_and_commands_run_in_order(tmp_path, monkeypatch, capsys):
                 assert words[1] in targets
                 continue
             assert words[0] == "mubench"
-            if words[1] == "run":
-                words += ["--limit", "64", "--out", "trials"]
+            if words[1] in ("run", "tune"):
+                words += ["--limit", "64", "--out", "trials"] + ["--trials", "2"] * (words[1] == "tune")
             if words[1] == "board" or words[1] == "score":
                 main(["run", "fashion", "original,finetune", "--max-steps", "1"])  # a few results for it to read
             main(words[1:])
