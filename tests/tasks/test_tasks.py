@@ -130,7 +130,7 @@ def test_a_run_is_the_same_whether_its_data_was_prepared_just_now_or_before(tmp_
     monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
     weights = []
     for name in ("first", "second"):
-        runner._task.cache_clear()
+        runner.task_of.cache_clear()
         weights.append(runner.run("fashion", "finetune", out=tmp_path / name, limit=200).weights)
     assert weights[0] == weights[1]
 
