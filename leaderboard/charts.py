@@ -6,7 +6,7 @@ import math
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 560, 360
+WIDTH, SMALL, HEIGHT = 560, 440, 360  # of scatters; of curves and histograms, which a phone shows whole
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 16, 44
 
 
@@ -78,7 +78,7 @@ def curves(lines, x, y, percent=True, least=None, diagonal=False, describe="", s
     xs = [a for line in lines for a, _ in line["points"]]
     ys = [scale * b for line in lines for part in ([b for _, b in line["points"]], *([lo, hi] for _, lo, hi in line.get("band", ())))
           for b in part if _known(b)]
-    across = Axis([0, 100] if square else xs, LEFT, WIDTH - RIGHT - 110, False, *((0, 100) if square else ()))
+    across = Axis([0, 100] if square else xs, LEFT, SMALL - RIGHT - 110, False, *((0, 100) if square else ()))
     up = Axis([0, 100] if square else ys if least is None else [least, *ys], HEIGHT - BOTTOM, TOP, False, *((0, 100) if square else (least,)))
     parts, taken = _frame(across, up, x, y), []
     if diagonal:
@@ -95,8 +95,8 @@ def curves(lines, x, y, percent=True, least=None, diagonal=False, describe="", s
         if points:
             if square:  # curves end in one corner: their names are a key
                 at = TOP + 12 + 16 * number
-                parts.append(Markup('<line {0} x1="{1}" x2="{2}" y1="{3}" y2="{3}"/>').format(style, WIDTH - RIGHT - 100, WIDTH - RIGHT - 84, at - 4))
-                parts.append(Markup('<text class="name" x="{}" y="{}">{}</text>').format(WIDTH - RIGHT - 79, at, _short(line["name"], 15)))
+                parts.append(Markup('<line {0} x1="{1}" x2="{2}" y1="{3}" y2="{3}"/>').format(style, SMALL - RIGHT - 100, SMALL - RIGHT - 84, at - 4))
+                parts.append(Markup('<text class="name" x="{}" y="{}">{}</text>').format(SMALL - RIGHT - 79, at, _short(line["name"], 15)))
             else:
                 at = up(scale * points[-1][1])
                 while any(abs(at - other) < 12 for other in taken) and at < HEIGHT - BOTTOM:
@@ -104,7 +104,7 @@ def curves(lines, x, y, percent=True, least=None, diagonal=False, describe="", s
                 taken.append(at)
                 parts.append(Markup('<text class="name c{}" x="{}" y="{}">{}</text>').format(
                     colour, _r(across(points[-1][0]) + 6), _r(at + 4), _short(line["name"], 18)))
-    return _svg(parts, describe)
+    return _svg(parts, describe, SMALL)
 
 
 def histogram(series, x, describe="", bins=30):
@@ -113,7 +113,7 @@ def histogram(series, x, describe="", bins=30):
     values = [min(max(v, 1e-5), 1e5) for s in series for v in s["values"] if _known(v)]
     if not values:
         return Markup("")
-    across = Axis(values, LEFT, WIDTH - RIGHT, log=True)
+    across = Axis(values, LEFT, SMALL - RIGHT, log=True)
     step, counts = (across.high - across.low) / bins, []
     for s in series:
         mine = [0] * bins
@@ -129,7 +129,7 @@ def histogram(series, x, describe="", bins=30):
         at = TOP + 12 + 16 * number
         parts.append(Markup('<line class="line {0} c{1}" x1="{2}" x2="{3}" y1="{4}" y2="{4}"/><text class="name" x="{5}" y="{6}">{7}</text>').format(
             s["kind"], colour, LEFT + 10, LEFT + 30, at - 4, LEFT + 36, at, s["name"]))
-    return _svg(parts, describe)
+    return _svg(parts, describe, SMALL)
 
 
 def critical_difference(ranks, difference, describe=""):
@@ -169,7 +169,8 @@ def critical_difference(ranks, difference, describe=""):
 def _svg(parts, describe, width=WIDTH, height=HEIGHT):
     content = Markup("").join(parts)
     role = "group" if "<a " in content else "img"  # links in an image would not be announced
-    return Markup('<svg viewBox="0 0 {} {}" role="{}" aria-label="{}">{}</svg>').format(width, height, role, describe, content)
+    return Markup('<svg{} viewBox="0 0 {} {}" role="{}" aria-label="{}">{}</svg>').format(
+        Markup(' class="small"') if width == SMALL else "", width, height, role, describe, content)
 
 
 def _frame(across, up, x, y):

@@ -41,7 +41,7 @@ def report(run, out=None, references=None):
     examples, why = _examples(mine, beside.get("original"))
     page = environment().get_template("report.html").render(
         run=mine, result=mine.result, level=records.level(folder), models=list(models), values=values, shown=shown, headers=HEADERS, scales=SCALES,
-        about={**{n: m.description for n, m in METRICS.items()}, **{n: records.COLUMNS[n] for n in COSTS}}, style=Markup((HERE / "static/site.css").read_text()),
+        costs=COSTS, about={**{n: m.description for n, m in METRICS.items()}, **{n: records.COLUMNS[n] for n in COSTS}}, style=Markup((HERE / "static/site.css").read_text()),
         histograms=_histograms(models), roc=_roc(models), training=_training(mine.result), examples=examples, why=why, pictures=_pictures(folder),
         missing=[name for name in REFERENCES if name not in models], spec=json.loads(mine.spec.model_dump_json(exclude_defaults=True)))
     out = Path(out) if out else folder / "report.html"
@@ -133,6 +133,8 @@ def _examples(mine, original):
             {"index": int(index), "before": row["loss_before"], "after": row["loss_after"], "target": said(row["target_after"]),
              "was": said(row["prediction_before"]), "now": said(row["prediction_after"]),
              "parts": [] if rows is None else _parts(show(rows, int(index)))} for index, row in part.iterrows()]})
+    for section in sections:
+        section["roomy"] = not any(part["kind"] != "text" and not part["strip"] for e in section["examples"] for part in e["parts"])
     for example in (e for section in sections for e in section["examples"]):
         if any(example["target"] == part["content"] for part in example["parts"]):
             example["target"] = ""  # the task's own text says it already
@@ -140,8 +142,13 @@ def _examples(mine, original):
 
 
 def _parts(shown):
-    return [{"name": name, "kind": kind, "content": value if kind == "text" else _embedded(value)} for name, (kind, value) in shown.items()
+    return [{"name": name, "kind": kind, "strip": kind == "image" and _strip(value), "content": value if kind == "text" else _embedded(value)} for name, (kind, value) in shown.items()
             if kind == "text" or len(value) <= LARGEST]
+
+
+def _strip(data):
+    """Whether a PNG is a row of pictures, such as the frames of a movement: those need the room of a text."""
+    return int.from_bytes(data[16:20], "big") > 3 * int.from_bytes(data[20:24], "big")
 
 
 def _embedded(data):

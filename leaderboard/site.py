@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 SHOWN = (*MAIN[:5], "overall", "gap_to_retrain", "seconds", "relative_seconds")  # values of the table page
 NAMED = ("modality", "task", "model", "ratio", "variant", "level")  # what it filters by
 ROC_LINES = 6
+MANY = 400  # rows of a task beyond which each of its groups has a page of its own
 SPACE = """---
 title: {title}
 sdk: static
@@ -105,7 +106,7 @@ class Pages:
         yield "compare.html", self.page("compare.html")
         yield "about.html", self.page("about.html", metrics=METRICS, columns=ROW_COLUMNS)
         for task, name in self.task_page.items():
-            yield name, self.page("task.html", up="../", **self.task(task))
+            yield from self.task(task, name)
         for (submission, method), name in self.page_of.items():
             yield name, self.page("method.html", up="../", **self.method(submission, method))
         for owner, name in self.owner_page.items():
@@ -157,29 +158,44 @@ class Pages:
         return {"tier": tier, "overall": overall, "tuned": tuned, "best": best, "diagram": diagram, "trade": trade, "test": test.iloc[0] if len(test) else None,
                 "groups": int(overall["groups"].max()) if len(overall) else 0}
 
-    def task(self, task):
+    def task(self, task, name):
+        """A task's page with all its groups; of a task with many rows, a list of pages, one of each group."""
         rows = self.rows[self.rows["task"] == task]
         models = list(dict.fromkeys(rows["model"]))
         ratios = [{"model": model, "svg": self.over_ratio(rows[rows["model"] == model], f"{task} / {model}")} for model in models]
-        groups = [self.group(name, part) for name, part in rows.groupby("group", sort=False)]
+        groups = [self.group(group, part) for group, part in rows.groupby("group", sort=False)]
         base = task.split(" ")[0]
         card = registry.load_task(base) if base in registry.tasks.names() else None
-        return {"task": task, "groups": groups, "ratios": [r for r in ratios if r["svg"]], "card": card, "modality": rows["modality"].iloc[0],
-                "about": _first_line(card) if card else ""}
+        apart, stem = len(rows) > MANY, name.removesuffix(".html")
+        for group in groups:
+            group["page"] = f"{stem}-{group['id']}.html" if apart else f"{name}#{group['id']}"
+        shared = {"up": "../", "task": task, "card": card, "modality": rows["modality"].iloc[0], "about": _first_line(card) if card else ""}
+        yield name, self.page("task.html", **shared, groups=[] if apart else groups, pages=groups if apart else [], ratios=[r for r in ratios if r["svg"]])
+        for group in groups if apart else ():
+            yield group["page"], self.page("task.html", **shared, groups=[group], pages=[], ratios=[], back=Path(name).name)
 
     def group(self, name, rows):
+        """A group's table and charts for each way that hyperparameters were chosen, all next to the references."""
+        reference, parts = rows["method"].isin(REFERENCES), []
+        for variant in dict.fromkeys(rows.loc[~reference, "variant"]) or ["default"]:
+            parts.append({"variant": variant} | self.part(name, rows[reference | (rows["variant"] == variant)]))
+        ranked = rows[rows["rank"].notna() & (rows["variant"] == "default")]
+        return {"name": name, "id": _slug(name), "parts": parts, "ranked": len(ranked), "best": ranked.iloc[0] if len(ranked) else None}
+
+    def part(self, name, rows):
         there = rows[rows["n"] > 0]
-        points = [{"x": r.forget_score, "y": r.test_score, "name": r.label, "kind": _kind(r.method), "href": "../" + self.page_of[r.submission, r.method]}
+        short = lambda label: re.sub(r" \(tuned, \d+ trials\)", "", label)  # the heading says it
+        points = [{"x": r.forget_score, "y": r.test_score, "name": short(r.label), "kind": _kind(r.method), "href": "../" + self.page_of[r.submission, r.method]}
                   for r in there.itertuples()]
         guess = there["random_guess"].dropna()
         lines = [(float(guess.iloc[0]), "random")] if len(guess) else []
         if not (~there["method"].isin(REFERENCES)).any():
-            return {"name": name, "id": _slug(name), "rows": rows, "scatter": "", "trade": "", "roc": ""}
+            return {"rows": rows, "scatter": "", "trade": "", "roc": ""}
         scatter = charts.scatter(points, "forget score, %", "test score, %", lines=lines, describe=f"{name}: test score over forget score of every method")
-        quality = [{"x": r.seconds, "y": r.overall, "name": r.label, "kind": _kind(r.method), "href": "../" + self.page_of[r.submission, r.method]}
+        quality = [{"x": r.seconds, "y": r.overall, "name": short(r.label), "kind": _kind(r.method), "href": "../" + self.page_of[r.submission, r.method]}
                    for r in there.itertuples() if r.method != "original"]
         trade = charts.scatter(quality, "seconds (log)", "overall, %", (False, True), True, describe=f"{name}: overall score over seconds of unlearning")
-        return {"name": name, "id": _slug(name), "rows": rows, "scatter": scatter, "trade": trade, "roc": self.roc(name, there)}
+        return {"rows": rows, "scatter": scatter, "trade": trade, "roc": self.roc(name, there)}
 
     def roc(self, name, rows):
         """Mean ROC curves of the loss attack: references and the best methods."""
