@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-slow docs bench leaderboard clean
+.PHONY: install demo test test-slow docs bench leaderboard picture clean
 
 install: $(VENV)/installed
 
@@ -32,6 +32,10 @@ bench: install
 
 leaderboard: install
 	$(BIN)/mubench board leaderboard --out leaderboard --site build/site
+
+picture: leaderboard  # the README's: of the site's first page, in 128 colours; needs Chromium
+	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1200,1450 --screenshot=docs/leaderboard.png build/site/index.html
+	$(BIN)/python -c "from PIL import Image; p = 'docs/leaderboard.png'; Image.open(p).convert('RGB').quantize(128).save(p, optimize=True)"
 
 clean:
 	rm -rf $(VENV) *.egg-info build .pytest_cache
