@@ -46,6 +46,12 @@ def test_a_report_is_one_file_with_all_that_was_measured(run, tmp_path):
     assert len(re.findall(r"<svg ", page)) == 6
 
 
+def test_what_is_only_claimed_is_marked(run, tmp_path):
+    page = report(run, tmp_path / "page.html").read_text()
+    claimed = 'class="level reproduced"' not in page
+    assert claimed == ("Training curve (claimed)" in page) == ("Claimed, not measured again" in page)
+
+
 def test_other_data_are_not_shown_for_the_runs_own(run):
     for folder in run.parents[2].rglob("result.json"):
         change(folder.parent, lambda data: data["split"].update(data="0" * 64))

@@ -11,6 +11,7 @@ from benchmarks.board import generate
 
 from mubench.errors import MubenchError
 from mubench.leaderboard.board import Board
+from mubench.leaderboard.report import report
 from mubench.leaderboard.site import HERE, Pages, write_site
 
 EVIL = ["<script>pwned()</script>", "\"><img src=x onerror=pwned()>", "{{7*7}}", "=1+1", "' onmouseover='pwned()", "</title><svg onload=pwned()>"]
@@ -125,6 +126,23 @@ def test_ten_thousand_rows_stay_below_a_megabyte(large):
     size = {p.name: p.stat().st_size for p in large.iterdir()}
     assert size["table.html"] + size["data.js"] + size["site.js"] + size["site.css"] < 1e6
     assert size["index.html"] + size["site.js"] + size["site.css"] < 1e6
+
+
+def test_a_task_of_many_rows_lists_pages_of_its_groups():
+    runs = generate(50_000)
+    pages = dict(Pages(Board(runs[runs["task"] == "birds"]), "mubench").task("birds", "tasks/birds.html"))
+    first = Links(pages.pop("tasks/birds.html"))
+    assert len(pages) > 10 and {f"../{name}" for name in pages} <= set(first.links)
+    assert max(map(len, pages.values())) < 200_000
+
+
+def test_what_a_submitter_only_claims_is_marked():
+    runs = generate(2_000)
+    pages = Pages(Board(runs.assign(submission="theirs", folder="nowhere", level="recomputed")), "mubench")
+    theirs = [text for name, text in pages.submission("theirs", "submissions/theirs.html")]
+    assert all("Claimed, not measured again" in text for text in theirs) and "seconds (claimed)" in theirs[0]
+    own = [text for name, text in Pages(Board(runs), "mubench").submission("", "submissions/mubench.html")]
+    assert not any("(claimed)" in text or "not measured again" in text for text in own)
 
 
 def test_neither_reading_nor_building_imports_torch(stored, tmp_path):
@@ -253,15 +271,17 @@ def test_a_phone_never_scrolls_sideways(browser, site):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(browser, site, scheme):
+def test_axe_finds_no_serious_fault(browser, site, stored, tmp_path, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
     context = browser.new_context(color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
-    for name in ("index.html", "table.html", "compare.html", "about.html", "tasks/birds.html", "methods/method-01.html", "submissions/mubench.html",
-                 "submissions/mubench-method-01.html"):
-        page.goto((site / name).as_uri())
+    names = ("index.html", "table.html", "compare.html", "about.html", "tasks/birds.html", "methods/method-01.html", "submissions/mubench.html",
+             "submissions/mubench-method-01.html")
+    stored("original"), stored("retrain")
+    for path in (*(site / name for name in names), report(stored("salun"), tmp_path / "report.html")):
+        page.goto(path.as_uri())
         faults = [v for v in axe.run(page).response["violations"] if v["impact"] in ("serious", "critical")]
-        assert not faults, f"{name}: " + "; ".join(f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in faults)
+        assert not faults, f"{path.name}: " + "; ".join(f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in faults)
     context.close()
 
 
