@@ -144,7 +144,8 @@ class Pages:
         across, tuned = (here[here["selection"] == selection] for selection in ("default", "tuned"))
         overall, tuned, best = across[across["facet"] == "overall"], tuned[tuned["facet"] == "overall"], {}
         for modality, rows in across[across["facet"] == "modality"].groupby("value", sort=False):
-            best[modality] = rows[rows["rank"].notna()].head(3)
+            ranked = rows[rows["rank"].notna()]
+            best[modality] = {"overall": ranked.head(3), "gap_to_retrain": ranked[ranked["gap_rank"].notna()].sort_values(["gap_rank", "label"]).head(3)}
         ranked = overall[overall["mean_rank"].notna()].sort_values(["mean_rank", "label"])
         test = self.made.tests[(self.made.tests["tier"] == tier) & (self.made.tests["facet"] == "overall")
                                & (self.made.tests["selection"] == "default")]
