@@ -31,7 +31,8 @@ bench: install
 	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 leaderboard: install
-	$(BIN)/mubench board leaderboard --out leaderboard --site build/site
+	$(BIN)/mubench board leaderboard/results $(wildcard leaderboard/submissions) --out leaderboard --site build/site
+	$(BIN)/python docs/_findings.py
 
 clean:
 	rm -rf $(VENV) *.egg-info build .pytest_cache
