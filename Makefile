@@ -31,7 +31,8 @@ bench: install
 	for file in tests/benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 leaderboard: install
-	$(BIN)/mubench board leaderboard --out leaderboard --site build/site
+	$(BIN)/mubench board leaderboard/results $(wildcard leaderboard/submissions) --out leaderboard --site build/site
+	$(BIN)/python docs/_findings.py
 
 picture: leaderboard  # the README's: of the site's first page, in 128 colours; needs Chromium
 	chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1200,1450 --screenshot=docs/leaderboard.png build/site/index.html

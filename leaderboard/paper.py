@@ -12,7 +12,7 @@ import pandas as pd
 from mubench import registry
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
-from mubench.leaderboard import ablations, records, statistics
+from mubench.leaderboard import ablations, claims, records, statistics
 from mubench.leaderboard.ablations import METHODS
 from mubench.leaderboard.board import HEADERS
 from mubench.leaderboard.figures import Exhibit, Line, Panel, spread
@@ -43,12 +43,12 @@ UNSEEN = "the layout of the published exhibit is not known here; this is what th
 
 
 def paper(results, out="paper"):
-    """Write every table and figure of the paper to a folder; returns the path of the page that shows them. results: folders of results or
+    """Write every table and figure of the paper, and what the records say of its claims, to a folder; returns the path of the page that shows them. results: folders of results or
     submissions, or the ``runs.parquet`` that `mubench board --out` made of them, or such a frame (`records.COLUMNS`)."""
     runs, notes = _read(results)
     if (runs["submission"] == records.OWN).any():  # of the project's own runs, where they are among them
         runs = runs[runs["submission"] == records.OWN]
-    made = exhibits(runs)
+    made = exhibits(runs) | {"Claims": claims.exhibits(runs)}
     with writing(out):
         for exhibit in (part for parts in made.values() for part in parts):
             exhibit.write(out)

@@ -1,5 +1,10 @@
-"""`leaderboard/README.md` and the tables beside it are those of the results published with it. `make leaderboard` renews them."""
+"""`leaderboard/README.md` and the tables beside it are those of the results published with it. `make leaderboard` renews them. Runs of
+ablations (`leaderboard/studies/`) are in no ranked table; `docs/findings.md` rests on them too."""
 import hashlib
+import importlib.util
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +19,7 @@ RENEW = "`make leaderboard` renews the published tables"
 def stale(folder):
     """What of the tables in a folder is not of the results in it: a list of sentences. Reads no predictions."""
     published = pd.read_parquet(folder / "runs.parquet")
-    there = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.rglob("result.json")}
+    there = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.rglob("result.json") if folder / "studies" not in path.parents}
     known = set(published["result_sha256"])
     found = [f"{path} is in no table" for digest, path in there.items() if digest not in known]
     found += [f"{row.folder} is in the tables but not among the results" for row in published.itertuples() if row.result_sha256 not in there]
@@ -31,12 +36,46 @@ def test_the_published_tables_are_not_stale():
     assert not stale(ROOT / "leaderboard"), RENEW
 
 
+def test_the_findings_are_those_of_the_published_runs():
+    assert not stale_findings(ROOT), RENEW
+
+
+def stale_findings(root):
+    """What of the findings is not of the published runs: a list of sentences."""
+    spec = importlib.util.spec_from_file_location("_findings", root / "docs/_findings.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    there = {hashlib.sha256(path.read_bytes()).hexdigest() for path in made.STUDIES.rglob("result.json")}
+    read = set(pd.read_parquet(made.STUDIES / "runs.parquet")["result_sha256"]) if (made.STUDIES / "runs.parquet").is_file() else set()
+    text = made.PAGE.read_text(encoding="utf-8")
+    return [*(["the studies are not those that were read"] if there != read else []),
+            *(["docs/findings.md is not what the runs give"] if made.page(text, made.published()) != text else [])]
+
+
+def test_stale_findings_are_noticed(tmp_path):
+    for path in ("docs/_findings.py", "docs/findings.md", "leaderboard/runs.parquet"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    published = pd.read_parquet(tmp_path / "leaderboard/runs.parquet")
+    renew = lambda: subprocess.run([sys.executable, tmp_path / "docs/_findings.py"], check=True)
+    renew()
+    assert stale_findings(tmp_path) == []
+    published.assign(overall=published["overall"] / 2).to_parquet(tmp_path / "leaderboard/runs.parquet")
+    assert stale_findings(tmp_path) == ["docs/findings.md is not what the runs give"]
+    renew()
+    assert stale_findings(tmp_path) == []
+    added = tmp_path / "leaderboard/studies/fashion/resnet/salun/5/x/result.json"
+    added.parent.mkdir(parents=True)
+    added.write_text("{}")
+    assert stale_findings(tmp_path) == ["the studies are not those that were read"]
+
+
 @pytest.mark.slow
 def test_the_published_numbers_follow_from_the_predictions(monkeypatch):
     if not list((ROOT / "leaderboard").rglob("result.json")):
         pytest.skip("no results are published in leaderboard/ yet")
     monkeypatch.chdir(ROOT)
-    again = board("leaderboard")
+    again = board([path for path in ("leaderboard/results", "leaderboard/submissions") if Path(path).is_dir()])
     assert again.markdown() == (ROOT / "leaderboard/README.md").read_text(), RENEW
     pd.testing.assert_frame_equal(again.rows, pd.read_parquet(ROOT / "leaderboard/board.parquet")[list(again.rows)], check_dtype=False, rtol=1e-9)
 
