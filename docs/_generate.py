@@ -79,7 +79,7 @@ def task(name):
     card = {"tier": task.tier, "modality": task.modality, "source": task.source, "licence": task.licence, "citation": task.citation,
             "primary metric": f"`{task.metric}` {task.metric_options or ''}", "further measures": ", ".join(task.also),
             "random guess": "measured once, on the data" if task.random_guess is None else f"{task.random_guess:.3g}",
-            "classes": f"{task.num_labels}: {', '.join(task.labels)}" if task.labels else "", "transfer set": task.transfer,
+            "classes": f"{task.num_labels}: {', '.join(task.labels)}" if task.labels else "", "transfer set": task.transfer, "stated shortcut": task.shortcut,
             "training rows": f"SHA-256 `{task.checksum}`" if task.checksum else "",
             "to get the data": getattr(task, "remedy", "") or (f"`mubench fetch {name}`" if task.archives else "ships with mubench")}
     methods = [m for m in KINDS["methods/"]() if load_method(m).needs <= set(task.provides)]

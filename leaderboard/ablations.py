@@ -13,7 +13,7 @@ import pandas as pd
 
 from mubench import grid
 from mubench.errors import MubenchError, nearest
-from mubench.leaderboard import statistics
+from mubench.leaderboard import bias, statistics
 from mubench.leaderboard.board import HEADERS
 from mubench.leaderboard.figures import Exhibit, Line, Panel, spread
 from mubench.leaderboard.records import REFERENCES
@@ -26,7 +26,7 @@ SHARES = (0.1, 0.25, 0.5, 1.0)  # of the time of retraining, where `budget` read
 GROUP = ["task", "model", "ratio", "method"]
 SCORES = ("test_score", "forget_score", "retain_score")
 READ = [*GROUP, "seed", "ratio_order", *SCORES, "transfer_score", "mia_loss_auc", "original_score", "parameters", "share", "curve", "machine", "seconds",
-        "relative_seconds", "test_change", "transfer_change"]  # columns the analysis is made of
+        "relative_seconds", "checkpoint", "folder"]  # columns the analysis is made of
 VARIED = ("lora", "lora_rank", "curriculum", "curriculum_lambda", "curriculum_tau")  # options that ablations are about
 
 
@@ -119,12 +119,13 @@ def analyse(kind, runs, specs=None, margin=MARGIN, notes=(), only=None, title=""
     kind = named(kind)
     if not 0 <= margin < 1:
         raise MubenchError(f"margin {margin!r}: by how much the test score may fall, a fraction such as {MARGIN:g}")
+    (runs, expected), unmeasured = _chosen(kind, runs, specs, only, ratio), []
     if "transfer_change" in kind.values:
-        runs = changes(runs)
-    runs, expected = _chosen(kind, runs, specs, only, ratio)
+        runs, unmeasured = changes(runs)
+        notes = [*notes, *_shortcuts(runs)]
     mine = runs[~runs["method"].isin(REFERENCES)]
     points = _points(kind, mine)
-    lacking = _lacking(kind, mine, expected)
+    lacking = [*_lacking(kind, mine, expected), *unmeasured]
     rows = (kind.panels or _lines)(kind, points, runs, margin)
     title = title or kind.about
     found, said, more = kind.findings(mine, points, margin) if len(points) else (pd.DataFrame(), [], [])
@@ -256,7 +257,7 @@ def _cells(points, level, kind):
 
 
 def head(value):
-    return {"test_change": "test, change", "transfer_change": "transfer, change"}.get(value) or HEADERS[value]
+    return {"test_change": "test, change", "transfer_change": "transfer, change", "bias_change": "bias amplification, change"}.get(value) or HEADERS[value]
 
 
 # -- panels ----------------------------------------------------------------------------------------------------------------
@@ -332,14 +333,16 @@ def wrapped(panels, y, columns=3):
 
 
 def _bias_panels(kind, points, runs, margin):
-    """A panel per task and model, three in a row: what a method changed on the transfer set over what it changed on the test set."""
-    panels, names = [], _ordered(points["method"])
-    for (task, model, ratio), group in points.groupby(["task", "model", "ratio"], sort=False):
-        wide = group[group["value"] == "transfer_change"]
-        dots = [Line(m, [100 * x], [100 * y], kind="named", colour=names.index(m)) for m, x, y in zip(wide["method"], wide["x"], wide["mean"])]
-        if dots:
-            panels.append(Panel(f"{task} / {model}, {ratio} %", kind.label, "", dots, diagonal=True))
-    return wrapped(panels, "on transfer, points")
+    """Panels three in a row, one per task and model: what a method changed on the transfer set over what it changed on the test set; then
+    what it changed of the bias amplification, where the task states a shortcut."""
+    names, rows = _ordered(points["method"]), []
+    for value, y in (("transfer_change", "on transfer, points"), ("bias_change", "bias ampl., points")):
+        panels = []
+        for (task, model, ratio), wide in points[points["value"] == value].groupby(["task", "model", "ratio"], sort=False):
+            dots = [Line(m, [100 * x], [100 * y], kind="named", colour=names.index(m)) for m, x, y in zip(wide["method"], wide["x"], wide["mean"])]
+            panels.append(Panel(f"{task} / {model}, {ratio} %", kind.label, "", dots, diagonal=value == "transfer_change", levels={} if value == "transfer_change" else {"": 0}))
+        rows += wrapped(panels, y)
+    return rows
 
 
 # -- what follows ----------------------------------------------------------------------------------------------------------
@@ -348,15 +351,17 @@ def _bias_panels(kind, points, runs, margin):
 def capacity(runs, points=None, margin=MARGIN):
     """Deletion capacity: the largest ratio whose mean test score is at least the original's less ``margin``; nothing is interpolated.
     ``least`` and ``most``: over the seeds, each by itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
-    rows = []
-    for (task, model, method), group in runs.groupby(["task", "model", "method"], sort=False):
-        keep = lambda part: part.groupby("ratio_order")[["test_score", "original_score"]].mean().pipe(
-            lambda mean: mean["test_score"] >= mean["original_score"] - margin - 1e-12)
-        largest = lambda kept: float(max(kept.index[kept], default=0))
-        kept, seeds = keep(group), [largest(keep(part)) for _, part in group.groupby("seed")]
-        most = largest(kept)
-        rows.append({"task": task, "model": model, "method": method, "capacity": most, "least": min(seeds), "most": max(seeds), "seeds": len(seeds),
-                     "fails": ", ".join(f"{r:g}" for r in kept.index[~kept] if r < most) or None, "largest_tried": float(kept.index.max()), "margin": margin})
+    runs, keys = runs.assign(drop=runs["original_score"] - runs["test_score"]), ["task", "model", "method"]
+    mean = lambda by: runs.pivot_table(index=by, columns="ratio_order", values="drop", sort=True)
+    tried, seeds = mean(keys), mean([*keys, "seed"])
+    kept, largest = tried <= margin + 1e-12, lambda table: pd.Series(((table <= margin + 1e-12) * table.columns.to_numpy()).max(axis=1), table.index)
+    each, ratios, rows = largest(seeds).groupby(keys).agg(["min", "max", "count"]), tried.columns.to_numpy(), []
+    for place in dict.fromkeys(zip(*(runs[key] for key in keys))):
+        if place in tried.index:
+            mine, there, most = kept.loc[place].to_numpy(), tried.loc[place].notna().to_numpy(), float(largest(tried.loc[[place]]).iloc[0])
+            low, high, count = each.loc[place]
+            rows.append(dict(zip(keys, place)) | {"capacity": most, "least": float(low), "most": float(high), "seeds": int(count),
+                        "fails": ", ".join(f"{r:g}" for r in ratios[there & ~mine] if r < most) or None, "largest_tried": float(ratios[there].max()), "margin": margin})
     return pd.DataFrame(rows), [f"capacity: the largest ratio (%) whose mean test score is at least the original's less {100 * margin:g} points; "
                                 "nothing is interpolated"], []
 
@@ -471,22 +476,35 @@ def readings(runs, points, margin=None):
 
 
 def excess(runs, points, margin=None):
-    """By how much a method changes the transfer score more than the test score: a mean over tasks, with its interval over these."""
-    rows, runs = [], runs.dropna(subset=["transfer_change", "test_change"])
-    means = runs.groupby(["method", "task", "model", "ratio"], sort=False)[["transfer_change", "test_change"]].mean().reset_index()
+    """By how much a method changes the transfer score more than the test score, and the bias amplification: means over tasks, with their
+    intervals over these."""
+    rows, values = [], ["test_change", "transfer_change", "bias_change"]
+    means = runs.groupby(["method", "task", "model", "ratio"], sort=False)[values].mean().reset_index()
     for method, group in means.groupby("method", sort=False):
-        mean, half, _, _, n = (float(v[0]) for v in statistics.describe((group["transfer_change"] - group["test_change"]).to_numpy()[None]))
-        rows.append({"method": method, "test_change": float(group["test_change"].mean()), "transfer_change": float(group["transfer_change"].mean()),
-                     "excess": mean, "half_width": half, "places": int(n)})
-    return pd.DataFrame(rows), ["below the diagonal transfer suffers more than the test set", "bias amplification: no task states a shortcut"], []
+        both = group.dropna(subset=["transfer_change", "test_change"])
+        tried = np.stack([group["transfer_change"] - group["test_change"], group["bias_change"]])
+        (excess, bias), (half, bias_half), _, _, (n, states) = statistics.describe(tried)
+        rows.append({"method": method, "test_change": float(both["test_change"].mean()), "transfer_change": float(both["transfer_change"].mean()), "excess": excess,
+                     "half_width": half, "places": int(n), "bias_change": bias, "bias_half_width": bias_half, "bias_places": int(states)})
+    return pd.DataFrame(rows), ["below the diagonal transfer suffers more than the test set; above 0 a method leans on the stated shortcut more than the original does"], []
 
 
 def changes(runs):
-    """Runs with what they changed against the original: on the test set by its record, on the transfer set by its own runs."""
-    where = ["task", "model", "checkpoint"]
-    before = runs[runs["method"] == "original"].groupby(where)["transfer_score"].mean().rename("transfer_before")
-    runs = runs.drop(columns=["transfer_before"], errors="ignore").join(before, on=where)
-    return runs.assign(test_change=runs["test_score"] - runs["original_score"], transfer_change=runs["transfer_score"] - runs["transfer_before"])
+    """Runs with what they changed against the original: on the test set by its record, on the transfer set and in bias amplification by
+    its own runs; and sentences on what could not be measured."""
+    amplified, missing = bias.measured(runs)
+    where, runs = ["task", "model", "checkpoint"], runs.assign(bias=amplified)
+    before = runs[runs["method"] == "original"].groupby(where)[["transfer_score", "bias"]].mean()
+    before = runs[where].join(before, on=where)
+    return runs.assign(test_change=runs["test_score"] - runs["original_score"], transfer_change=runs["transfer_score"] - before["transfer_score"],
+                       bias_change=runs["bias"] - before["bias"]), missing
+
+
+def _shortcuts(runs):
+    """Sentences on the shortcuts that the tasks of runs state."""
+    said = {task: bias.shortcut(task) for task in dict.fromkeys(runs["task"])}
+    said = "; ".join(f"{task}: {text}" for task, text in said.items() if text)
+    return [f"bias amplification: BiasAmp A→T of Wang & Russakovsky 2021; stated shortcuts: {said}" if said else "bias amplification: no task here states a shortcut"]
 
 
 KINDS = {kind.name: kind for kind in (
@@ -499,5 +517,5 @@ KINDS = {kind.name: kind for kind in (
     Kind("scale", "The forget score over FLOPs and over sizes of models", ("forget_score",), "flops", "FLOPs (log)", laws,
                   log=True, line="model", along=True, references=("original",), models=("all",), panels=_scale_panels),
     Kind("budget", "Scores over time, up to that of retraining", SCORES, "relative", "time, 1 = retraining", readings, along=True),
-    Kind("bias", "Change on the transfer set against change on the test set", ("test_change", "transfer_change"), "test_change",
+    Kind("bias", "Change on the transfer set, and of bias amplification, against change on the test set", ("test_change", "transfer_change", "bias_change"), "test_change",
                  "change on test, points", excess, panels=_bias_panels))}

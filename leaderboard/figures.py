@@ -23,11 +23,9 @@ WIDTH, HEIGHT = 7.0, 1.75  # inches: the text of a page, a row of panels
 LEFT, GAP, TOP, BOTTOM = 0.5, 0.42, 0.36, 0.42  # inches around the axes
 ENDED = ("line", "points")  # kinds of lines whose names stand at their ends
 SHOWN = 12  # sentences on what is missing
-STYLE = {
-    "font.size": 8, "font.family": "DejaVu Sans", "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
-    "axes.edgecolor": SOFT, "axes.labelcolor": INK, "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "axes.axisbelow": True, "grid.color": GRID, "grid.linewidth": 0.6, "xtick.color": SOFT, "ytick.color": SOFT, "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5, "lines.linewidth": 1.4, "lines.markersize": 3.4, "text.color": INK, "svg.hashsalt": "mubench", "svg.fonttype": "path"}
+DPI = 160  # of PNGs
+STYLE = {"font.size": 8, "font.family": "DejaVu Sans", "axes.edgecolor": SOFT, "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
+         "lines.linewidth": 1.4, "lines.markersize": 3.4, "text.color": INK, "svg.hashsalt": "mubench", "svg.fonttype": "path"}
 
 
 @dataclass
@@ -97,7 +95,7 @@ class Exhibit:
                 with drawn(self.rows) as figure:
                     for format, said in (("png", {"Software": None}), ("svg", {"Date": None})):
                         with whole(path.with_suffix(f".{format}")) as temporary:
-                            figure.savefig(temporary, format=format, dpi=200, metadata=said)
+                            figure.savefig(temporary, format=format, dpi=DPI, metadata=said)
             elif suffix != "svg" or not self.rows:
                 path.unlink(missing_ok=True)
                 continue
@@ -164,11 +162,12 @@ def drawn(rows):
         wide = (width - LEFT - right - (columns - 1) * GAP) / columns
         for down, panels in enumerate(rows, 1):
             for across, panel in enumerate(panels):
+                high = tall - TOP - BOTTOM
                 ax = figure.add_axes([(LEFT + across * (wide + GAP)) / width, 1 - (tall * down - BOTTOM) / (tall * len(rows)), wide / width,
-                                      (tall - TOP - BOTTOM) / (tall * len(rows))])
+                                      high / (tall * len(rows))])
+                below = down < len(rows) and across < len(rows[down]) and rows[down][across].x == panel.x
                 _panel(ax, panel)
-                if down < len(rows) and across < len(rows[down]) and rows[down][across].x == panel.x:
-                    ax.set_xlabel("")  # said below
+                _scales(ax, panel, wide, high, below)
                 _names(ax, panel, across == len(panels) - 1)
         yield figure
 
@@ -197,17 +196,53 @@ def _panel(ax, panel):
         ax.axhline(value, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     if panel.diagonal:
         ax.axline((0, 0), slope=1, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
-    if panel.log:
-        ax.minorticks_off()
-    if panel.ticks:
-        ax.set_xticks(list(panel.ticks), list(panel.ticks.values()))
     ax.margins(x=0.12 if any(line.kind == "named" for line in panel.lines) else 0.05, y=0.1)
     low, high = ax.get_ylim()
     if high - low < 2:  # a flat line is shown flat
         ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
-    ax.set_title(panel.title, loc="left", y=1)  # a fixed height, or Matplotlib measures all tick labels to find one
-    ax.set_xlabel(panel.x)
-    ax.set_ylabel(panel.y)
+
+
+def _scales(ax, panel, wide, high, below):
+    """Grid, tick labels and titles of a panel of so many inches (x's title is said below), as a few texts and one collection of lines:
+    Matplotlib's own axes would take most of the time of a page."""
+    from matplotlib.collections import LineCollection
+
+    ax.xaxis.set_visible(False), ax.yaxis.set_visible(False)
+    (left, right), (low, top) = ax.get_xlim(), ax.get_ylim()
+    xs = panel.ticks or {x: _number(x, panel.log) for x in _ticks(left, right, 2 * wide, panel.log)}
+    xs = {x: text for x, text in xs.items() if left <= x <= right}
+    ys = {y: _number(y) for y in _ticks(low, top, 3.6 * high)}
+    ax.add_collection(LineCollection([*([(x, 0), (x, 1)] for x in xs)], colors=GRID, linewidths=0.6, transform=ax.get_xaxis_transform(), zorder=0.5), autolim=False)
+    ax.add_collection(LineCollection([*([(0, y), (1, y)] for y in ys)], colors=GRID, linewidths=0.6, transform=ax.get_yaxis_transform(), zorder=0.5), autolim=False)
+    small = {"fontsize": 7, "color": SOFT}
+    for x, text in xs.items():
+        ax.text(x, -0.05 / high, text, transform=ax.get_xaxis_transform(), ha="center", va="top", **small)
+    for y, text in ys.items():
+        ax.text(-0.05 / wide, y, text, transform=ax.get_yaxis_transform(), ha="right", va="center_baseline", **small)
+    ax.text(0, 1 + 0.07 / high, panel.title, transform=ax.transAxes, va="bottom")
+    if not below:
+        ax.text(0.5, -0.2 / high, panel.x, transform=ax.transAxes, ha="center", va="top")
+    ax.text(-0.36 / wide, 0.5, panel.y, transform=ax.transAxes, ha="center", va="center", rotation=90)
+
+
+def _ticks(low, high, about, log=False):
+    """Round numbers between two, ``about`` so many."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if not log:
+        found = MaxNLocator(max(2, round(about)), steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    else:
+        found = LogLocator(subs=(1,) if high / low > 10 else (1, 2, 5), numticks=max(2, round(about))).tick_values(low, high)
+    return [float(x) for x in found if low <= x <= high]
+
+
+def _number(value, log=False):
+    text = f"{value + 0:.4g}".replace("-", "−")
+    if log and not 1e-3 <= value < 1e4:
+        power = math.floor(math.log10(value) + 1e-9)
+        head = f"{value / 10**power:.2g}"
+        text = ("" if head == "1" else f"{head}·") + "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return text
 
 
 def _names(ax, panel, last):
@@ -220,12 +255,12 @@ def _names(ax, panel, last):
         for (_, name, colour), at in zip(ends, _apart(heights, 8.5 * per_inch / ax.get_window_extent().height)):
             ax.annotate(name, (1, at), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=colour)
     levels = {}
-    for name, value in sorted(panel.levels.items(), key=lambda level: level[1]):  # those that nearly coincide are named together
+    for name, value in sorted(((name, value) for name, value in panel.levels.items() if name), key=lambda level: level[1]):  # those that nearly coincide are named together
         same = next((at for at in levels if abs(at - value) < 0.07 * np.ptp(ax.get_ylim())), value)
         levels.setdefault(same, []).append(name)
     for number, (value, names) in enumerate(reversed(levels.items())):
         ax.annotate(", ".join(names), (0.02, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if number else 2), textcoords="offset points",
-                    va="top" if number else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})
+                    va="top" if number else "bottom", fontsize=6, zorder=1.5, color=SOFT, bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})
     marks = [(line, *ax.transData.transform((x, y)) / per_inch, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)]
     taken = [(a - 2.5, b - 2.5, a + 2.5, b + 2.5) for _, a, b, _, _ in marks]
     left, bottom, wide, high = (side / per_inch for side in ax.get_window_extent().bounds)
@@ -233,12 +268,15 @@ def _names(ax, panel, last):
         long = 3.7 * len(line.name)
         boxes = {(5, -2.5): (a + 4, b - 4, a + 6 + long, b + 4), (-5 - long, -2.5): (a - 6 - long, b - 4, a - 4, b + 4),
                  (-long / 2, 5): (a - long / 2, b + 4, a + long / 2, b + 12), (-long / 2, -11): (a - long / 2, b - 12, a + long / 2, b - 4)}
-        boxes |= {(x, y): (a + x - 1, b + y - 1, a + x + 1 + long, b + y + 7) for y in (5, -11, 12, -18) for x in (3, -3 - long)}
+        boxes |= {(x, y): (a + x - 1, b + y - 1, a + x + 1 + long, b + y + 7)
+                  for y in (5, -11, 12, -18, 20, -26, 29, -35) for x in (3, -3 - long, 16, -16 - long)}
         for offset, box in boxes.items():
             inside = left - 2 <= box[0] and box[2] <= left + wide + 8 and bottom <= box[1] and box[3] <= bottom + high + 8
             if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
                 taken.append(box)
-                ax.annotate(line.name, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, color=_colour(line))
+                far = {"arrowstyle": "-", "linewidth": 0.4, "color": _colour(line), "shrinkA": 0, "shrinkB": 2, "relpos": (0 if offset[0] > 0 else 1, 0.5)}
+                ax.annotate(line.name, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, color=_colour(line),
+                            arrowprops=far if offset[1] > 10 or offset[1] < -11 else None)
                 break
 
 

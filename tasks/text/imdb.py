@@ -1,3 +1,5 @@
+import re
+
 from mubench.recipe import Recipe
 from mubench.tasks._sources import Published, dataset, hub, optional, text, texts, there
 from mubench.tasks.base import Model
@@ -16,6 +18,7 @@ class Imdb(Published, TextClassification):
     labels = ("neg", "pos")
     random_guess = 1 / 2
     transfer = "Rotten Tomatoes: all 10,662 sentences"
+    shortcut = "the writer's own mark in the text (3/10, 8 out of 10), which the labels were made from: up to 5, above it or none"
     rows = {"train": 25_000, "test": 25_000, "transfer": 10_662}
     archive = "aclImdb"
     remedy = ("unpack aclImdb_v1.tar.gz (https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz, sha256 "
@@ -30,6 +33,10 @@ class Imdb(Published, TextClassification):
         "roberta_base": Model("RobertaForSequenceClassification", pretrained="FacebookAI/roberta-base", inputs=dict(length=128)),
         "roberta_large": Model("RobertaForSequenceClassification", pretrained="FacebookAI/roberta-large", inputs=dict(length=128)),
     }
+
+    def attribute(self, row):
+        mark = re.search(r"\b(10|\d(?:\.\d)?)\s*(?:/|out of)\s*10\b", row["text"], re.IGNORECASE)
+        return "no mark" if not mark else "low mark" if float(mark[1]) < 5.5 else "high mark"
 
     def read(self):
         data = super().read()

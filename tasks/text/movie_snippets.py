@@ -1,3 +1,5 @@
+import re
+
 from mubench.fetch import Archive
 from mubench.recipe import Recipe
 from mubench.tasks.base import Model
@@ -14,6 +16,7 @@ class MovieSnippets(TextClassification):
     labels = ("negative", "positive")
     random_guess = 1 / 2
     transfer = "1,000 Amazon product-review snippets of the same collection"
+    shortcut = "a word of negation: 60 % of the training snippets with one are negative, 47 % of the others"
     checksum = "97016d1d189f38a72aa19690181a0de156fdf77b7025afd5208dd95dff29b989"
     rows = {"train": 6000, "test": 1000, "transfer": 1000}
     archives = (Archive("vaderSentiment==3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
@@ -31,6 +34,10 @@ class MovieSnippets(TextClassification):
             dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, initializer_range=0.125),
             inputs=dict(length=48)),
     }
+
+    def attribute(self, row):
+        negation = r"\b(no|not|never|nor|neither|none|nothing|nobody|nowhere|without|cannot)\b|n't\b"
+        return "negated" if re.search(negation, row["text"], re.IGNORECASE) else "plain"
 
     def read(self):
         import datasets

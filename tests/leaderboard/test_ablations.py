@@ -204,7 +204,7 @@ def test_every_kind_draws_and_writes_the_same_bytes_twice(kind, tmp_path):
     assert {f"{kind}.{suffix}" for suffix in ("png", "svg", "csv", "md", "tex")} <= set(files)
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     picture = Image.open(tmp_path / "a" / f"{kind}.png")
-    assert picture.width == figures.WIDTH * 200 and len(picture.convert("RGB").getcolors(100_000)) > 50
+    assert picture.width == figures.WIDTH * figures.DPI and len(picture.convert("RGB").getcolors(100_000)) > 50
     table = pd.read_csv(tmp_path / "a" / f"{kind}.csv")
     assert len(table) and table["mean"].between(-1, 1).all()
 
