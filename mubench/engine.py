@@ -237,6 +237,7 @@ class Engine:
         self.validate, self.observe, self.every, self.curriculum = validate, observe, every, curriculum
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
+        self._shards = None
         self.progress = progress and self.accelerator.is_main_process
         context.batch_size, context.epochs = recipe.batch_size, recipe.epochs
         context.forget_batch_size = recipe.forget_batch_size or recipe.batch_size
@@ -292,7 +293,7 @@ class Engine:
         context, costs = self.context, self.context.meter.costs
         if self.recipe.recompute:
             networks.recompute(context.student)
-        self._best = self._shards = None
+        self._best = None
         if self.accelerator.sharded:
             self.model = self.accelerator.prepare_model(context.student, evaluation_mode=True)  # precision, and nothing else
             self._shards = networks.Shards(context.student, context.device)
