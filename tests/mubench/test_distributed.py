@@ -86,13 +86,14 @@ BREAKS = """
 import os, sys
 from mubench import grid
 from mubench.engine import Engine
+from mubench.results import make_spec
 step = Engine._step
 def broken(engine, *args):
     if os.environ["RANK"] == "1" and engine.context.step == 1:
         raise MemoryError("no memory left")
     return step(engine, *args)
 Engine._step = broken
-grid.sweep(grid.expand("fashion", "finetune", "vit", limit=48, params={"batch_size": 16})[0], sys.argv[1])
+grid.sweep([make_spec(task="fashion", method="finetune", model="vit", limit=48, params={"batch_size": 16})], sys.argv[1])
 """
 
 
