@@ -15,6 +15,7 @@ class Amnesiac(Method):
     adapts = False
     start = "fresh"
     schedule = "union"
+    shards = False
     repair: int = 2
     epochs = batch_size = lr_schedule = warmup = None
     search = {"repair": (1, 4)}

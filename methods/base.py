@@ -108,6 +108,7 @@ class Method:
     terms: typing.ClassVar[tuple] = ()
     start: typing.ClassVar[str] = "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
     requires: typing.ClassVar[frozenset] = frozenset()  # what a task must provide besides what the terms say
+    shards: typing.ClassVar[bool] = True  # whether FSDP may share out its weights; not where hooks read or change them while it trains
     adapts: typing.ClassVar[bool] = True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
     parameters: typing.ClassVar[str] = "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
     keep_best: typing.ClassVar[typing.Optional[bool]] = False  # None: as in the recipe; for training from scratch

@@ -13,6 +13,7 @@ class Eul(Method):
     paper = "Chen & Yang 2023, Eq. 1–4; no code (SALT-NLP/Efficient_Unlearning has none for unlearning)"
     adapts = False
     schedule = "joint"
+    shards = False
     parameters = "dense external"
     alpha: float = 0.8
     task_weight: float = 1.0

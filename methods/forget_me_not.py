@@ -13,6 +13,7 @@ class ForgetMeNot(Method):
 
     paper = "Zhang et al. 2023 (Forget-Me-Not), §3.1; code SHI-Labs/Forget-Me-Not, src/train_attn.py"
     schedule = "forget_only"
+    shards = False
     parameters = "sparse internal"
     requires = frozenset({"prompts"})
     onward: bool = True

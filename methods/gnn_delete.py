@@ -15,6 +15,7 @@ class GnnDelete(Method):
     paper = "Cheng et al. 2023 (GNNDelete), Eq. 6–8; code mims-harvard/GNNDelete, framework/models/deletion.py"
     adapts = False
     schedule = "joint"
+    shards = False
     parameters = "dense external"
     alpha: float = 0.5
     lr_factor = 1.0

@@ -12,6 +12,7 @@ class L1Sparse(Method):
 
     paper = "Jia et al. 2023, Eq. 3; code OPTML-Group/Unlearn-Sparse, unlearn/FT.py:FT_l1"
     schedule = "retain_only"
+    shards = False
     terms = (Term("retain", "loss", "true"),)
     parameters = "sparse internal"
     alpha: float = 1e-4

@@ -21,6 +21,10 @@ class NegGradPlus(Method):
         return (Term("retain", "loss", "true", weight=self.alpha),
                 Term("forget", "loss", "true", weight=-(1 - self.alpha)))
 
+    @property
+    def shards(self):
+        return not self.l2_init
+
     def penalty(self, context):
         if self.l2_init:
             pairs = zip(context.student.parameters(), context.original.parameters())

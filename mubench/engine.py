@@ -4,6 +4,7 @@ import copy
 import functools
 import hashlib
 import math
+import os
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -11,6 +12,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
+from torch.distributed.tensor import DTensor, distribute_tensor
 from tqdm.auto import tqdm
 
 from mubench import lora, networks
@@ -151,15 +153,19 @@ class Context:
         self.student.load_state_dict({name: t + factor * (moved[name] - t) if name in moved else t for name, t in start.items()})
 
     def saliency(self, on):
-        """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode."""
+        """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode; the batches are shared
+        out among the processes."""
         view, size = getattr(self, on), self.forget_batch_size if on == "forget" else self.batch_size
         training = self.student.training
         self.student.eval().zero_grad(set_to_none=True)
-        for positions in torch.arange(len(view)).split(size):
+        batches, rank, world = torch.arange(len(view)).split(size), self.accelerator.process_index, self.accelerator.num_processes
+        shared = 1 < world <= len(batches)  # else each process takes them all: none may be left without gradients
+        for positions in batches[rank::world] if shared else batches:
             batch = self.batch(view, positions, "saliency")
             with self.meter.flops(("saliency", *_shapes(batch)), len(positions)), self.accelerator.autocast():
                 self.task.forward(self.student, batch).loss.mean().backward()
-        sums = {n: p.grad.abs() for n, p in self.student.named_parameters() if p.grad is not None}
+        found = {n: p.grad for n, p in self.student.named_parameters() if p.grad is not None}
+        sums = {n: (self.accelerator.reduce(g, "sum") if shared else g).abs() for n, g in found.items()}
         self.student.zero_grad(set_to_none=True)
         self.student.train(training)
         return sums
@@ -231,11 +237,27 @@ class Engine:
         self.validate, self.observe, self.every, self.curriculum = validate, observe, every, curriculum
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
+        self._shards = None
         self.progress = progress and self.accelerator.is_main_process
         context.batch_size, context.epochs = recipe.batch_size, recipe.epochs
         context.forget_batch_size = recipe.forget_batch_size or recipe.batch_size
         if method.terms and any(t.on == "forget" for t in method.terms) and not len(context.forget):
             raise MubenchError(f"the forget set is empty: {method.name} has nothing to unlearn")
+        if self.accelerator.sharded:
+            self._refuse_shards()
+
+    def _refuse_shards(self):
+        """Sharded layers are gathered by all processes at once: what some would ask more often than others cannot be run, nor what reads
+        weights during training."""
+        method, union = self.method, self.method.schedule == "union"
+        teachers = self.context.adapters and any(t.target == "original" for t in method.terms)
+        scalars = [name for name, p in self.context.student.named_parameters() if not p.ndim]
+        why = (f"{method.name} reads or changes weights while it trains" if not method.shards else
+               f"{method.name} asks the model more often for some batches than for others" if union and (teachers or any(t.how for t in method.terms)) else
+               "float16 gradients are scaled by each process alone" if self.accelerator.mixed_precision == "fp16" else
+               f"{scalars[0]} is a single number" if scalars else None)
+        if why:
+            raise MubenchError(f"this run cannot be sharded: {why}; start it without --use_fsdp, every process then holds the whole model")
 
     def run(self):
         context, method, recipe = self.context, self.method, self.recipe
@@ -260,6 +282,9 @@ class Engine:
                 context.adapters.merge()
             for p in context._resting:
                 p.requires_grad_(True)
+        if self.accelerator.num_processes > 1:  # each has counted its own
+            flops = torch.tensor(meter.costs.flops, dtype=torch.float64, device=context.device)
+            meter.costs.flops = int(self.accelerator.reduce(flops, "sum").item())
         return meter.costs
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -268,11 +293,17 @@ class Engine:
         context, costs = self.context, self.context.meter.costs
         if self.recipe.recompute:
             networks.recompute(context.student)
-        params = [p for p in context.student.parameters() if p.requires_grad]
         self._best = None
-        self.model, self.optimizer = self.accelerator.prepare(context.student, self._optimizer(params))
-        masked = [(p, context._mask[n], p.detach().clone()) for n, p in context.student.named_parameters()
-                  if n in context._mask]
+        if self.accelerator.sharded:
+            self.model = self.accelerator.prepare_model(context.student, evaluation_mode=True)  # precision, and nothing else
+            self._shards = networks.Shards(context.student, context.device)
+        params = [p for p in context.student.parameters() if p.requires_grad]
+        if self._shards:
+            self.optimizer = self.accelerator.prepare(self._optimizer(params))
+        else:
+            self.model, self.optimizer = self.accelerator.prepare(context.student, self._optimizer(params))
+        masked = [(p, mask, _mine(p).detach().clone()) for n, p in context.student.named_parameters()
+                  if n in context._mask for mask in [_share(context._mask[n], p)]]
         with tqdm(total=total, desc=self.method.name, disable=None if self.progress else True, leave=False) as bar:
             for context.epoch in range(1, self.recipe.epochs + 1):
                 losses = []
@@ -300,9 +331,14 @@ class Engine:
                     self._keep_best()
                     if not self.every:
                         self._show()
-                if self.method.after_epoch(context) or costs.stopped_by != "epochs":
+                with self._whole():
+                    over = self.method.after_epoch(context)
+                if over or costs.stopped_by != "epochs":
                     break
         self.optimizer.zero_grad(set_to_none=True)
+        if self._shards:
+            self.optimizer = None  # its states make room
+            self._shards.gather()
         if self._best is not None:
             context.student.load_state_dict(self._best)
 
@@ -311,14 +347,14 @@ class Engine:
         if not self.recipe.keep_best:
             return
         context, scores = self.context, self.context.meter.costs.validation
-        with self._aside():
+        with self._aside(), self._whole():
             scores.append(self.validate(context.student))
             if scores[-1] > max(scores[:-1], default=-math.inf):
                 self._best = {name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()}
 
     def _show(self):
         if self.observe:
-            with self._aside():
+            with self._aside(), self._whole():
                 self.observe(self.context)
 
     @contextlib.contextmanager
@@ -326,6 +362,10 @@ class Engine:
         """What happens here counts neither for the clocks nor for the random numbers of the run."""
         with self.context.meter.paused(), torch.random.fork_rng(devices=[] if self.context.device.type == "cpu" else None):
             yield
+
+    def _whole(self):
+        """Inside, the student is whole, so that processes may ask it unequally often."""
+        return self._shards.whole() if self._shards else contextlib.nullcontext()
 
     def _step(self, step, terms, params, masked):
         """One optimiser step over the step's batches; returns its loss."""
@@ -338,7 +378,9 @@ class Engine:
             weight = len(positions) if len(mine) else math.inf  # nothing left for this process: one example at weight 0
             mine = mine if len(mine) else positions[:1]
             parts = max(1, self.recipe.accumulate) * (math.ceil(len(positions) / most) if len(positions) > most + 1 else 1)
-            pieces += [(on, piece, weight) for piece in mine.chunk(parts)]
+            cut = [(on, piece, weight) for piece in mine.chunk(parts)]
+            most_pieces = len(positions[::world].chunk(parts))  # of the first process; sharded layers are gathered by all or by none
+            pieces += cut + [(on, positions[:1], math.inf)] * (most_pieces - len(cut))
         total = 0.0
         for i, (on, positions, n) in enumerate(pieces):
             last = i == len(pieces) - 1
@@ -347,7 +389,7 @@ class Engine:
             if self.curriculum:
                 self.curriculum.counting = n < math.inf
             with self.context.meter.flops(key, len(positions)), contextlib.ExitStack() as stack:
-                if not last:
+                if not last and not self._shards:  # shards are reduced at once: a whole gradient is what they cannot hold
                     stack.enter_context(self.accelerator.no_sync(self.model))
                 with self.accelerator.autocast():
                     loss = self._loss(on, positions, batch, terms) / n * world
@@ -358,7 +400,7 @@ class Engine:
             total = total + loss.detach()
         for param, mask, _ in masked:
             if param.grad is not None:
-                param.grad.mul_(mask)
+                _mine(param.grad).mul_(mask)
         if self.recipe.clip:
             self.accelerator.clip_grad_norm_(params, self.recipe.clip)
         self.optimizer.step()
@@ -368,7 +410,7 @@ class Engine:
         if self.context._hold:
             with torch.no_grad():
                 for param, mask, before in masked:
-                    torch.where(mask, param, before, out=param)
+                    torch.where(mask, _mine(param), before, out=_mine(param))
         return (self.accelerator.reduce(total, "mean") if world > 1 else total).item()
 
     def _loss(self, on, positions, batch, terms):
@@ -487,9 +529,12 @@ def make_accelerator(precision="no"):
     state = AcceleratorState._shared_state
     if state and state.get("_mixed_precision") != precision:
         AcceleratorState._reset_state()
+    wanted = sharding()
     try:
-        return Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available(),
-                           kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available(),
+                                  kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        accelerator.sharded = wanted and accelerator.num_processes > 1
+        return accelerator
     except ValueError as error:
         raise MubenchError(f"precision {precision!r} is not to be had here: {error}") from error
 
@@ -503,6 +548,23 @@ def threads(count):
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@functools.cache
+def sharding():
+    """Whether the launcher asked for FSDP (``accelerate launch --use_fsdp``). The word is taken from the environment: others who read
+    it there would do it in their own ways (accelerate wraps models, transformers reads weights on one process only)."""
+    return os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
+
+
+def _mine(tensor):
+    """This process's shard of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _share(tensor, like):
+    """The part of a tensor, the same on all processes, that belongs to this process's shard of another."""
+    return distribute_tensor(tensor, like.device_mesh, like.placements).to_local() if isinstance(like, DTensor) else tensor
 
 
 def _frozen(model):

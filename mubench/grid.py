@@ -97,6 +97,9 @@ def _work(specs, out, since, force, options, report=print, current=None, parent=
                         try_run(spec, store, progress=parent is None, **options)
                         line = summary(read(store.path(spec)))
                     except Exception as error:
+                        if together() and not isinstance(error, MubenchError):
+                            os.write(2, f"mubench: {spec.folder.parent}, seed {spec.seed}: {error!r}\n".encode())
+                            os._exit(1)  # the others may be waiting for this process: the launcher ends them, and the command goes on from here
                         line = f"failed: {str(error) if isinstance(error, MubenchError) else repr(error)}"
                     if current is not None:
                         current.value = b""
@@ -166,8 +169,7 @@ def _agreed_claim(store, spec, since, force, options):
         if _rank() == 0 and not settled():
             claim = "mine" if stack.enter_context(store.claim(spec)) else "busy"
             claim = "done" if claim == "mine" and settled() else claim  # finished by another while we looked
-        together = int(os.environ.get("WORLD_SIZE", 1)) > 1
-        if together:
+        if together():
             from accelerate.utils import broadcast_object_list
 
             from mubench.engine import make_accelerator
@@ -175,8 +177,13 @@ def _agreed_claim(store, spec, since, force, options):
             accelerator = make_accelerator(spec.precision)
             claim = broadcast_object_list([claim])[0]
         yield claim
-        if together:
+        if together():
             accelerator.wait_for_everyone()  # nobody looks for the result before it is written
+
+
+def together():
+    """Whether several processes work on the same run."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def _rank():

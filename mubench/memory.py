@@ -154,6 +154,8 @@ def need(model, method, recipe, setup):
              "optimiser": trained * wide * moments * share, "mask": 5 * trained * masked(method) * share,
              "teachers": base * model.parameters * len(teachers(method, setup.lora))}
     step = trained * wide * share if moments == 2 else 0
+    if setup.gpus > 1:  # before the first step and after the last each process holds the whole model; a mask is found with whole gradients
+        step = max(step, (trained * wide * (1 + masked(method)) + kept * base) * (1 - share) - parts["optimiser"])
     tensors = model.tensors.get(setup.weights != "float32")
     if not tensors:
         return parts

@@ -61,6 +61,63 @@ def recompute(network):
                            "accumulate if memory is short") from None
 
 
+class Shards:
+    """A network whose weights, and with them gradients and optimiser states, are shared out among all processes (FSDP2); a layer is
+    whole only while it works. `gather` undoes it: the modules have their own parameters again, and the hooks and classes they had.
+    """
+
+    def __init__(self, network, device):
+        from torch.distributed import get_world_size
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        self.network, self._plain, self._weights = network, _facts(network), dict(network.named_parameters())
+        mesh = init_device_mesh(device.type, (get_world_size(),))
+        for module in [*map(network.get_submodule, layers(network)), network]:
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        self._sharded, self._shards = _facts(network), dict(network.named_parameters())
+        self._free()
+
+    def _free(self):
+        for weight in self._weights.values():
+            weight.data = weight.data.new_empty(0)
+
+    def gather(self):
+        """The network is whole on every process, its buffers those of the first."""
+        from torch.distributed import broadcast
+
+        for name, weight in self._weights.items():
+            weight.data = self._shards[name].detach().full_tensor()
+        for buffer in self.network.buffers():
+            broadcast(buffer, 0)
+        _give(self._plain)
+
+    @contextlib.contextmanager
+    def whole(self):
+        """Inside, the network is whole on every process, to be looked at; what is changed of it is lost."""
+        self.gather()
+        try:
+            yield
+        finally:
+            self._free()
+            _give(self._sharded)
+
+
+def _facts(network):
+    """What sharding changes of modules: class, parameters, hooks."""
+    return [(module, type(module), {name: dict(of) for name, of in vars(module).items() if name == "_parameters" or name.endswith("_hooks")})
+            for module in network.modules()]
+
+
+def _give(facts):
+    for module, cls, dicts in facts:
+        module.__class__ = cls
+        for name, values in dicts.items():
+            of = getattr(module, name)
+            of.clear()
+            of.update(values)
+
+
 def layers(network, head=None):
     """The names of a network's hidden layers, from input to output: the members of the list of modules that holds the most parameters
     (`transformers`' layers, a ResNet's stages), of a U-Net the blocks on the way down; of a network without lists what it consists of, but

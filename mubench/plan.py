@@ -26,7 +26,7 @@ def command(run, setup):
                 "--offload_optimizer_device", "cpu", "--mixed_precision", "bf16", "-m", *words]
     if setup.gpus > 1:
         return ["accelerate", "launch", "--num_processes", str(setup.gpus), "--use_fsdp", "--fsdp_version", "2",
-                "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--mixed_precision", "bf16", "-m", *words]
+                "-m", *words]
     return words
 
 
@@ -72,6 +72,7 @@ def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
     for gib in sizes if model.tensors else ():
         setup = fitting(model, method, recipe, gib, bool(adapt))
         words = " ".join(command(run, setup)) if setup else "more than these settings can save: LoRA, or larger GPUs"
-        fits.setdefault(f"{words} (untried: no sharded run is on record)" if setup and sharded(setup) else words, []).append(f"{gib:g}")
+        said = "" if not setup else " (untried)" if setup.offload else " (tested on CPU processes, on no GPUs yet)" if sharded(setup) else ""
+        fits.setdefault(words + said, []).append(f"{gib:g}")
     lines += [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]
     return "\n".join(lines)

@@ -1,0 +1,38 @@
+"""Started by `test_distributed` on one process or on several: makes one run of each case, all in one start."""
+import sys
+
+from mubench.engine import sharding
+from mubench.errors import MubenchError
+from mubench.results import Store, make_spec
+from mubench.runner import run_spec
+
+COMMON = {"task": "fashion", "model": "vit", "limit": 48}
+CASES = {
+    "forget_only": {"method": "neggrad"},
+    "retain_only": {"method": "finetune"},
+    "union": {"method": "rand_label"},
+    "joint": {"method": "neggrad_plus"},
+    "alternate": {"method": "scrub", "curriculum": "superloss"},
+    "mask": {"method": "salun"},
+    "scale": {"method": "scrub", "params": {"batch_size": 16, "optimizer": "sgd", "lr": 0.01, "clip": 0}},  # AdamW hides a gradient's size
+    "adapters": {"method": "scrub", "lora": 10, "params": {"batch_size": 5, "accumulate": 2}},  # 3 left over: pieces of 1, 1 and 1, none
+    "narrow": {"method": "neggrad", "limit": 4, "params": {"batch_size": 1}},  # fewer examples than processes
+    "best": {"method": "finetune", "params": {"epochs": 2, "batch_size": 16}, "observed": True},
+    "bf16": {"method": "salun", "precision": "bf16", "params": {"batch_size": 16, "epochs": 1, "accumulate": 2}},
+}
+
+
+def spec(name):
+    case = {"params": {"batch_size": 16, "epochs": 1}, **COMMON, **CASES[name]}
+    case.pop("observed", None)
+    return make_spec(**case | {"params": {"epochs": 1} | case["params"]})
+
+
+if __name__ == "__main__":
+    for name in CASES:
+        run_spec(spec(name), Store(sys.argv[1]), save_model=True, progress=False, eval_every=2 if CASES[name].get("observed") else None)
+    if sharding():
+        try:
+            run_spec(make_spec(**COMMON, method="l1_sparse"), Store(sys.argv[1]), progress=False)
+        except MubenchError as error:
+            print(error)
