@@ -17,7 +17,7 @@ CASES = {
     "scale": {"method": "scrub", "params": {"batch_size": 16, "optimizer": "sgd", "lr": 0.01, "clip": 0}},  # AdamW hides a gradient's size
     "adapters": {"method": "scrub", "lora": 10, "params": {"batch_size": 5, "accumulate": 2}},  # 3 left over: pieces of 1, 1 and 1, none
     "narrow": {"method": "neggrad", "limit": 4, "params": {"batch_size": 1}},  # fewer examples than processes
-    "best": {"method": "finetune", "params": {"epochs": 2, "batch_size": 16}, "observed": True},
+    "curve": {"method": "finetune", "params": {"epochs": 2, "batch_size": 16}, "observed": True},
     "bf16": {"method": "salun", "precision": "bf16", "params": {"batch_size": 16, "epochs": 1, "accumulate": 2}},
 }
 
