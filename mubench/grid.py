@@ -103,6 +103,31 @@ def sweep(specs, out="results", workers=1, force=False, report=print, **options)
     return done, before, failed
 
 
+def forecast(specs, out):
+    """How many runs are left and how long they take one after the other, by what the store holds of the same task, model, method and limit
+    on this machine."""
+    import statistics
+
+    from mubench.runner import machine
+
+    store, here, unknown = Store(out), machine(), []
+    todo, taken, total = [spec for spec in specs if not store.done(spec)], {}, 0.0
+    for spec in todo:
+        kind = spec.task, spec.model, spec.method, spec.limit
+        if kind not in taken:
+            records = [json.loads(path.read_text()) for path in sorted(store.path(spec).parent.parent.glob("*/*/result.json"))[:20]]
+            taken[kind] = [r["costs"]["unlearning_seconds"] + r["evaluation_seconds"] for r in records
+                           if r["environment"]["machine"] == here and r["spec"].get("limit") == spec.limit]
+        if taken[kind]:
+            total += statistics.median(taken[kind])
+        else:
+            unknown.append(spec)
+    time = f"about {span(total)} one after the other" if len(unknown) < len(todo) else "time not known"
+    more = f" ({len(unknown)} of them not known)" if 0 < len(unknown) < len(todo) else ""
+    why = f": {out} holds no such run on this machine" if unknown and not more else ""
+    return f"{len(specs)} runs, {len(specs) - len(todo)} done, {len(todo)} to do" + f", {time}{more}{why}" * bool(todo)
+
+
 def reason(spec, out):
     """Why a run failed."""
     path = Store(out).path(spec) / "error.json"
