@@ -92,6 +92,9 @@ def parser(sweep=None):
     p.add_argument("--dry-run", action="store_true", help="only list the runs, and the memory they need")
     p.add_argument("--from", dest="sweep", action=_From, metavar="FILE.yaml", help="a sweep as a file: these flags by their long names, task, method")
     p.add_argument("--gpu-memory", nargs="+", type=float, default=[24, 40, 80], metavar="GIB", help="sizes of GPU that --dry-run fits runs to")
+    p.add_argument("--ray", metavar="auto|HOST:PORT", help="run on this Ray cluster")
+    p.add_argument("--cpus-per-run", type=float, default=1, metavar="N", help="what a run asks of the cluster (default: 1)")
+    p.add_argument("--gpus-per-run", type=float, default=0, metavar="N", help="what a run asks of the cluster (default: 0)")
     p.set_defaults(parser=p, **(sweep or {}))
 
     p = run_verb("tune", _tune, "choose hyperparameters on validation data, then run what was chosen (with the first seed; then for all)",
@@ -219,7 +222,9 @@ def _run(args):
         print(f"left out: {sentence}")
     if args.dry_run:
         return _dry_run(specs, args)
-    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, save_model=args.save_model, eval_every=args.eval_every)
+    cluster = {"address": args.ray, "cpus": args.cpus_per_run, "gpus": args.gpus_per_run} if args.ray else None
+    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, cluster=cluster, save_model=args.save_model,
+                                      eval_every=args.eval_every)
     if grid._rank() == 0:
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
         _show(args.out, done + before)

@@ -83,17 +83,21 @@ def span(seconds):
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def sweep(specs, out="results", workers=1, force=False, report=print, **options):
+def sweep(specs, out="results", workers=1, force=False, report=print, cluster=None, **options):
     """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
-    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder. options: ``save_model`` and
-    ``eval_every``, as in `mubench.run`."""
+    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder. cluster: where Ray is and
+    what a run needs there, as `mubench.cluster.sweep` takes them; options: ``save_model`` and ``eval_every``, as in `mubench.run`."""
     store = Store(out)
     since = store.clock()
     before, todo = [], []
     for spec in specs:
         (before if not force and store.done(spec, options.get("eval_every")) else todo).append(spec)
     progress = Progress(todo, len(before))
-    if workers > 1 and len(todo) > 1:
+    if cluster and todo:
+        from mubench import cluster as ray_cluster
+
+        ray_cluster.sweep(todo, store, since, force, options, progress, report, **cluster)
+    elif workers > 1 and len(todo) > 1:
         _with_workers(todo, out, min(workers, len(todo)), since, force, options, progress)
     else:
         _work(todo, out, since, force, options, progress, report)
@@ -219,15 +223,11 @@ def _worker(specs, out, since, force, options, progress, cores, current, parent)
 @contextlib.contextmanager
 def _agreed_claim(store, spec, since, force, options):
     """``mine``, ``busy`` or ``done``: decided by the first of several cooperating processes, the same for all of them."""
-    def settled():
-        path = store.path(spec) / "result.json"
-        return store.failed(spec, since) or store.done(spec, options.get("eval_every")) and (not force or path.stat().st_mtime >= since)
-
     with contextlib.ExitStack() as stack:
         claim = "done"
-        if _rank() == 0 and not settled():
+        if _rank() == 0 and not settled(store, spec, since, force, options):
             claim = "mine" if stack.enter_context(store.claim(spec)) else "busy"
-            claim = "done" if claim == "mine" and settled() else claim  # finished by another while we looked
+            claim = "done" if claim == "mine" and settled(store, spec, since, force, options) else claim  # finished by another while we looked
         together = int(os.environ.get("WORLD_SIZE", 1)) > 1
         if together:
             from accelerate.utils import broadcast_object_list
@@ -239,6 +239,12 @@ def _agreed_claim(store, spec, since, force, options):
         yield claim
         if together:
             accelerator.wait_for_everyone()  # nobody looks for the result before it is written
+
+
+def settled(store, spec, since, force, options):
+    """Whether a sweep that began at ``since`` has nothing left to do for a run."""
+    path = store.path(spec) / "result.json"
+    return store.failed(spec, since) or store.done(spec, options.get("eval_every")) and (not force or path.stat().st_mtime >= since)
 
 
 def _rank():

@@ -163,8 +163,7 @@ def budget(spec, task, method, retain, store):
     its time (`Result.seconds`) where the store holds the retrained model of the same task, model, ratio and seed on this machine: a busy
     CPU must not cut a run short that a quiet one would finish."""
     limits = {"steps": spec.max_steps, "seconds": spec.max_seconds, "examples": task.model_recipe(spec.model).epochs * retain}
-    retrain = RunSpec(**spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
-                      method="retrain")
+    retrain = retrain_of(spec)
     if method.start == "original" and spec.max_seconds is None and store.done(retrain):
         from mubench.results import read
 
@@ -172,6 +171,12 @@ def budget(spec, task, method, retain, store):
         if known.environment["machine"] == machine() and known.environment["threads"] == torch.get_num_threads():
             limits["seconds" if torch.cuda.is_available() else "cpu_seconds"] = known.seconds
     return Budget(**{name: limit for name, limit in limits.items() if limit is not None})
+
+
+def retrain_of(spec):
+    """The run that retrains from scratch where ``spec`` unlearns."""
+    return RunSpec(**spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
+                   method="retrain")
 
 
 def command(spec):
