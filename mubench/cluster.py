@@ -18,6 +18,7 @@ from mubench.errors import MubenchError
 from mubench.results import ERROR, RESULT, Store, read
 
 RETRIES, PROCESS = 2, 2**30  # of a run whose worker died; bytes of Python, PyTorch and the data
+TOKEN = "token"  # a file that tells a worker that it sees the results' folder
 
 
 def connect(address):
@@ -52,13 +53,13 @@ def code():
 class Worker:
     """What runs on the cluster; sent there as code, so that a machine without mubench can say so."""
 
-    def __init__(self, environment, staging, threads):
+    def __init__(self, environment, staging, token, threads):
         import os
         import pathlib
         import tempfile
 
         os.environ.update(environment)  # before anything is imported that reads it
-        self.shared = (pathlib.Path(staging).parent / "token").is_file()
+        self.shared = (pathlib.Path(staging).parent / token).is_file()
         self.root, self.threads = staging if self.shared else tempfile.mkdtemp(prefix="mubench"), threads
 
     def hello(self):
@@ -111,8 +112,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
     from mubench.registry import load_method
     from mubench.runner import retrain_of
 
-    ray, mine, token = connect(address), code(), uuid.uuid4().hex
-    staging = store.root.resolve() / ".locks" / f"ray-{token}"
+    ray, mine = connect(address), code()
+    staging = store.root.resolve() / ".locks" / f"ray-{uuid.uuid4().hex}"
     environment = {n: v for n, v in os.environ.items() if n.startswith("MUBENCH_") or n.endswith("_OFFLINE")}
     groups, memory, left, tries = {}, {}, {spec.id for spec in todo}, Counter()
     for spec in todo:
@@ -125,8 +126,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
 
     def start(group):
         asked = memory[group] + PROCESS if memory[group] and not gpus else None
-        worker = remote.options(num_cpus=cpus, num_gpus=gpus, memory=asked, max_restarts=0).remote(environment, str(staging / uuid.uuid4().hex),
-                                                                                                     max(1, int(cpus)))
+        worker = remote.options(num_cpus=cpus, num_gpus=gpus, memory=asked, max_restarts=0).remote(environment, str(staging / uuid.uuid4().hex), TOKEN,
+            max(1, int(cpus)))
         of[worker] = group
         doing[worker.hello.remote()] = worker, None, None
 
@@ -185,7 +186,7 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
 
     try:
         staging.mkdir(parents=True)
-        (staging / "token").write_text(token)
+        (staging / "token").touch()
         while left:
             while len(of) < slots():
                 free = [g for g in groups if len(groups[g]) > sum(of[w] == g for w in of)]

@@ -222,7 +222,8 @@ def environment(accelerator):
     try:  # a package installed inside somebody else's checkout is not tracked there
         tracked = git(["git", "ls-files", "--error-unmatch", Path(__file__).name]).returncode == 0
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip() if tracked else None
-        dirty = bool(git(["git", "status", "--porcelain"]).stdout.strip()) if tracked else None
+        # without locks: a run that is killed here would leave one in the checkout, and git would refuse to commit
+        dirty = bool(git(["git", "--no-optional-locks", "status", "--porcelain"]).stdout.strip()) if tracked else None
     except OSError:
         commit = dirty = None
     return {"python": platform.python_version(), **{n: version(n) for n in names}, "system": platform.system(),
