@@ -3,6 +3,7 @@
 The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken literally: the *student* starts as the
 original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
 """
+import functools
 import inspect
 import typing
 from dataclasses import dataclass, fields, replace
@@ -161,6 +162,7 @@ class Method:
     # -- what follows from the declaration -------------------------------------------------------------------------
 
     @classmethod
+    @functools.cache
     def hints(cls):
         """Hyperparameter name → its type."""
         hints = {}

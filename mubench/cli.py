@@ -12,6 +12,10 @@ def main(argv=None):
     """Run a command line; exits 0 when done, 1 with one sentence on an error, 2 on wrong usage, 130 on Ctrl-C."""
     args = parser().parse_args(argv)
     try:
+        if getattr(args, "sweep", None):
+            from mubench import sweep_file
+
+            args = parser(sweep_file.read(args.sweep, args.parser)).parse_args(argv)
         _quiet(args)
         if getattr(args, "data_dir", None):
             os.environ["MUBENCH_DATA"] = args.data_dir  # inherited by workers
@@ -35,7 +39,8 @@ def main(argv=None):
                  "yours: --debug shows where)")
 
 
-def parser():
+def parser(sweep=None):
+    """The whole command line; ``sweep``: values that take the place of `mubench run`'s defaults."""
     top = argparse.ArgumentParser(prog="mubench", description="The benchmark suite for machine unlearning.", epilog=EPILOG)
     top.add_argument("--version", action=_Version)
     verbs = top.add_subparsers(metavar="VERB", required=True)
@@ -85,7 +90,12 @@ def parser():
     p.add_argument("--eval-every", type=int, metavar="K", help="score the sets after every K steps too, off the clock, for the result's curve")
     p.add_argument("--force", action="store_true", help="run again what is done")
     p.add_argument("--dry-run", action="store_true", help="only list the runs, and the memory they need")
+    p.add_argument("--from", dest="sweep", action=_From, metavar="FILE.yaml", help="a sweep as a file: these flags by their long names, task, method")
     p.add_argument("--gpu-memory", nargs="+", type=float, default=[24, 40, 80], metavar="GIB", help="sizes of GPU that --dry-run fits runs to")
+    p.add_argument("--ray", metavar="auto|HOST:PORT", help="run on this Ray cluster")
+    p.add_argument("--cpus-per-run", type=float, default=1, metavar="N", help="what a run asks of the cluster (default: 1)")
+    p.add_argument("--gpus-per-run", type=float, default=0, metavar="N", help="what a run asks of the cluster (default: 0)")
+    p.set_defaults(parser=p, **(sweep or {}))
 
     p = run_verb("tune", _tune, "choose hyperparameters on validation data, then run what was chosen (with the first seed; then for all)",
                  "mubench tune fashion salun,scrub --trials 20 --seed 0 1 2")
@@ -204,12 +214,17 @@ def _ls(args):
 def _run(args):
     from mubench import grid
 
+    for what in ("task", "method"):
+        if not getattr(args, what):
+            raise MubenchError(f"nothing to run: {args.sweep} names no {what}, nor does the command line")
     specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed, **_options(args))
     for sentence in left_out:
         print(f"left out: {sentence}")
     if args.dry_run:
         return _dry_run(specs, args)
-    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, save_model=args.save_model, eval_every=args.eval_every)
+    cluster = {"address": args.ray, "cpus": args.cpus_per_run, "gpus": args.gpus_per_run} if args.ray else None
+    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, cluster=cluster, save_model=args.save_model,
+                                      eval_every=args.eval_every)
     if grid._rank() == 0:
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
         _show(args.out, done + before)
@@ -250,9 +265,10 @@ def _dry_run(specs, args):
     for spec in specs:
         print(f"{spec.id}  {'done' if Store(args.out).done(spec) else 'to do'}  {spec.folder.parent}  seed {spec.seed}")
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is now: a dry run downloads nothing
-    from mubench import plan
+    from mubench import grid, plan
     from mubench.registry import load_method
 
+    print(f"\n{grid.forecast(specs, args.out)}", flush=True)
     runs = {}
     for spec in specs:
         runs.setdefault((spec.task, spec.model), []).append(load_method(spec.method, **spec.params))
@@ -429,6 +445,16 @@ def _quiet(args):
     os.environ.setdefault("TQDM_DISABLE", "") if sys.stderr.isatty() else None
     for library in ("transformers", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)
+
+
+class _From(argparse.Action):
+    """Task and method may come from the file."""
+
+    def __call__(self, parser, namespace, path, *_):
+        namespace.sweep = path
+        for action in parser._actions:
+            if not action.option_strings:
+                action.required = False
 
 
 class _Version(argparse.Action):

@@ -55,20 +55,81 @@ def expand(tasks, methods, models=None, ratios=(5,), seeds=(0,), **options):
     return list(specs.values()), list(dict.fromkeys(left_out))
 
 
-def sweep(specs, out="results", workers=1, force=False, report=print, **options):
+class Progress:
+    """How far a sweep is, from memory: a byte for each run (left, done or failed), shared with its workers; no lock, so none dies with it."""
+
+    LEFT, DONE, FAILED = range(3)
+
+    def __init__(self, specs, before=0):
+        self.rows, self.before, self.started = {spec.id: row for row, spec in enumerate(specs)}, before, time.time()
+        self.states = multiprocessing.get_context("spawn").Array("b", len(specs), lock=False)
+
+    def mark(self, spec, failed=False):
+        self.states[self.rows[spec.id]] = self.FAILED if failed else self.DONE
+
+    def __str__(self):
+        states = bytes(self.states)
+        left, failed = states.count(self.LEFT), states.count(self.FAILED)
+        now = len(states) - left
+        shown = [f"{self.before + now}/{self.before + len(states)}", *[f"{failed} failed"] * bool(failed)]
+        return f"[{', '.join([*shown, *[f'~{span((time.time() - self.started) / now * left)} left'] * bool(left and now)])}]"
+
+
+def span(seconds):
+    """Seconds in words: ``40 s``, ``12 min``, ``3.5 h``, ``2.0 days``."""
+    for unit, size in (("days", 86400), ("h", 3600)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def sweep(specs, out="results", workers=1, force=False, report=print, cluster=None, **options):
     """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
-    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder. options: ``save_model`` and
-    ``eval_every``, as in `mubench.run`."""
+    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder. cluster: where Ray is and
+    what a run needs there, as `mubench.cluster.sweep` takes them; options: ``save_model`` and ``eval_every``, as in `mubench.run`."""
     store = Store(out)
     since = store.clock()
-    before = [spec for spec in specs if not force and store.done(spec, options.get("eval_every"))]
-    todo = [spec for spec in specs if spec not in before]
-    if workers > 1 and len(todo) > 1:
-        _with_workers(todo, out, min(workers, len(todo)), since, force, options)
+    before, todo = [], []
+    for spec in specs:
+        (before if not force and store.done(spec, options.get("eval_every")) else todo).append(spec)
+    progress = Progress(todo, len(before))
+    if cluster and todo:
+        from mubench import cluster as ray_cluster
+
+        ray_cluster.sweep(todo, store, since, force, options, progress, report, **cluster)
+    elif workers > 1 and len(todo) > 1:
+        _with_workers(todo, out, min(workers, len(todo)), since, force, options, progress)
     else:
-        _work(todo, out, since, force, options, report=report)
-    failed = [spec for spec in todo if store.failed(spec, since) or not store.done(spec)]
-    return [spec for spec in todo if spec not in failed], before, failed
+        _work(todo, out, since, force, options, progress, report)
+    done, failed = [], []
+    for spec in todo:
+        (failed if store.failed(spec, since) or not store.done(spec) else done).append(spec)
+    return done, before, failed
+
+
+def forecast(specs, out):
+    """How many runs are left and how long they take one after the other, by what the store holds of the same task, model, method and limit
+    on this machine."""
+    import statistics
+
+    from mubench.runner import machine
+
+    store, here, unknown = Store(out), machine(), []
+    todo, taken, total = [spec for spec in specs if not store.done(spec)], {}, 0.0
+    for spec in todo:
+        kind = spec.task, spec.model, spec.method, spec.limit
+        if kind not in taken:
+            records = [json.loads(path.read_text()) for path in sorted(store.path(spec).parent.parent.glob("*/*/result.json"))[:20]]
+            taken[kind] = [r["costs"]["unlearning_seconds"] + r["evaluation_seconds"] for r in records
+                           if r["environment"]["machine"] == here and r["spec"].get("limit") == spec.limit]
+        if taken[kind]:
+            total += statistics.median(taken[kind])
+        else:
+            unknown.append(spec)
+    time = f"about {span(total)} one after the other" if len(unknown) < len(todo) else "time not known"
+    more = f" ({len(unknown)} of them not known)" if 0 < len(unknown) < len(todo) else ""
+    why = f": {out} holds no such run on this machine" if unknown and not more else ""
+    return f"{len(specs)} runs, {len(specs) - len(todo)} done, {len(todo)} to do" + f", {time}{more}{why}" * bool(todo)
 
 
 def reason(spec, out):
@@ -77,7 +138,7 @@ def reason(spec, out):
     return json.loads(path.read_text())["reason"] if path.is_file() else "no reason recorded: is the disk full?"
 
 
-def _work(specs, out, since, force, options, report=print, current=None, parent=None):
+def _work(specs, out, since, force, options, progress, report=print, current=None, parent=None):
     """Do every run nobody else has done or is doing; wait for those that others are doing, in case they die."""
     from mubench.runner import try_run
 
@@ -90,27 +151,31 @@ def _work(specs, out, since, force, options, report=print, current=None, parent=
             with _agreed_claim(store, spec, since, force, options) as claim:
                 if claim == "busy":
                     busy.append(spec)
-                elif claim == "mine":
+                elif claim == "done":
+                    progress.mark(spec, store.failed(spec, since))
+                else:
                     if current is not None:
                         current.value = spec.id.encode()
                     try:
                         try_run(spec, store, progress=parent is None, **options)
-                        line = summary(read(store.path(spec)))
+                        line, failed = summary(read(store.path(spec))), False
                     except Exception as error:
                         if together() and not isinstance(error, MubenchError):
                             os.write(2, f"mubench: {spec.folder.parent}, seed {spec.seed}: {error!r}\n".encode())
                             os._exit(1)  # the others may be waiting for this process: the launcher ends them, and the command goes on from here
+                        failed = True
                         line = f"failed: {str(error) if isinstance(error, MubenchError) else repr(error)}"
                     if current is not None:
                         current.value = b""
+                    progress.mark(spec, failed)
                     if _rank() == 0:
-                        report(f"{spec.folder.parent}, seed {spec.seed}: {line}", flush=True)
+                        report(f"{spec.folder.parent}, seed {spec.seed}: {line} {progress}", flush=True)
         waiting = busy
         if waiting:
             time.sleep(0.3)
 
 
-def _with_workers(specs, out, workers, since, force, options):
+def _with_workers(specs, out, workers, since, force, options, progress):
     """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed."""
     import torch
 
@@ -119,7 +184,7 @@ def _with_workers(specs, out, workers, since, force, options):
 
     def start():
         current = context.Array("c", 16, lock=False)  # a lock would be held for ever by a worker that died with it
-        process = context.Process(target=_worker, args=(specs, out, since, force, options, cores, current, os.getpid()))
+        process = context.Process(target=_worker, args=(specs, out, since, force, options, progress, cores, current, os.getpid()))
         process.start()
         return process, current
 
@@ -135,6 +200,7 @@ def _with_workers(specs, out, workers, since, force, options):
                 if process.exitcode and spec is not None:
                     if not store.done(spec):
                         store.write_error(spec, f"the worker process died with exit code {process.exitcode} (out of memory?)")
+                    progress.mark(spec, failed=not store.done(spec))
                     running.append(start())
                 elif process.exitcode:
                     raise MubenchError(f"a worker could not start (exit code {process.exitcode}): run with --workers 1 to see why")
@@ -145,14 +211,14 @@ def _with_workers(specs, out, workers, since, force, options):
             process.join()
 
 
-def _worker(specs, out, since, force, options, cores, current, parent):
+def _worker(specs, out, since, force, options, progress, cores, current, parent):
     import sys
 
     import torch
 
     torch.set_num_threads(cores)
     try:
-        _work(specs, out, since, force, options, current=current, parent=parent)
+        _work(specs, out, since, force, options, progress, current=current, parent=parent)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -160,15 +226,11 @@ def _worker(specs, out, since, force, options, cores, current, parent):
 @contextlib.contextmanager
 def _agreed_claim(store, spec, since, force, options):
     """``mine``, ``busy`` or ``done``: decided by the first of several cooperating processes, the same for all of them."""
-    def settled():
-        path = store.path(spec) / "result.json"
-        return store.failed(spec, since) or store.done(spec, options.get("eval_every")) and (not force or path.stat().st_mtime >= since)
-
     with contextlib.ExitStack() as stack:
         claim = "done"
-        if _rank() == 0 and not settled():
+        if _rank() == 0 and not settled(store, spec, since, force, options):
             claim = "mine" if stack.enter_context(store.claim(spec)) else "busy"
-            claim = "done" if claim == "mine" and settled() else claim  # finished by another while we looked
+            claim = "done" if claim == "mine" and settled(store, spec, since, force, options) else claim  # finished by another while we looked
         if together():
             from accelerate.utils import broadcast_object_list
 
@@ -184,6 +246,12 @@ def _agreed_claim(store, spec, since, force, options):
 def together():
     """Whether several processes work on the same run."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def settled(store, spec, since, force, options):
+    """Whether a sweep that began at ``since`` has nothing left to do for a run."""
+    path = store.path(spec) / "result.json"
+    return store.failed(spec, since) or store.done(spec, options.get("eval_every")) and (not force or path.stat().st_mtime >= since)
 
 
 def _rank():

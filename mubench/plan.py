@@ -35,6 +35,17 @@ def sharded(setup):
     return setup.gpus > 1 or setup.offload
 
 
+def peak(reference, name, methods, adapt=None):
+    """Bytes that a run with the most demanding of some methods holds in float32, or None where that is not known."""
+    task = load_task(reference)
+    recipes = {method: method.recipe(task.model_recipe(name)) for method in methods}
+    try:
+        model = facts(task, name, max(recipe.batch_size for recipe in recipes.values()), set().union(*(m.needs for m in methods)), adapt)
+    except MubenchError:
+        return None
+    return max(sum(need(model, m, r, Setup("float32", bool(adapt))).values()) for m, r in recipes.items()) if model.tensors else None
+
+
 def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
     """What a run with the most demanding of some methods holds on a GPU, ``least`` being with activations recomputed and one example
     at a time, and how it fits GPUs of some ``sizes`` (GiB); adapt: ``share`` or ``rank`` of LoRA, if the run has it."""

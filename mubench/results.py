@@ -221,17 +221,36 @@ class Store:
                         model.save_pretrained(aside / MODEL, safe_serialization=True)
                 result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
                 (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n")
-                for path in [*aside.rglob("*"), aside]:
-                    fsync(path)
-                if final.exists():
-                    final.rename(old)
-                aside.rename(final)
-                fsync(final.parent)
+                self._place(aside, spec)
             finally:
                 self._restore(spec)
                 for left_over in (aside, old):
                     shutil.rmtree(left_over, ignore_errors=True)
         return final
+
+    def adopt(self, spec, folder):
+        """Put what a run left in a folder of the same file system (its result, or why it failed) in its place, whole."""
+        final = self.path(spec)
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if not (folder / RESULT).is_file():
+                with whole(final / ERROR) as path:
+                    path.write_bytes((folder / ERROR).read_bytes())
+                return
+            try:
+                self._place(folder, spec)
+            finally:
+                self._restore(spec)
+                shutil.rmtree(final.parent / f".{spec.id}.old", ignore_errors=True)
+
+    def _place(self, folder, spec):
+        final = self.path(spec)
+        for path in [*folder.rglob("*"), folder]:
+            fsync(path)
+        if final.exists():
+            final.rename(final.parent / f".{spec.id}.old")
+        folder.rename(final)
+        fsync(final.parent)
 
     def _restore(self, spec):
         """Put back a result that was moved out of the way of a new one that never came."""

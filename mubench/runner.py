@@ -163,8 +163,7 @@ def budget(spec, task, method, retain, store):
     its time (`Result.seconds`) where the store holds the retrained model of the same task, model, ratio and seed on this machine: a busy
     CPU must not cut a run short that a quiet one would finish."""
     limits = {"steps": spec.max_steps, "seconds": spec.max_seconds, "examples": task.model_recipe(spec.model).epochs * retain}
-    retrain = RunSpec(**spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
-                      method="retrain")
+    retrain = retrain_of(spec)
     if method.start == "original" and spec.max_seconds is None and store.done(retrain):
         from mubench.results import read
 
@@ -172,6 +171,12 @@ def budget(spec, task, method, retain, store):
         if known.environment["machine"] == machine() and known.environment["threads"] == torch.get_num_threads():
             limits["seconds" if torch.cuda.is_available() else "cpu_seconds"] = known.seconds
     return Budget(**{name: limit for name, limit in limits.items() if limit is not None})
+
+
+def retrain_of(spec):
+    """The run that retrains from scratch where ``spec`` unlearns."""
+    return RunSpec(**spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
+                   method="retrain")
 
 
 def command(spec):
@@ -217,7 +222,8 @@ def environment(accelerator):
     try:  # a package installed inside somebody else's checkout is not tracked there
         tracked = git(["git", "ls-files", "--error-unmatch", Path(__file__).name]).returncode == 0
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip() if tracked else None
-        dirty = bool(git(["git", "status", "--porcelain"]).stdout.strip()) if tracked else None
+        # without locks: a run that is killed here would leave one in the checkout, and git would refuse to commit
+        dirty = bool(git(["git", "--no-optional-locks", "status", "--porcelain"]).stdout.strip()) if tracked else None
     except OSError:
         commit = dirty = None
     return {"python": platform.python_version(), **{n: version(n) for n in names}, "system": platform.system(),

@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 
@@ -10,7 +11,7 @@ import pytest
 import mubench as mu
 from mubench import registry
 from mubench.errors import MubenchError
-from mubench.grid import expand, reason, sweep
+from mubench.grid import expand, reason, span, sweep
 from mubench.results import Store, make_spec, read, score
 
 PLUGIN = '''
@@ -287,3 +288,19 @@ def test_a_curve_is_recorded_off_the_clock_and_changes_nothing(tmp_path):
     assert mu.run("fashion", "finetune", limit=100, out=tmp_path / "a", eval_every=2).curve != []  # it lacked one
     with pytest.raises(MubenchError, match="eval_every=0"):
         mu.run("fashion", "finetune", limit=100, out=tmp_path / "c", eval_every=0)
+
+
+def test_lines_say_how_far_the_sweep_is(tmp_path, plugin, capfd):
+    specs = [spec("original"), spec(f"{plugin}:Raises"), spec("neggrad"), spec("neggrad", 1)]
+    sweep(specs[:1], tmp_path / "one")
+    for out, workers in (("one", 1), ("two", 2)):
+        capfd.readouterr()
+        sweep(specs, tmp_path / out, workers)
+        lines = capfd.readouterr().out.splitlines()
+        assert lines[-1].endswith("[4/4, 1 failed]") and all("left]" in line for line in lines[:-1])
+        assert re.search(r" s \[3/4(, 1 failed)?, ~\d+ s left\]$", lines[-2])
+
+
+@pytest.mark.parametrize("seconds, words", [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (200_000, "2.3 days")])
+def test_spans_in_words(seconds, words):
+    assert span(seconds) == words
