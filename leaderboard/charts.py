@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 WIDTH, SMALL, HEIGHT = 560, 440, 360  # of scatters; of curves and histograms, which a phone shows whole
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 16, 44
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Axis:
@@ -18,10 +19,12 @@ class Axis:
         low, high = min(known), max(known)
         self.log, self.start, self.end = log, start, end
         if log:
-            self.low, self.high = math.floor(math.log10(low)), math.ceil(math.log10(high))
-            self.high += self.low == self.high
-            step = max(1, round((self.high - self.low) / 5))
-            self.ticks = [10.0**k for k in range(self.low, self.high + 1, step)]
+            low, high = math.log10(low), math.log10(high)
+            room = max(0.06 * (high - low), 0.1)
+            self.low, self.high = low - room, high + room
+            few, step = self.high - self.low < 2.5, max(1, round((self.high - self.low) / 5))
+            decades = range(math.floor(self.low), math.ceil(self.high) + 1, 1 if few else step)
+            self.ticks = [m * 10.0**k for k in decades for m in ((1, 2, 5) if few else (1,)) if self.low <= k + math.log10(m) <= self.high]
         else:
             room = 0.06 * (high - low) or 0.05
             room += max(0, 0.02 * abs(high) - (high - low)) / 2  # ticks closer than that would all read alike
@@ -120,7 +123,7 @@ def histogram(series, x, describe="", bins=30):
         for v in filter(_known, s["values"]):
             mine[min(bins - 1, max(0, int((math.log10(max(v, 1e-5)) - across.low) / step)))] += 1
         counts.append([100 * c / max(1, len(s["values"])) for c in mine])
-    up = Axis([0, max(map(max, counts))], HEIGHT - BOTTOM, TOP, least=0)
+    up = Axis([0, 1.3 * max(map(max, counts))], HEIGHT - BOTTOM, TOP, least=0)  # the key stands above the lines
     parts = _frame(across, up, f"{x} (log)", "share, %")
     for number, (s, mine, colour) in enumerate(zip(series, counts, _colours(series))):
         outline = [(10 ** (across.low + edge * step), c) for k, c in enumerate(mine) for edge in (k, k + 1)]
@@ -207,7 +210,7 @@ def _mark(kind, a, b):
 
 def _free(a, b, name, taken):
     """Where a name can stand beside its mark without covering another: x, y and its box; None where there is no room."""
-    wide = 6.3 * len(name)
+    wide = 7 * len(name)
     for x, y in ((a + 8, b + 4), (a - 8 - wide, b + 4), (a - wide / 2, b - 8), (a - wide / 2, b + 17), (a + 6, b - 7), (a + 6, b + 15)):
         box = (x, y - 10, x + wide, y + 2)
         inside = LEFT < x and x + wide < WIDTH and TOP <= y - 10 and y < HEIGHT - BOTTOM + 4
@@ -227,6 +230,8 @@ def _nice(step):
 
 
 def _number(value):
+    if 0 < value < 0.01 and abs(math.log10(value) - round(math.log10(value))) < 1e-9:
+        return "10" + str(round(math.log10(value))).translate(RAISED)
     return f"{value:.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
 
 

@@ -100,6 +100,7 @@ def _training(result):
     charted = []
     for caption, key, y in (("Mean of the objective per epoch.", "losses", "objective"), ("Score on the validation set after each epoch.", "validation", "score")):
         points = [(epoch + 1, value) for epoch, value in enumerate(result.costs.get(key) or []) if value is not None]
+        points = points if len(points) > 1 else []  # one epoch is no curve
         least = 0 if points and min(value for _, value in points) >= 0 else None
         charted.append((caption, charts.curves([{"name": "", "kind": "method", "points": points}], "epoch", y, percent=False, least=least, describe=caption)))
     names = [name for name in ("test_score", "forget_score", "retain_score") if any(name in step for step in result.curve)]

@@ -280,7 +280,7 @@ def environment():
 
     env = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                              undefined=jinja2.StrictUndefined)
-    env.filters |= {"cell": cell, "percent": lambda share: f"{100 * share:.0f} %", "link": _link, "json": lambda text: json.loads(text)}
+    env.filters |= {"cell": cell, "percent": lambda share: f"{100 * share:.0f} %", "link": _link, "ranked": lambda rows: rows["rank"].notna() | rows["method"].isin(REFERENCES)}
     env.tests["missing"] = lambda value: value is None or value is pd.NA or value != value
     return env
 
