@@ -101,7 +101,7 @@ def perform(spec, name, retrain, options, root, shared, threads):
     if shared:
         return str(folder), None
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    if spec.method != "retrain":
+    if spec.id != retrain_of(spec).id:
         shutil.rmtree(folder)
     return str(folder), files
 
@@ -162,7 +162,7 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
             return
         spec, claims = found
         retrain = store.path(retrain_of(spec)) / RESULT
-        text = retrain.read_text() if spec.method != "retrain" and retrain.is_file() else None
+        text = retrain.read_text() if spec.id != retrain_of(spec).id and retrain.is_file() else None
         doing[worker.run.remote(spec, spec.id, text, options)] = worker, spec, claims
 
     def finish(spec, answer=None, why=None):
