@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import socket
+import sys
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -44,8 +45,9 @@ def code():
     import mubench
     from mubench import methods, tasks
 
-    files = sorted((path.relative_to(root).as_posix(), path) for package in (mubench, tasks, methods) for root in map(Path, package.__path__)
-                   for path in root.rglob("*.py"))
+    rooms = (mubench, "*.py"), (mubench, "metrics/*.py"), (tasks, "**/*.py"), (methods, "*.py")  # the same whether installed or a checkout
+    files = [(package.__name__ + "/" + path.relative_to(root).as_posix(), path) for package, pattern in rooms for root in package.__path__
+             for path in sorted(Path(root).glob(pattern))]
     digest = hashlib.sha256(b"".join(name.encode() + path.read_bytes() for name, path in files)).hexdigest()
     return f"mubench {mubench.__version__} (code {digest[:8]})"
 
@@ -122,7 +124,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
         kinds = {(s.method, str(s.params)): s for s in specs}.values()
         known = plan.peak(*group, [load_method(s.method, **s.params) for s in kinds], specs[0].adapt)
         memory[group] = None if known is None else int(known)
-    remote, of, doing = ray.remote(_by_value(Worker)), {}, {}  # worker → (task, model); reference → (worker, run, its claim)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # `Worker` is sent as code: its methods too, not the name of this module
+    remote, of, doing = ray.remote(Worker), {}, {}  # worker → (task, model); reference → (worker, run, its claim)
 
     def start(group):
         asked = memory[group] + PROCESS if memory[group] and not gpus else None
@@ -130,6 +133,9 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
             max(1, int(cpus)))
         of[worker] = group
         doing[worker.hello.remote()] = worker, None, None
+
+    def fits(**asked):
+        return any(all(node["Resources"].get(n, 0) >= v for n, v in asked.items()) for node in ray.nodes() if node["Alive"])
 
     def slots():
         need = {n: v for n, v in {"CPU": cpus, "GPU": gpus}.items() if v}
@@ -185,6 +191,11 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
         report(f"{spec.folder.parent}, seed {spec.seed}: {line} {progress}", flush=True)
 
     try:
+        if not fits(CPU=cpus, GPU=gpus):
+            raise MubenchError(f"no machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs: ask for less with --cpus-per-run, --gpus-per-run")
+        for group in [group for group in groups if memory[group] and not gpus and not fits(memory=memory[group] + PROCESS)]:
+            for spec in groups.pop(group):
+                finish(spec, why=f"it needs about {(memory[group] + PROCESS) / 2**30:.3g} GiB of main memory, no machine of the cluster has as much")
         staging.mkdir(parents=True)
         (staging / "token").touch()
         while left:
@@ -227,8 +238,3 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
                 claims.close()
         ray.shutdown()
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _by_value(cls):
-    """A class that is sent as code and not by the name of its module."""
-    return type(cls.__name__, (), {n: v for n, v in vars(cls).items() if n not in ("__dict__", "__weakref__")} | {"__module__": "__main__"})
