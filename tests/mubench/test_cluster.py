@@ -137,7 +137,7 @@ def test_killed_again_and_again_then_completed(cluster, tmp_path, background, co
     specs = [make_spec(task="fashion", method=method, seed=seed, limit=32) for seed in range(40) for method in ("original", "neggrad", "salun")]
     for _ in range(20):
         before, some = snapshot(), len(Store(out).results()) + random.randint(0, 3)
-        driver, end = background(code, specs=specs, out=str(out), address=cluster.address), time.monotonic() + 120
+        driver, end = background(code, specs=specs, out=str(out), address=cluster.address), time.monotonic() + 300
         while driver.is_alive() and len(Store(out).results()) < some:
             assert time.monotonic() < end, (driver.folder / "err").read_text()
             time.sleep(0.05)
