@@ -2,13 +2,13 @@
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mubench.errors import MubenchError
@@ -31,8 +31,8 @@ def cluster(monkeypatch):
     started.shutdown()
 
 
-def node(cluster, cpus=1):
-    return cluster.add_node(num_cpus=cpus, object_store_memory=80 * 2**20)
+def node(cluster):
+    return cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
 
 
 def test_a_node_dies_in_the_middle_and_nothing_is_lost_or_done_twice(cluster, tmp_path):
@@ -143,10 +143,9 @@ def test_killed_again_and_again_then_completed(cluster, tmp_path, background, co
             time.sleep(0.05)
         time.sleep(random.uniform(0, 1))
         victim = random.choice(["worker", "node", "driver"])
-        shown = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-        workers = [int(line.split()[0]) for line in shown.splitlines() if "ray::Worker" in line]
+        workers = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::Worker")]  # of this cluster, no other's
         if victim == "worker" and workers:
-            os.kill(random.choice(workers), signal.SIGKILL)
+            random.choice(workers).kill()
         elif victim == "node":
             cluster.remove_node(extra, allow_graceful=False)
             extra = node(cluster)
