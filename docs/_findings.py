@@ -1,42 +1,85 @@
 """The tables of findings.md, from the published runs: `leaderboard/runs.parquet` and, of ablations, `leaderboard/studies/`.
 
-`python docs/_findings.py` (part of `make leaderboard`) reads the studies anew and renews the page.
+`python docs/_findings.py` (part of `make leaderboard`) reads the studies anew and renews the page and its figures, in `figures/`. What can
+be measured only with data that are not here (bias amplification) stays as it is.
 """
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
 
-from mubench.leaderboard import claims
+from mubench.leaderboard import ablations, bias, claims
 from mubench.leaderboard.records import read_runs
 
 ROOT = Path(__file__).parent.parent
 PAGE, RUNS, STUDIES = ROOT / "docs/findings.md", ROOT / "leaderboard/runs.parquet", ROOT / "leaderboard/studies"
+FIGURES, SHOWN = ROOT / "docs/figures", 4  # sentences on what an ablation lacks
+ABLATION = re.compile(r"(<!-- ablation: (\w+) -->\n).*?(<!-- /ablation -->)", re.S)
 MARKED = re.compile(r"(?<=<!-- claims -->\n).*(?=<!-- /claims -->)", re.S)
 
 
 def published():
     """The frame of all published runs, each once."""
     frames = [pd.read_parquet(path) for path in (RUNS, STUDIES / "runs.parquet") if path.is_file()]
-    return pd.concat(frames, ignore_index=True).drop_duplicates("id")
+    runs = pd.concat(frames, ignore_index=True).drop_duplicates("id")
+    return runs.assign(folder=[str(ROOT / folder) for folder in runs["folder"]])
 
 
 def tables(runs):
     """What stands between the markers."""
-    def table(exhibit):
-        cells = exhibit.cells.map(lambda text: text.replace("|", r"\|"))
-        return cells.to_markdown(index=False, disable_numparse=True)
     verdicts, numbers = claims.exhibits(runs)
     missing = "\n".join(f"- Not enough data: {sentence}." for sentence in verdicts.missing)
     return "\n" + "\n\n".join(filter(None, [table(verdicts), missing, table(numbers)])) + "\n\n"
 
 
+def table(exhibit):
+    return exhibit.cells.map(lambda text: text.replace("|", r"\|")).to_markdown(index=False, disable_numparse=True)
+
+
+def ablation(kind, runs):
+    """The exhibits of an ablation on the tasks and of the methods in which something was varied (where nothing is: of the paper's methods);
+    None where they cannot be made here."""
+    said, declared = runs["options"].map(lambda text: {*json.loads(text)}), ablations.KINDS[kind]
+    if declared.along:
+        varied = runs["curve"] != ""
+    elif declared.field == "ratio":
+        varied = runs.groupby("task")["ratio_order"].transform("nunique") > 1
+    else:
+        varied = said.map(lambda options: not declared.field or bool(options & {declared.field, *dict(declared.given)}))
+    methods = ablations.METHODS if varied.all() else [*runs["method"][varied].unique()]
+    runs = runs[runs["task"].isin(runs["task"][varied])]
+    return None if kind == "bias" and bias.measured(runs)[1] else ablations.analyse(kind, runs, only=methods)
+
+
+def described(exhibits):
+    """An ablation on the page: its figure, what follows from it, and what is missing."""
+    main, *more = exhibits
+    if main.table.empty:
+        return "\nThere are no published runs of this ablation yet.\n\n"
+    picture = [f"![{main.title}](figures/{main.name}.png)"] if main.rows else []
+    missing = [*main.missing[:SHOWN], *([f"and {len(main.missing) - SHOWN} more of the kind"] if len(main.missing) > SHOWN else [])]
+    said = "\n".join([*(f"- {note}." for note in main.notes), *(f"- Missing: {sentence}." for sentence in missing)])
+    return "\n" + "\n\n".join(filter(None, [*picture, *map(table, more), said])) + "\n\n"
+
+
 def page(text, runs):
     """The page with its tables made of these runs."""
-    return MARKED.sub(lambda _: tables(runs), text)
+    text = MARKED.sub(lambda _: tables(runs), text)
+    return ABLATION.sub(lambda part: part[0] if (made := ablation(part[2], runs)) is None else f"{part[1]}{described(made)}{part[3]}", text)
+
+
+def draw(kinds, runs):
+    """Draw the figures of ablations anew."""
+    for kind in kinds:
+        if made := ablation(kind, runs):
+            (FIGURES / f"{kind}.png").unlink(missing_ok=True)
+            made[0].draw(FIGURES / kind, ["png"] if made[0].rows else [])
 
 
 if __name__ == "__main__":
     if any(STUDIES.rglob("result.json")):
         read_runs(STUDIES)[0].to_parquet(STUDIES / "runs.parquet", index=False)
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), published()), encoding="utf-8")
+    runs, text = published(), PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(page(text, runs), encoding="utf-8")
+    draw([kind for _, kind, _ in ABLATION.findall(text)], runs)

@@ -349,15 +349,15 @@ def _bias_panels(kind, points, runs, margin):
 
 
 def capacity(runs, points=None, margin=MARGIN):
-    """Deletion capacity: the largest ratio whose mean test score is at least the original's less ``margin``; nothing is interpolated.
-    ``least`` and ``most``: over the seeds, each by itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
+    """Deletion capacity: the largest ratio whose mean test score is at least the original's less ``margin``; nothing is interpolated, and
+    one ratio alone has none. ``least`` and ``most``: over the seeds, each by itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
     runs, keys = runs.assign(drop=runs["original_score"] - runs["test_score"]), ["task", "model", "method"]
     mean = lambda by: runs.pivot_table(index=by, columns="ratio_order", values="drop", sort=True)
     tried, seeds = mean(keys), mean([*keys, "seed"])
     kept, largest = tried <= margin + 1e-12, lambda table: pd.Series(((table <= margin + 1e-12) * table.columns.to_numpy()).max(axis=1), table.index)
     each, ratios, rows = largest(seeds).groupby(keys).agg(["min", "max", "count"]), tried.columns.to_numpy(), []
     for place in dict.fromkeys(zip(*(runs[key] for key in keys))):
-        if place in tried.index:
+        if place in tried.index and tried.loc[place].notna().sum() > 1:
             mine, there, most = kept.loc[place].to_numpy(), tried.loc[place].notna().to_numpy(), float(largest(tried.loc[[place]]).iloc[0])
             low, high, count = each.loc[place]
             rows.append(dict(zip(keys, place)) | {"capacity": most, "least": float(low), "most": float(high), "seeds": int(count),
@@ -376,6 +376,7 @@ def effect(runs, points=None, margin=None):
         mean, half, _, _, n = statistics.describe(changes)
         rows.append(dict(zip(GROUP, place)) | {"lambda": float(level)}
                     | {f"{name}{part}": float(v) for name, m, h in zip(values, mean, half) for part, v in (("_change", m), ("_half_width", h))} | {"n": int(n.max())})
+    rows.sort(key=lambda row: [row[name] for name in (*GROUP, "lambda")])
     return pd.DataFrame(rows), ["changes: with the curriculum less without, seeds paired"], []
 
 
@@ -384,6 +385,8 @@ def shares(runs, points=None, margin=None):
     rows = []
     for place, group in runs.groupby(GROUP, sort=False):
         scores = group.groupby("share")["forget_score"].mean()
+        if len(scores) < 2:
+            continue
         low = scores.index[scores < scores.max() - (MARGIN if margin is None else margin)]
         rows.append(dict(zip(GROUP, place)) | {"least_share_that_forgets": float(low.min()) if len(low) else math.nan, "forget_score_there": float(scores[low.min()]) if len(low) else math.nan,
                                                "highest_forget_score": float(scores.max()), "dense_forget_score": float(scores.get(100.0, math.nan)), "seeds": group["seed"].nunique()})

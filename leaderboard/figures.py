@@ -92,15 +92,20 @@ class Exhibit:
                 with whole(path) as temporary:
                     temporary.write_text(contents[suffix], encoding="utf-8", newline="\n")
             elif suffix == "png" and self.rows:
-                with drawn(self.rows) as figure:
-                    for format, said in (("png", {"Software": None}), ("svg", {"Date": None})):
-                        with whole(path.with_suffix(f".{format}")) as temporary:
-                            figure.savefig(temporary, format=format, dpi=DPI, metadata=said)
+                self.draw(path.with_suffix(""))
             elif suffix != "svg" or not self.rows:
                 path.unlink(missing_ok=True)
                 continue
             self.files.append(str(path))
         return self.files
+
+    def draw(self, path, formats=("png", "svg")):
+        """Write the figure alone, to ``path`` with a suffix for each format."""
+        if formats:
+            with drawn(self.rows) as figure:
+                for format in formats:
+                    with whole(f"{path}.{format}") as temporary:
+                        figure.savefig(temporary, format=format, dpi=DPI, metadata={"png": {"Software": None}, "svg": {"Date": None}}[format])
 
     def markdown(self):
         head = [f"## {_markdown(self.title)}", *([f"![{_markdown(self.title)}]({self.name}.png)"] if self.rows else [])]
@@ -179,6 +184,8 @@ def _margin(rows):
 
 
 def _panel(ax, panel):
+    from matplotlib.patches import Polygon
+
     if panel.log:
         ax.set_xscale("log")
     for line in panel.lines:
@@ -188,8 +195,11 @@ def _panel(ax, panel):
             ax.plot(x, y, color=colour, linewidth=0.8, linestyle=(0, (4, 2)))
             continue
         half = np.asarray(line.half if len(line.half) else [np.nan] * len(x), "float64")
-        if (~np.isnan(half)).any() and line.kind == "line":
-            ax.fill_between(x, y - half, y + half, where=~np.isnan(half), color=colour, alpha=0.14, linewidth=0)
+        if line.kind == "line" and len(x):
+            for part in np.split(np.arange(len(x)), np.flatnonzero(np.diff(np.isnan(half))) + 1):
+                if not np.isnan(half[part[0]]):
+                    back = part[::-1]
+                    ax.add_patch(Polygon(np.column_stack([[*x[part], *x[back]], [*(y - half)[part], *(y + half)[back]]]), color=colour, alpha=0.14, linewidth=0))
         dense = len(x) > 20
         ax.plot(x, y, color=colour, marker="" if dense else mark, linestyle="-" if line.kind == "line" else "", clip_on=False)
     for value in panel.levels.values():  # named in `_names`
@@ -259,8 +269,10 @@ def _names(ax, panel, last):
         same = next((at for at in levels if abs(at - value) < 0.07 * np.ptp(ax.get_ylim())), value)
         levels.setdefault(same, []).append(name)
     for number, (value, names) in enumerate(reversed(levels.items())):
-        ax.annotate(", ".join(names), (0.02, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if number else 2), textcoords="offset points",
-                    va="top" if number else "bottom", fontsize=6, zorder=1.5, color=SOFT, bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})
+        near = [(n / len(line.y) < 0.5, abs(y - value)) for line in panel.lines for n, y in enumerate(line.y)]
+        left, right = (min((gap for first, gap in near if first == side), default=0) for side in (True, False))  # on the side where lines are farther
+        ax.annotate(", ".join(names), (0.02 if left >= right else 0.98, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if number else 2),
+                    textcoords="offset points", ha="left" if left >= right else "right", va="top" if number else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.5, "pad": 0.2, "linewidth": 0})
     marks = [(line, *ax.transData.transform((x, y)) / per_inch, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)]
     taken = [(a - 2.5, b - 2.5, a + 2.5, b + 2.5) for _, a, b, _, _ in marks]
     left, bottom, wide, high = (side / per_inch for side in ax.get_window_extent().bounds)

@@ -46,7 +46,7 @@ def test_published_numbers_are_marked_and_stand_beside_ours(made):
     out, _ = made
     table = pd.read_csv(out / "table_1.csv").set_index(["task", "model"])
     assert table.loc[("cifar100", "resnet_50"), "published_score"] == 0.8328 and pd.isna(table.loc[("cifar100", "resnet_50"), "original_score"])
-    assert table.loc[("nlvr2", "vilt"), "published_rows"] == "62 K"
+    assert table.loc[("nlvr2", "vilt"), "published_rows"] == "62 K" and table.loc[("nlvr2", "vilt"), "published_transfer"] == 0.76557
     three = pd.read_csv(out / "table_3.csv").set_index("task")
     assert three.loc["speech_commands", ["published_off", "published_on"]].tolist() == [0.428, 0.174]
     assert three.loc["mean over tasks", ["published_off", "published_on"]].tolist() == [0.469, 0.441]
