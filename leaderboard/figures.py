@@ -208,6 +208,10 @@ def _panel(ax, panel):
         ax.axline((0, 0), slope=1, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
     ax.margins(x=0.12 if any(line.kind == "named" for line in panel.lines) else 0.05, y=0.1)
     low, high = ax.get_ylim()
+    shown = [*(y for line in panel.lines for y in line.y), *panel.levels.values()]
+    span = max(np.ptp(shown), 2) if shown else 0
+    if shown and any(len(line.half) for line in panel.lines):  # intervals of two seeds are wide: bands may leave the panel, lines stay readable
+        ax.set_ylim(low := max(low, min(shown) - span), high := min(high, max(shown) + span))
     if high - low < 2:  # a flat line is shown flat
         ax.set_ylim((low + high) / 2 - 1, (low + high) / 2 + 1)
 

@@ -446,6 +446,8 @@ class Engine:
                          task.divergence(mine, theirs, t.temperature, t.per))
                 value = self.curriculum(value, self._numbers[id(t)]) if self.curriculum else value
                 total = total + t.weight * value.sum()
+            if self._shards and out.features is not None:
+                total = total + 0 * out.loss.sum()  # shards are gathered for the backward pass of what the whole model gives
         return total
 
     def _corrupt(self, batch, positions, rows, term):

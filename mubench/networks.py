@@ -105,8 +105,9 @@ class Shards:
 
 def _facts(network):
     """What sharding changes of modules: class, parameters, hooks."""
-    return [(module, type(module), {name: dict(of) for name, of in vars(module).items() if name == "_parameters" or name.endswith("_hooks")})
-            for module in network.modules()]
+    dicts = lambda module: {name: dict(of) for name, of in vars(module).items()
+                            if isinstance(of, dict) and (name == "_parameters" or name.endswith("_hooks"))}
+    return [(module, type(module), dicts(module)) for module in network.modules()]
 
 
 def _give(facts):
