@@ -48,6 +48,8 @@ def paper(results, out="paper"):
     """Write every table and figure of the paper, and what the records say of its claims, to a folder; returns the path of the page that shows them. results: folders of results or
     submissions, or the ``runs.parquet`` that `mubench board --out` made of them, or such a frame (`records.COLUMNS`)."""
     runs, notes = _read(results)
+    if runs.empty:
+        raise MubenchError(f"nothing to make the paper from: {notes[0] if notes else 'no run'}")
     if (runs["submission"] == records.OWN).any():  # of the project's own runs, where they are among them
         runs = runs[runs["submission"] == records.OWN]
     made = exhibits(runs) | {"Claims": claims.exhibits(runs)}

@@ -1,10 +1,17 @@
 """Started by `test_distributed` on one process or on several: makes one run of each case, all in one start."""
 import sys
 
+from mubench import registry
 from mubench.engine import sharding
 from mubench.errors import MubenchError
 from mubench.results import Store, make_spec
 from mubench.runner import run_spec
+
+
+class Best(registry.methods.get("finetune")):
+    """Ends with the weights of the best epoch, which is not the last."""
+    keep_best = True
+
 
 COMMON = {"task": "fashion", "model": "vit", "limit": 48}
 CASES = {
@@ -18,6 +25,8 @@ CASES = {
     "adapters": {"method": "scrub", "lora": 10, "params": {"batch_size": 5, "accumulate": 2}},  # 3 left over: pieces of 1, 1 and 1, none
     "narrow": {"method": "neggrad", "limit": 4, "params": {"batch_size": 1}},  # fewer examples than processes
     "curve": {"method": "finetune", "params": {"epochs": 2, "batch_size": 16}, "observed": True},
+    "best": {"method": f"{__file__}:Best", "params": {"epochs": 2, "batch_size": 16, "lr": 0.003}},
+    "hidden": {"method": "rmu"},
     "bf16": {"method": "salun", "precision": "bf16", "params": {"batch_size": 16, "epochs": 1, "accumulate": 2}},
 }
 

@@ -104,6 +104,9 @@ def test_the_command_line_reads_stored_runs(stored, tmp_path, capsys):
     assert set(four["method"]) == {"original", "retrain", "salun", "neggrad"} and (tmp_path / "paper" / "figure_7.svg").is_file()
     with pytest.raises(SystemExit, match="no results below"):
         cli.main(["report", "--paper", str(tmp_path / "nothing")])
+    type(stored)(tmp_path / "trials")("salun", limit=8)
+    with pytest.raises(SystemExit, match="nothing to make the paper from: left out, as they ran on a few rows only"):
+        cli.main(["report", "--paper", str(tmp_path / "trials")])
     with pytest.raises(SystemExit, match="2 runs: a page is of one"):
         cli.main(["report", "a", "b"])
 
