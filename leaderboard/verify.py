@@ -16,7 +16,7 @@ from pydantic import Field
 
 from mubench import networks, registry
 from mubench.errors import MubenchError
-from mubench.leaderboard.reading import LIMITS, Hash, Line, Part, content, foreign, parsed, plain, read_record, read_run, sentence  # noqa: F401
+from mubench.leaderboard.reading import LIMITS, Hash, Line, Part, content, foreign, parsed, plain, read_record, sentence
 from mubench.results import MODEL, PREDICTIONS, RESULT, agree, split_facts, task_facts
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"

@@ -163,11 +163,11 @@ def check_behaviour(task):
 def check_result(folder):
     """A result can be read like a stranger's, every metric follows from its predictions, and those are of the task's own examples."""
     from mubench import results
-    from mubench.leaderboard import verify
+    from mubench.leaderboard import reading, verify
 
     if not (Path(folder) / results.RESULT).exists():
         raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {results.RESULT}")
-    run = verify.read_run(folder)
+    run = reading.read_run(folder)
     yield f"schema {results.SCHEMA}: {run.result.task['name']}/{run.result.model['name']}/{run.result.method['name']}, {run.result.status}"
     yield f"{len(run.metrics)} metrics follow from {run.result.predictions.get('rows', 0)} predictions"
     if run.spec.task in registry.tasks.names():

@@ -47,11 +47,6 @@ class TextGeneration(Task):
 
         return PreTrainedTokenizerFast(tokenizer_file=str(self._tokenizer_file), pad_token="[PAD]", eos_token="[EOS]", padding_side="left")
 
-    @property
-    def random_guess(self):
-        """Measured on the data, `guess`, where a card does not state it; None until they are read."""
-        return self.guess if "data" in vars(self) else None
-
     @functools.cached_property
     def guess(self):
         """The score of other training examples' answers: each example is given that of the next by SHA-256(``"{task}/guess/{row}"``).

@@ -12,7 +12,8 @@ import mubench
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.leaderboard import submission, verify
-from mubench.leaderboard.verify import Level, compare, flags, level, read_run, re_evaluate, rerun
+from mubench.leaderboard.reading import read_run
+from mubench.leaderboard.verify import Level, compare, flags, level, re_evaluate, rerun
 from mubench.runner import weights_hash
 
 

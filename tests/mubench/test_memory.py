@@ -4,7 +4,6 @@ import gc
 import weakref
 from dataclasses import replace
 
-import datasets
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
