@@ -532,6 +532,9 @@ def make_accelerator(precision="no"):
     if state and state.get("_mixed_precision") != precision:
         AcceleratorState._reset_state()
     wanted = sharding()
+    for other in ("DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() in ("true", "1"):
+            raise MubenchError(f"a run is not shared out by {other}: start it with --multi_gpu, or --use_fsdp for a model that one GPU does not hold")
     try:
         accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available(),
                                   kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from mubench import networks, originals
+from mubench.engine import make_accelerator
+from mubench.errors import MubenchError
 from mubench.registry import load_task
 from mubench.results import Store, read
 
@@ -80,6 +82,13 @@ def test_masked_weights_stay_bit_equal(launch, start, way):
 @pytest.mark.slow
 def test_what_cannot_be_sharded_is_refused_in_one_sentence(launch):
     assert "this run cannot be sharded: l1_sparse reads or changes weights while it trains" in launch("fsdp")[1]
+
+
+@pytest.mark.parametrize("other", ["DEEPSPEED", "MEGATRON_LM"])
+def test_other_ways_of_sharding_are_refused(monkeypatch, other):
+    monkeypatch.setenv(f"ACCELERATE_USE_{other}", "true")
+    with pytest.raises(MubenchError, match=f"not shared out by {other}: start it with --multi_gpu, or --use_fsdp"):
+        make_accelerator()
 
 
 BREAKS = """
