@@ -171,7 +171,8 @@ if (window.BOARD) {
       const mine = of(a), theirs = of(b), common = [...mine.keys()].filter((group) => theirs.has(group));
       const top = make("tr"), under = make("tr");
       top.append(make("th", "task / model / ratio", { scope: "col", rowspan: "2" }),
-        ...chosen.map((column) => make("th", column.header, { scope: "colgroup", colspan: "2", class: "num", title: column.help })));
+        ...chosen.map((column) => make("th", column.header, { scope: "colgroup", colspan: "2", class: "num", title: column.help })),
+        make("th", "n", { scope: "col", rowspan: "2", class: "num", title: help.n }));
       under.append(...chosen.flatMap(() => [make("th", names.label[a], { scope: "col", class: "num" }), make("th", names.label[b], { scope: "col", class: "num" })]));
       head.replaceChildren(top, under);
       let won = 0, lost = 0;
@@ -189,6 +190,7 @@ if (window.BOARD) {
             row.append(there);
           }
         }
+        row.append(make("td", [...new Set([columns.n[i], columns.n[j]])].join(", "), { class: "num" }));
         return row;
       }));
       $("#verdict").textContent = common.length ? `${names.label[a]} has the higher overall score in ${won} of ${common.length} groups, ${names.label[b]} in ${lost}.`
