@@ -3,6 +3,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -53,12 +54,13 @@ def writing(path):
     """Turns what the operating system says about a failed write below ``path`` into one sentence."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        number = getattr(error, "errno", None) or int((re.findall(r"\(os error (\d+)\)$", str(error)) or [0])[0])  # so say libraries in Rust
         why = {errno.ENOSPC: "the disk is full: free some space", errno.EDQUOT: "the disk quota is used up: free some space",
                errno.EACCES: "permission denied: choose another folder with --out", errno.ENOTDIR: "a file is in the way of the folder",
                errno.EEXIST: "a file is in the way of the folder", errno.ENOENT: "there is no such folder",
                errno.EISDIR: "that is a folder",
-               errno.EROFS: "the file system is read-only: choose another folder with --out"}.get(error.errno)
+               errno.EROFS: "the file system is read-only: choose another folder with --out"}.get(number)
         if why is None:
             raise
         raise MubenchError(f"cannot write {path}: {why} (nothing finished was lost)") from error

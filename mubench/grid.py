@@ -179,6 +179,8 @@ def _with_workers(specs, out, workers, since, force, options, progress):
     """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed."""
     import torch
 
+    from mubench import plan
+
     context, store = multiprocessing.get_context("spawn"), Store(out)
     by_id, cores = {spec.id: spec for spec in specs}, max(1, torch.get_num_threads() // workers)
 
@@ -199,7 +201,7 @@ def _with_workers(specs, out, workers, since, force, options, progress):
                     raise KeyboardInterrupt
                 if process.exitcode and spec is not None:
                     if not store.done(spec):
-                        store.write_error(spec, f"the worker process died with exit code {process.exitcode} (out of memory?)")
+                        store.write_error(spec, plan.exhausted(spec, f"the worker process died with exit code {process.exitcode}"))
                     progress.mark(spec, failed=not store.done(spec))
                     running.append(start())
                 elif process.exitcode:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from mubench.errors import MubenchError
 from mubench.lora import Unreachable
 from mubench.memory import FILLED, GIB, RANK, Model, Setup, facts, masked, need, teachers
-from mubench.registry import load_task
+from mubench.registry import load_method, load_task
 
 
 def fitting(model, method, recipe, gib, lora=False):
@@ -44,6 +44,15 @@ def peak(reference, name, methods, adapt=None):
     except MubenchError:
         return None
     return max(sum(need(model, m, r, Setup("float32", bool(adapt))).values()) for m, r in recipes.items()) if model.tensors else None
+
+
+def exhausted(spec, why):
+    """The reason of a run that failed, perhaps for want of memory: with what it needs by the estimate."""
+    try:
+        known = peak(spec.task, spec.model, [load_method(spec.method, **spec.params)], spec.adapt)
+    except (MemoryError, RuntimeError):  # still too little even for the estimate
+        known = None
+    return f"{why} (out of memory?{f' The model alone needs about {known / GIB:.2g} GiB by the estimate' if known else ''})"
 
 
 def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):

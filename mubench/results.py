@@ -180,27 +180,32 @@ class Store:
         return (self.path(spec) / RESULT).is_file() and (not curve or bool(read(self.path(spec)).curve))
 
     @contextlib.contextmanager
-    def claim(self, spec):
-        """Holds the run for this process; gives False where another process holds it. Released by the system if we die."""
+    def hold(self, name):
+        """Holds a lock of this name for this process; gives False where another process holds it. Released by the system if we die."""
         from filelock import FileLock, Timeout
 
         with writing(self.root):
             (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / ".locks" / f"{spec.id}.lock")
+            lock = FileLock(self.root / ".locks" / f"{name}.lock")
             try:
                 lock.acquire(blocking=False)
             except Timeout:
                 lock = None
-        if lock is None:
-            yield False
-            return
         try:
-            self._restore(spec)
-            for left_over in self.path(spec).parent.glob(f".{spec.id}.*"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            yield True
+            yield lock is not None
         finally:
-            lock.release()
+            if lock:
+                lock.release()
+
+    @contextlib.contextmanager
+    def claim(self, spec):
+        """`hold` a run; what a process that died in the middle of it has left is put in order."""
+        with self.hold(spec.id) as mine:
+            if mine:
+                self._restore(spec)
+                for left_over in self.path(spec).parent.glob(f".{spec.id}.*"):
+                    shutil.rmtree(left_over, ignore_errors=True)
+            yield mine
 
     def write(self, spec, result, frame, model=None, exhibits=None):
         """Store a result whole: written aside, synced, renamed. ``frame``: predictions; ``model``: saved too if given;
@@ -284,12 +289,15 @@ class Store:
 
     def results(self):
         """Folders of all finished runs below the root, in a fixed order."""
-        return sorted(p.parent for p in self.root.rglob(RESULT)
-                      if not any(part.startswith(".") for part in p.relative_to(self.root).parts))
+        return self._folders(RESULT)
 
     def errors(self):
         """What `write_error` recorded of runs that have no result."""
-        return [json.loads(p.read_text()) for p in sorted(self.root.rglob(ERROR)) if not (p.parent / RESULT).exists()]
+        return [json.loads((folder / ERROR).read_text()) for folder in self._folders(ERROR) if not (folder / RESULT).exists()]
+
+    def _folders(self, name):
+        return sorted(path.parent for path in self.root.rglob(name)
+                      if not any(part.startswith(".") for part in path.relative_to(self.root).parts))
 
 
 def _write_predictions(frame, path):

@@ -3,6 +3,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from mubench import curriculum, originals
+from mubench import curriculum, originals, plan
 from mubench.engine import Budget, Context, Engine, NonFiniteLoss, make_accelerator, threads
 from mubench.errors import MubenchError
 from mubench.evaluation import SETS, predict, scores, validator
@@ -153,8 +154,10 @@ def try_run(spec, store, save_model=False, progress=True, **options):
     except Exception as error:
         recorded = {"costs": error.costs.asdict()} if isinstance(error, NonFiniteLoss) else {}
         known = isinstance(error, MubenchError)
-        store.write_error(spec, str(error) if known else f"{type(error).__name__}: {error}",
-                          traceback=None if known else traceback.format_exc(), **recorded)
+        why = str(error) if known else f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError) or re.search("(out of|not enough|allocate) memory", why, re.IGNORECASE):  # PyTorch's have no class in common
+            why = plan.exhausted(spec, why)
+        store.write_error(spec, why, traceback=None if known else traceback.format_exc(), **recorded)
         raise
 
 

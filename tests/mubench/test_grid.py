@@ -1,4 +1,5 @@
 """Grids: every run once whoever asks for it, whoever is killed; failures are recorded and stop nobody else."""
+import contextlib
 import json
 import os
 import random
@@ -7,96 +8,17 @@ import signal
 import time
 
 import pytest
+from sweeps import LIMIT, NEEDS, check_full_disk, check_whole, small_disk, snapshot, spec, until, write_plugin
 
 import mubench as mu
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.grid import expand, reason, span, sweep
-from mubench.results import Store, make_spec, read, score
-
-PLUGIN = '''
-import os, pathlib, signal, time
-from mubench.methods.base import Method, Term
-
-
-class Raises(Method):
-    """Fails before its first step, unless it is told of a file that does not exist."""
-    if_there: str = "/"
-
-    def prepare(self, context):
-        if pathlib.Path(self.if_there).exists():
-            raise ValueError("broken on purpose")
-
-
-class NoNumber(Method):
-    """A loss that is NaN."""
-    schedule = "forget_only"
-    terms = (Term("forget", "loss", "true", weight=float("nan")),)
-
-
-class Killed(Method):
-    """Dies as if out of memory."""
-    def prepare(self, context):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Exits(Method):
-    """Dies as a library that gives up."""
-    def prepare(self, context):
-        os._exit(9)
-
-
-class Counts(Method):
-    """Leaves a line for every time it really runs."""
-    log: str = ""
-
-    def finish(self, context):
-        time.sleep(0.2)
-        with open(self.log, "a") as file:
-            file.write(f"{context.seed}\\n")
-
-
-class Sleeps(Method):
-    """Says that it is there, then takes its time."""
-    log: str = ""
-
-    def prepare(self, context):
-        pathlib.Path(self.log).touch()
-        time.sleep(120)
-'''
-LIMIT = 32
-
+from mubench.results import Store, read, score
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
-    path = tmp_path_factory.mktemp("plugin") / "odd.py"
-    path.write_text(PLUGIN)
-    return path
-
-
-def spec(method, seed=0, **params):
-    return make_spec(task="fashion", method=str(method), seed=seed, limit=LIMIT, params=params)
-
-
-def snapshot(out):
-    """Path → bytes and time of everything a reader sees of finished runs."""
-    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for folder in Store(out).results() for file in folder.iterdir()}
-
-
-def check_whole(out, specs):
-    """Each run has exactly one result, every one of them true, and nothing lies around."""
-    assert Store(out).results() == sorted(Store(out).path(spec) for spec in specs)
-    for folder in Store(out).results():
-        score(folder)
-    left_over = [path for path in out.rglob(".*") if path.name != ".locks"]
-    assert not left_over and not Store(out).errors()
-
-
-def until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
+    return write_plugin(tmp_path_factory.mktemp("plugin"))
 
 
 # -- in this process ---------------------------------------------------------------------------------------------------
@@ -180,6 +102,18 @@ def test_a_run_that_could_not_even_record_its_failure_has_failed(tmp_path, monke
     assert "disk" in reason(spec("original"), tmp_path)
 
 
+def test_a_full_disk_fails_the_run_and_not_the_sweep(tmp_path):
+    with small_disk(tmp_path / "out") as out:
+        check_full_disk(out)
+
+
+@pytest.mark.parametrize("of, error", [("torch", r"RuntimeError: .*can't allocate memory.*"), ("python", "MemoryError: ")])
+def test_out_of_memory_is_recorded_with_the_estimate(tmp_path, plugin, of, error):
+    large, other = spec(f"{plugin}:TooLarge", of=of), spec("original")
+    assert sweep([large, other], tmp_path) == ([other], [], [large])
+    assert re.fullmatch(error + NEEDS, reason(large, tmp_path), re.DOTALL)
+
+
 def test_a_run_under_way_elsewhere_is_not_started(tmp_path):
     with Store(tmp_path).claim(spec("original")):
         with pytest.raises(MubenchError, match="is under way in another process"):
@@ -203,32 +137,25 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path, plugin, background):
     check_whole(out, specs)
 
 
-def killed_and_continued(background, out, specs, workers, rounds, run_seconds):
+@pytest.mark.parametrize("workers, rounds, seeds", [(1, 3, 4), pytest.param(1, 20, 30, marks=pytest.mark.slow), pytest.param(2, 20, 30, marks=pytest.mark.slow)])
+def test_killed_again_and_again_then_completed(tmp_path, background, workers, rounds, seeds):
+    out, specs = tmp_path / "out", [spec(method, seed) for seed in range(seeds) for method in ("original", "neggrad", "salun")]
     for _ in range(rounds):
         before, few = snapshot(out), len(Store(out).results()) + random.randint(0, 2)
         process = background(SWEEP, specs=specs, out=str(out), workers=workers)
-        until(lambda: (process.folder / "out").exists() and len(Store(out).results()) >= few)
-        time.sleep(random.uniform(0, run_seconds))
-        os.killpg(process.pid, signal.SIGKILL)
+        until(lambda: (process.folder / "out").exists() and (not process.is_alive() or len(Store(out).results()) >= few))
+        time.sleep(random.uniform(0, 0.5))
+        with contextlib.suppress(ProcessLookupError):  # it was through
+            os.killpg(process.pid, signal.SIGKILL)
         process.join()
         assert before.items() <= snapshot(out).items()
         for folder in Store(out).results():
             score(folder)
     before = snapshot(out)
-    sweep(specs, out)
+    done, there, failed = sweep(specs, out)
+    assert sorted([*done, *there], key=specs.index) == specs and not failed
     assert before.items() <= snapshot(out).items()
     check_whole(out, specs)
-
-
-def test_killed_again_and_again_then_completed(tmp_path, background):
-    specs = [spec(method, seed) for seed in range(6) for method in ("original", "neggrad", "salun")]
-    killed_and_continued(background, tmp_path / "out", specs, workers=1, rounds=5, run_seconds=0.5)
-
-
-@pytest.mark.slow
-def test_killed_with_all_workers_then_completed(tmp_path, background):
-    specs = [spec(method, seed) for seed in range(9) for method in ("original", "neggrad", "salun")]
-    killed_and_continued(background, tmp_path / "out", specs, workers=2, rounds=5, run_seconds=0.5)
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path, plugin, background):
@@ -253,7 +180,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path, plugin, death, code):
     deadly, others = spec(f"{plugin}:{death}"), [spec(f"{plugin}:Counts", seed, log=str(log)) for seed in range(4)]
     done, before, failed = sweep([deadly, *others], tmp_path / "out", workers=2)
     assert (done, before, failed) == (others, [], [deadly])
-    assert reason(deadly, tmp_path / "out") == f"the worker process died with exit code {code} (out of memory?)"
+    assert re.fullmatch(f"the worker process died with exit code {code}{NEEDS}", reason(deadly, tmp_path / "out"))
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3"]
     assert sorted(Store(tmp_path / "out").results()) == sorted(Store(tmp_path / "out").path(s) for s in others)
 
