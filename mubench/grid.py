@@ -176,17 +176,13 @@ def _work(specs, out, since, force, options, progress, report=print, current=Non
 
 
 def _with_workers(specs, out, workers, since, force, options, progress):
-    """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed."""
-    import torch
-
-    from mubench import plan
-
-    context, store = multiprocessing.get_context("spawn"), Store(out)
-    by_id, cores = {spec.id: spec for spec in specs}, max(1, torch.get_num_threads() // workers)
+    """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed. This process imports no
+    PyTorch while all goes well: they would wait for it."""
+    context, store, by_id = multiprocessing.get_context("spawn"), Store(out), {spec.id: spec for spec in specs}
 
     def start():
         current = context.Array("c", 16, lock=False)  # a lock would be held for ever by a worker that died with it
-        process = context.Process(target=_worker, args=(specs, out, since, force, options, progress, cores, current, os.getpid()))
+        process = context.Process(target=_worker, args=(specs, out, since, force, options, progress, workers, current, os.getpid()))
         process.start()
         return process, current
 
@@ -201,6 +197,8 @@ def _with_workers(specs, out, workers, since, force, options, progress):
                     raise KeyboardInterrupt
                 if process.exitcode and spec is not None:
                     if not store.done(spec):
+                        from mubench import plan
+
                         store.write_error(spec, plan.exhausted(spec, f"the worker process died with exit code {process.exitcode}"))
                     progress.mark(spec, failed=not store.done(spec))
                     running.append(start())
@@ -213,12 +211,12 @@ def _with_workers(specs, out, workers, since, force, options, progress):
             process.join()
 
 
-def _worker(specs, out, since, force, options, progress, cores, current, parent):
+def _worker(specs, out, since, force, options, progress, workers, current, parent):
     import sys
 
     import torch
 
-    torch.set_num_threads(cores)
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
     try:
         _work(specs, out, since, force, options, progress, current=current, parent=parent)
     except KeyboardInterrupt:
