@@ -116,16 +116,16 @@ def perform(root, threads, spec, name, retrain, options):
 def staging(store):
     """A folder for the workers, beside the results: gone with the sweep, or, if that is killed, with the next one."""
     name = f"ray-{uuid.uuid4().hex}"
-    with store.hold(name), writing(store.root):
-        folder = store.root.resolve() / ".locks" / name
+    folder = store.root.resolve() / ".locks" / name
+    with store.hold(name):
         for lock in folder.parent.glob("ray-*.lock"):
             with store.hold(lock.stem) as dead:
                 if dead:
                     rmtree(lock.with_suffix(""), ignore_errors=True)
                     lock.unlink(missing_ok=True)
-        folder.mkdir()
-        (folder / "token").touch()
         try:
+            with whole(folder / "token"):
+                pass
             yield folder
         finally:
             rmtree(folder, ignore_errors=True)

@@ -296,8 +296,11 @@ class Store:
         return [json.loads((folder / ERROR).read_text()) for folder in self._folders(ERROR) if not (folder / RESULT).exists()]
 
     def _folders(self, name):
-        return sorted(path.parent for path in self.root.rglob(name)
-                      if not any(part.startswith(".") for part in path.relative_to(self.root).parts))
+        found = []
+        for folder, inside, files in os.walk(self.root):
+            inside[:] = [part for part in inside if not part.startswith(".")]  # these are under way, and may vanish while we look
+            found += [Path(folder)] * (name in files)
+        return sorted(found)
 
 
 def _write_predictions(frame, path):

@@ -290,6 +290,14 @@ def test_one_run_is_claimed_once(tmp_path):
         assert again
 
 
+@pytest.mark.parametrize("name", ["result.json", "error.json"])
+def test_what_is_under_way_is_not_there_yet(tmp_path, name):
+    for path in (tmp_path / ".locks" / "ray-1" / "fashion" / "resnet", tmp_path / "fashion" / ".1234.56"):
+        path.mkdir(parents=True)
+        (path / name).write_text("{}")
+    assert Store(tmp_path).results() == Store(tmp_path).errors() == []
+
+
 def test_errors_are_recorded_until_the_run_succeeds(stored, tmp_path):
     spec, record, frame = stored
     store = Store(tmp_path)
