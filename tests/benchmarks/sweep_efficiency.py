@@ -15,7 +15,7 @@ import time
 
 import psutil
 
-METHODS, LIMIT = "finetune,rand_label,neggrad_plus,scrub", 0.9
+METHODS, LIMIT = "retrain,finetune,rand_label,neggrad_plus,scrub", 0.9
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -41,7 +41,7 @@ class Meter:
         return sum(self.known.values())
 
     def watch(self):
-        while not self.over.wait(0.3):
+        while not self.over.wait(1):
             self.look()
 
     def __exit__(self, *_):
@@ -63,12 +63,12 @@ def main():
     from ray.cluster_utils import Cluster
 
     os.environ.update(ONE_THREAD)
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 6
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     good, one = True, measure(seeds)
-    print(f"{4 * seeds} runs in one process: {one.seconds:.0f} s, {one.cpu_seconds:.0f} of them of the CPU", flush=True)
+    print(f"{5 * seeds} runs in one process: {one.seconds:.0f} s, {one.cpu_seconds:.0f} of them of the CPU", flush=True)
     try:
         for name, how in (("2 workers", ["--workers", "2"]), ("2 nodes of a Ray cluster", ["--ray", cluster.address])):
             two = measure(seeds, *how)
