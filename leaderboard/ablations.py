@@ -351,19 +351,24 @@ def _bias_panels(kind, points, runs, margin):
 def capacity(runs, points=None, margin=MARGIN):
     """Deletion capacity: the largest ratio whose mean test score is at least the original's less ``margin``; nothing is interpolated, and
     one ratio alone has none. ``least`` and ``most``: over the seeds, each by itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
-    runs, keys = runs.assign(drop=runs["original_score"] - runs["test_score"]), ["task", "model", "method"]
-    mean = lambda by: runs.pivot_table(index=by, columns="ratio_order", values="drop", sort=True)
-    tried, seeds = mean(keys), mean([*keys, "seed"])
-    kept, largest = tried <= margin + 1e-12, lambda table: pd.Series(((table <= margin + 1e-12) * table.columns.to_numpy()).max(axis=1), table.index)
-    each, ratios, rows = largest(seeds).groupby(keys).agg(["min", "max", "count"]), tried.columns.to_numpy(), []
+    keys = ["task", "model", "method"]
+    drops, largest = within(runs, keys, margin)
+    each, ratios, rows = within(runs, [*keys, "seed"], margin)[1].groupby(keys).agg(["min", "max", "count"]), drops.columns.to_numpy(), []
+    facts = dict(zip(drops.index, zip(drops.to_numpy(), largest, each.reindex(drops.index).to_numpy())))
     for place in dict.fromkeys(zip(*(runs[key] for key in keys))):
-        if place in tried.index and tried.loc[place].notna().sum() > 1:
-            mine, there, most = kept.loc[place].to_numpy(), tried.loc[place].notna().to_numpy(), float(largest(tried.loc[[place]]).iloc[0])
-            low, high, count = each.loc[place]
-            rows.append(dict(zip(keys, place)) | {"capacity": most, "least": float(low), "most": float(high), "seeds": int(count),
-                        "fails": ", ".join(f"{r:g}" for r in ratios[there & ~mine] if r < most) or None, "largest_tried": float(ratios[there].max()), "margin": margin})
+        mine, most, (low, high, count) = facts.get(place, ([], 0, (0, 0, 0)))
+        if np.isfinite(mine).sum() > 1:
+            fails = ratios[(mine > margin + 1e-12) & (ratios < most)]
+            rows.append(dict(zip(keys, place)) | {"capacity": float(most), "least": float(low), "most": float(high), "seeds": int(count),
+                        "fails": ", ".join(f"{r:g}" for r in fails) or None, "largest_tried": float(ratios[~np.isnan(mine)].max()), "margin": margin})
     return pd.DataFrame(rows), [f"capacity: the largest ratio (%) whose mean test score is at least the original's less {100 * margin:g} points; "
                                 "nothing is interpolated"], []
+
+
+def within(runs, by, margin):
+    """Of the runs that share ``by``: the mean drop of the test score below the original's at each ratio, and the largest ratio whose drop is within the margin (0: none)."""
+    drops = runs.assign(drop=runs["original_score"] - runs["test_score"]).pivot_table(index=by, columns="ratio_order", values="drop", sort=True)
+    return drops, ((drops <= margin + 1e-12) * drops.columns.to_numpy()).max(axis=1)
 
 
 def effect(runs, points=None, margin=None):

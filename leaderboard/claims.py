@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mubench.leaderboard import statistics
-from mubench.leaderboard.ablations import LEAST, MARGIN, METHODS, capacity
+from mubench.leaderboard.ablations import LEAST, MARGIN, METHODS, within
 from mubench.leaderboard.figures import Exhibit
 from mubench.leaderboard.records import REFERENCES
 
@@ -122,15 +122,12 @@ def _curriculum(plain, runs):
 
 def _smallest(plain, _):
     """Capacities of two methods over the ratios that both have, per seed, where there are enough of them."""
-    tried = plain[np.isfinite(plain["ratio_order"])]
+    tried, here = plain[np.isfinite(plain["ratio_order"])], ["task", "model", "seed"]
     def largest(method, other):
-        here = ["task", "model", "seed"]
         both = tried[tried["method"].isin([method, other])]
-        shared = both.groupby([*here, "ratio_order"])["method"].transform("nunique") == 2
-        enough = both[shared].groupby(here)["ratio_order"].transform("nunique")
-        both = both[shared & (enough.reindex(both.index) >= LEAST)]
-        of = [capacity(group)[0].assign(seed=seed) for seed, group in both[both["method"] == method].groupby("seed")]
-        return pd.concat(of).assign(ratio="").set_index(PLACE)["capacity"] if of else pd.Series(index=pd.MultiIndex.from_arrays([[]] * 4, names=PLACE), dtype="float64")
+        both = both[both.groupby([*here, "ratio_order"])["method"].transform("nunique") == 2]
+        both = both[both.groupby(here)["ratio_order"].transform("nunique") >= LEAST]
+        return within(both[both["method"] == method], here, MARGIN)[1] if len(both) else pd.Series(index=pd.MultiIndex.from_arrays([[]] * 3, names=here), dtype="float64")
     return {f"{other} over bad_t": largest(other, "bad_t") - largest("bad_t", other) for other in METHODS if other != "bad_t"}
 
 

@@ -281,9 +281,10 @@ def _decent(value, limits, depth):
     elif isinstance(value, str):
         if len(value) > limits.text:
             raise ValueError(f"a text of {len(value):,} characters, at most {limits.text:,} are read")
-        if hidden := [c for c in value if not c.isprintable()]:
-            raise ValueError(f"a text with the character U+{ord(hidden[0]):04X}, which is invisible, moves others or is none")
-        if any(all(map(unicodedata.combining, value[i:i + 3])) for i in range(len(value) - 2)):
+        if not value.isprintable():
+            hidden = next(c for c in value if not c.isprintable())
+            raise ValueError(f"a text with the character U+{ord(hidden):04X}, which is invisible, moves others or is none")
+        if not value.isascii() and any(all(map(unicodedata.combining, value[i:i + 3])) for i in range(len(value) - 2)):
             raise ValueError("a text with accents piled upon each other")
     elif isinstance(value, (int, float)) and not abs(value) <= 1e24:
         raise ValueError("a number beyond 1e24")

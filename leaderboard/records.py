@@ -112,7 +112,7 @@ class Run:
 
     def row(self):
         """A row of the frame of runs."""
-        r, (found, flags) = self.result, level(self.folder)
+        r, (found, flags) = self.result, level(self.folder, self.result)
         as_json = functools.partial(json.dumps, sort_keys=True, default=str)
         row = {"submission": self.submission, "tier": r.task.get("tier") or "mini", "modality": _modality(r.task["name"]), "task": self.group[0],
                "model": self.group[1], "architecture": r.model.get("class") or r.model["name"], "ratio": self.group[3],

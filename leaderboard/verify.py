@@ -394,8 +394,8 @@ def read_verified(root, limits=LIMITS):
         return Verified.model_validate(parsed(content(path, 16 * limits.json), path, limits)).results
 
 
-def level(folder):
-    """`Level` and flags of a stored result.
+def level(folder, record=None):
+    """`Level` and flags of a stored result; record: what `read_record` gives of it, where that is known.
 
     Of a submission (five folders up lies its submission.json): what `mubench check --record` found, as long as the files are those it
     was found for, else *reported*. Results outside of submissions are one's own, *reproduced* by whoever ran them from their spec; of
@@ -404,7 +404,7 @@ def level(folder):
     folder = Path(folder).absolute()
     root = ([*folder.parents][5:] or [folder])[0]
     if not os.path.lexists(root / SUBMISSION):
-        run = read_record(folder)
+        run = record or read_record(folder)
         own = Level.RE_EVALUATED if "@" in str(run.spec.get("method")) else Level.REPRODUCED
         return (own if run.predictions else Level.REPORTED), ()
     verdict = read_verified(root).get(folder.name)
