@@ -15,7 +15,7 @@ from mubench import grid
 from mubench.errors import MubenchError, nearest
 from mubench.leaderboard import bias, statistics
 from mubench.leaderboard.board import HEADERS
-from mubench.leaderboard.figures import Exhibit, Line, Panel, spread
+from mubench.leaderboard.figures import Exhibit, Line, Panel, spread, texts
 from mubench.leaderboard.records import REFERENCES
 from mubench.results import RunSpec
 
@@ -125,15 +125,20 @@ def analyse(kind, runs, specs=None, margin=MARGIN, notes=(), only=None, title=""
         notes = [*notes, *_shortcuts(runs)]
     mine = runs[~runs["method"].isin(REFERENCES)]
     points = _points(kind, mine)
-    lacking = [*_lacking(kind, mine, expected), *unmeasured]
+    lacking = _lacking(kind, mine, expected)
     rows = (kind.panels or _lines)(kind, points, runs, margin)
     title = title or kind.about
     found, said, more = kind.findings(mine, points, margin) if len(points) else (pd.DataFrame(), [], [])
     levels = "" if kind.along else kind.level
-    main = Exhibit(kind.name, title, rows, points.drop(columns="order", errors="ignore"), _cells(points, levels or "at", kind), [*notes, *said], [*lacking, *more])
+    if any(not sentence.endswith("no transfer set") for sentence in lacking):
+        said = [*said, f"runs that are missing are made by `{_command(kind, expected, mine, only)}`"]
+    main = Exhibit(kind.name, title, rows, points.drop(columns="order", errors="ignore"), _cells(points, levels or "at", kind), [*notes, *said], [*lacking, *unmeasured, *more])
     if not main.rows and not main.missing:
         main.missing.append("nothing to draw: there are no runs of this kind")
-    return [main, *([Exhibit(f"{kind.name}_{kind.findings.__name__}", f"{title}: {kind.findings.__name__}", table=found)] if len(found) else [])]
+    about = " ".join((kind.findings.__doc__ or "").split()).rstrip(".").replace("``", "`")
+    follows = Exhibit(f"{kind.name}_{kind.findings.__name__}", f"{title}: {kind.findings.__name__}", table=found, notes=[about, "scores and margins are fractions"],
+                      cells=texts(found).rename(columns=lambda name: name.replace("_", " ")))
+    return [main, *([follows] if len(found) else [])]
 
 
 def _chosen(kind, runs, specs, only, ratio):
@@ -159,12 +164,22 @@ def _chosen(kind, runs, specs, only, ratio):
     return runs, list(dict.fromkeys(place for place in meant if place[3] not in REFERENCES))
 
 
+def _command(kind, expected, runs, only):
+    """The command that makes the runs of an ablation which are not there."""
+    tasks, models, ratios, methods, _ = (list(dict.fromkeys(values)) for values in zip(*expected))
+    seeds, levels = sorted({*runs["seed"]}) or [0], [level for level in kind.levels if level is not None]
+    said = {"--method": [] if only or {*methods} == {*METHODS} else methods, "--model": models if len(tasks) == 1 and not kind.models else [],
+            "--ratio": [] if kind.field == "ratio" or ratios == ["5"] else ratios, "--seed": [] if seeds == [0] else seeds,
+            "--at": [] if kind.levels == KINDS[kind.name].levels else [f"{level:g}" for level in levels]}
+    return " ".join(["mubench ablate", kind.name, *tasks, *(f"{flag} {' '.join(map(str, values))}" for flag, values in said.items() if values)])
+
+
 def _said(spec):
     return {name: value for name, value in spec.model_dump(exclude_defaults=True).items() if name in VARIED}
 
 
 def _lacking(kind, runs, expected):
-    """Sentences on levels without a run, methods that lack the same together; and on curves that were not recorded."""
+    """Sentences on levels without a run, and on curves that were not recorded; methods and places that lack the same together."""
     level = lambda at: None if at is None or at != at else float(at)
     there = {(*place, level(at)) for *place, at in zip(*(runs[name] for name in [*GROUP, "at"]))}
     gone = {}
@@ -173,22 +188,24 @@ def _lacking(kind, runs, expected):
             task, model, ratio, method = place
             where = f"{task} / {model}" + ("" if kind.field == "ratio" else f", {ratio} %")
             gone.setdefault((where, method), []).append(kind.said(at) or "the run")
-    same = {}
+    same, found = {}, []
     for (where, method), levels in gone.items():
         same.setdefault((where, ", ".join(dict.fromkeys(levels))), []).append(method)
     what = f"{kind.level} " if kind.level else ""
-    found = [f"{where}: no {'run' if levels == 'the run' else what + levels} of {', '.join(methods)}" for (where, levels), methods in same.items()]
+    for (where, levels), methods in same.items():
+        found.append((where, f"no {'run' if levels == 'the run' else what + levels} of {', '.join(methods)}"))
+    places = runs["task"] + " / " + runs["model"]
     if kind.along and len(runs):
         bare = runs[runs["curve"] == ""]
-        found += [f"{where}: no curve of {', '.join(dict.fromkeys(group['method']))}, --eval-every records it"
-                  for where, group in bare.groupby(bare["task"] + " / " + bare["model"])]
+        found += [(where, f"no curve of {', '.join(dict.fromkeys(group['method']))}, --eval-every records it") for where, group in bare.groupby(places)]
         if kind.x == "relative":
-            late = runs[runs["relative_seconds"].isna()]
-            found += [f"{where}: no complete retrain on the same machine, whose time is the unit" for where in dict.fromkeys(late["task"] + " / " + late["model"])]
+            found += [(where, "no complete retrain on the same machine, whose time is the unit") for where in dict.fromkeys(places[runs["relative_seconds"].isna()])]
     if "transfer_change" in (kind.x, *kind.values) and len(runs):
-        bare = runs[runs["transfer_score"].isna()]
-        found += [f"{task}: no transfer set" for task in dict.fromkeys(bare["task"])]
-    return found
+        found += [(task, "no transfer set") for task in dict.fromkeys(runs.loc[runs["transfer_score"].isna(), "task"])]
+    lacks = {}
+    for where, lack in found:
+        lacks.setdefault(lack, []).append(where)
+    return [f"{'; '.join(where)}: {lack}" for lack, where in lacks.items()]
 
 
 def _points(kind, runs):
@@ -336,7 +353,7 @@ def _bias_panels(kind, points, runs, margin):
     """Panels three in a row, one per task and model: what a method changed on the transfer set over what it changed on the test set; then
     what it changed of the bias amplification, where the task states a shortcut."""
     names, rows = _ordered(points["method"]), []
-    for value, y in (("transfer_change", "on transfer, points"), ("bias_change", "bias ampl., points")):
+    for value, y in (("transfer_change", "change on transfer, points"), ("bias_change", "bias amplification, points")):
         panels = []
         for (task, model, ratio), wide in points[points["value"] == value].groupby(["task", "model", "ratio"], sort=False):
             dots = [Line(m, [100 * x], [100 * y], kind="named", colour=names.index(m)) for m, x, y in zip(wide["method"], wide["x"], wide["mean"])]

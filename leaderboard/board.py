@@ -424,7 +424,7 @@ def _wins(rows):
 
 # -- writing -------------------------------------------------------------------------------------------------------------------
 
-_SYMBOLS = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\to$", "–": "--"}
+_SYMBOLS = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\to$", "–": "--", "×": r"$\times$", "λ": r"$\lambda$"}
 _LATEX = str.maketrans({"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", **{c: f"\\{c}" for c in "&%$#_{}"}})
 TEXTS = ("method", "level", "remarks")  # columns of words, flush left; all others are made of numbers
 

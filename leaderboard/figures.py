@@ -13,7 +13,7 @@ import pandas as pd
 
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.leaderboard.board import _guard, _latex, _markdown
+from mubench.leaderboard.board import _SYMBOLS, _guard, _latex, _markdown
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
@@ -115,7 +115,8 @@ class Exhibit:
         return "\n\n".join([*head, *table, *(["\n".join(f"- {_markdown(text)}" for text in said)] if said else [])]) + "\n"
 
     def latex(self):
-        lines = [" & ".join(map(_latex, row)) + r" \\" for row in [list(self.cells), *self.cells.to_numpy().tolist()]]
+        cell = lambda text: _latex(text).translate(str.maketrans(_SYMBOLS))
+        lines = [" & ".join(map(cell, row)) + r" \\" for row in [list(self.cells), *self.cells.to_numpy().tolist()]]
         said = [f"% {' '.join(text.split())}" for text in [self.title, *self.notes, *(f"missing: {s}" for s in self.missing)]]
         return "\n".join([*said, rf"\begin{{tabular}}{{{'l' * len(self.cells.columns)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
                           r"\bottomrule", r"\end{tabular}", ""])
@@ -275,24 +276,38 @@ def _names(ax, panel, last):
     for number, (value, names) in enumerate(reversed(levels.items())):
         near = [(n / len(line.y) < 0.5, abs(y - value)) for line in panel.lines for n, y in enumerate(line.y)]
         left, right = (min((gap for first, gap in near if first == side), default=0) for side in (True, False))  # on the side where lines are farther
-        ax.annotate(", ".join(names), (0.02 if left >= right else 0.98, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if number else 2),
-                    textcoords="offset points", ha="left" if left >= right else "right", va="top" if number else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.5, "pad": 0.2, "linewidth": 0})
-    marks = [(line, *ax.transData.transform((x, y)) / per_inch, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)]
-    taken = [(a - 2.5, b - 2.5, a + 2.5, b + 2.5) for _, a, b, _, _ in marks]
+        under = number and (value - ax.get_ylim()[0]) * ax.get_window_extent().height / np.ptp(ax.get_ylim()) > 10 * per_inch  # only where there is room
+        ax.annotate(", ".join(names), (0.02 if left >= right else 0.98, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if under else 2), textcoords="offset points",
+                    ha="left" if left >= right else "right", va="top" if under else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.5, "pad": 0.2, "linewidth": 0})
+    _beside(ax, [(line, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)])
+
+
+def _beside(ax, named):
+    """Names of points where they cover nothing: next to their point and nearer to it than to any other, else farther off with a line to it. In typographic points."""
+    from matplotlib.patheffects import withStroke
+
+    per_inch = ax.figure.dpi / 72
+    at = [tuple(ax.transData.transform((x, y)) / per_inch) for _, x, y in named]
     left, bottom, wide, high = (side / per_inch for side in ax.get_window_extent().bounds)
-    for line, a, b, x, y in marks:
-        long = 3.7 * len(line.name)
-        boxes = {(5, -2.5): (a + 4, b - 4, a + 6 + long, b + 4), (-5 - long, -2.5): (a - 6 - long, b - 4, a - 4, b + 4),
-                 (-long / 2, 5): (a - long / 2, b + 4, a + long / 2, b + 12), (-long / 2, -11): (a - long / 2, b - 12, a + long / 2, b - 4)}
-        boxes |= {(x, y): (a + x - 1, b + y - 1, a + x + 1 + long, b + y + 7)
-                  for y in (5, -11, 12, -18, 20, -26, 29, -35) for x in (3, -3 - long, 16, -16 - long)}
-        for offset, box in boxes.items():
-            inside = left - 2 <= box[0] and box[2] <= left + wide + 8 and bottom <= box[1] and box[3] <= bottom + high + 8
-            if inside and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken):
+    taken = [(a - 2.5, b - 2.5, a + 2.5, b + 2.5) for a, b in at]
+    far = lambda box, a, b: math.hypot(max(box[0] - a, a - box[2], 0), max(box[1] - b, b - box[3], 0))
+    for (line, x, y), (a, b) in zip(named, at):
+        long = 3.8 * len(line.name)
+        others = [place for place in at if math.dist(place, (a, b)) > 3]  # those that nearly coincide cannot be told apart
+        for off in (0, 8, 16, 24, 32):
+            up, down, right, to_left = 5 + off, -10 - off, 5 + off, -5 - off - long
+            spots = [(right, -2.5), (to_left, -2.5), (-long / 2, up), (-long / 2, down), *((side, height) for height in (0.7 * up, 0.7 * down) for side in (0.7 * right, 0.7 * to_left - 0.3 * long))]
+            boxes = [(spot, (a + spot[0] - 1, b + spot[1] - 1.5, a + spot[0] + long + 1, b + spot[1] + 6)) for spot in spots]
+            free = [(spot, box) for spot, box in boxes if left - 2 <= box[0] and box[2] <= left + wide + 8 and bottom <= box[1] and box[3] <= bottom + high + 5
+                    and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken)
+                    and (off or all(far(box, *other) > far(box, a, b) + 1 for other in others))]
+            if free:
+                (spot, box), *_ = free
                 taken.append(box)
-                far = {"arrowstyle": "-", "linewidth": 0.4, "color": _colour(line), "shrinkA": 0, "shrinkB": 2, "relpos": (0 if offset[0] > 0 else 1, 0.5)}
-                ax.annotate(line.name, (x, y), xytext=offset, textcoords="offset points", fontsize=6.5, color=_colour(line),
-                            arrowprops=far if offset[1] > 10 or offset[1] < -11 else None)
+                lead = {"arrowstyle": "-", "linewidth": 0.4, "color": _colour(line), "shrinkA": 0, "shrinkB": 2, "relpos": (0 if spot[0] > 0 else 1 if spot[0] < -long else 0.5, 0.5)}
+                ax.annotate(line.name, (x, y), xytext=spot, textcoords="offset points", fontsize=6.5, color=_colour(line), arrowprops=lead if off else None,
+                            zorder=2.9 if off else 3,
+                            path_effects=[withStroke(linewidth=1.5, foreground="white")])
                 break
 
 

@@ -25,7 +25,8 @@ TWINS = {"cifar100": "fashion", "imdb": "movie_snippets", "ddi": "drug_interacti
          "ucf101": "mocap_actions", "samsum": "messenger", "bio_fact": "people", "tiny_imagenet": "digit_pictures"}  # Figs. 7 to 15, in this order
 FIVE = (8.6, 10.7, 14.7, 10.8, 11.5)
 PUBLISHED = {  # table → what the paper prints, as far as it is known here
-    "rows": {"nlvr2": "62 K", "speech_commands": "85 K", "tiny_imagenet": "20 K", "bio_fact": "183 people"},
+    "rows": {"cifar100": "50 K", "imdb": "25 K", "ddi": "25 K", "nlvr2": "62 K", "speech_commands": "85 K", "ucf101": "9.3 K", "samsum": "14 K",
+             "bio_fact": "183 people", "tiny_imagenet": "20 K"},
     "original": {("cifar100", "resnet_50"): .8328, ("cifar100", "swin_tiny"): .8714, ("cifar100", "swin_base"): .9301, ("cifar100", "vit_base"): .922,
                  ("cifar100", "vit_large"): .9356, ("imdb", "bert_base"): .88608, ("imdb", "bert_large"): .89004, ("imdb", "roberta_base"): .90164,
                  ("imdb", "roberta_large"): .9126, ("imdb", "electra_base"): .90932, ("ddi", "biobert"): .94577,
@@ -41,7 +42,7 @@ PUBLISHED = {  # table → what the paper prints, as far as it is known here
     "curriculum": {"speech_commands": (42.8, 17.4), "mean": (46.9, 44.1)}}  # Table 3: score on D_f without, with
 SAME = (f"published: {', '.join(map(str, FIVE))}. Tables 5 and 6 of the paper carry these same five numbers, as success of the attack and as hours, so one of "
         "the two is not what its caption says; which number is which method's is not known here, so they stand in no column")
-UNSEEN = "the layout of the published exhibit is not known here; this is what the paper's text says it is about"
+UNSEEN = "how the paper lays this out, and its numbers, are not known here: this shows what its text says the exhibit is about"
 
 
 def paper(results, out="paper"):
@@ -119,10 +120,11 @@ def _tasks(runs):
     cells = table.assign(**{name: [spread(v) for v in table[name]] for name in ("original_score", "published_score", "original_transfer", "published_transfer")}).fillna("–").rename(
         columns={"original_score": "original, %", "published_score": "published, %", "original_transfer": "on transfer, %",
                  "published_transfer": "on transfer, published, %", "published_rows": "rows, published"})
+    cells = cells[[*(name for name in cells if name != "architecture"), "architecture"]]
     paper_tier = sorted({row["task"] for row in rows if row["tier"] == "paper"} - set(runs["task"]))
     missing = [f"{', '.join(paper_tier)}: no run, so no score of an original"] if paper_tier else []
     return Exhibit("table_1", "Tasks, models, and the originals' scores on the test set and on transfer", table=table, cells=cells, missing=missing, notes=[
-        f"published scores: {CODE} (accuracy on D_t, and on Rotten Tomatoes or NLVR2's second test set; originals trained on 85 % of D, except NLVR2's); published rows: {SOURCE}, Table 1; the data sets have "
+        f"published scores: {CODE} (accuracy on D_t, and on Rotten Tomatoes or NLVR2's second test set; originals trained on 85 % of D, except NLVR2's); published rows: {SOURCE}, Table 1, and the README of CLU-UML/MU-Bench; the data sets have "
         "86,373 (NLVR2), 51,094 (Speech Commands) and 100,000 (Tiny ImageNet) training rows"])
 
 
@@ -164,7 +166,8 @@ def _curriculum(runs):
     absent = sorted({*(name for pair in TWINS.items() for name in pair)} - set(both["task"]))
     return Exhibit("table_3", "Score on D_f (%) without and with a curriculum (SuperLoss, λ = 1)", table=table, cells=cells, notes=[
         f"published: {SOURCE}, Table 3 (only Speech Commands and the averages are known here); means over methods, ± the 95 % interval of the change over methods"],
-        missing=[f"no method both with and without the curriculum on {', '.join(absent)}"] if absent else [])
+        missing=[f"no method both with and without the curriculum on {', '.join(absent)}: `mubench ablate curriculum {' '.join(absent)} --at 1 --seed 0 1 2` runs both"]
+        if absent else [])
 
 
 def _both(runs):
@@ -198,7 +201,8 @@ def _absent(tidy, runs):
     gone = [name for name in [*TWINS, *TWINS.values()] if name not in held]
     lacking = [f"{task} / {model}: no run of {', '.join(m for m in (*REFERENCES, *METHODS) if m not in set(part['method']))}"
                for (task, model), part in (tidy.groupby(["task", "model"], sort=False) if len(tidy) else ()) if {*REFERENCES, *METHODS} - set(part["method"])]
-    return [*lacking, *([f"no run of the default settings at 5 % on {', '.join(gone)}"] if gone else [])]
+    command = f"`mubench run {','.join(gone)} {','.join((*REFERENCES, *METHODS))} --seed 0 1 2` makes them"
+    return [*lacking, *([f"no run of the default settings at 5 % on {', '.join(gone)}: {command}"] if gone else [])]
 
 
 def _scores(runs):
@@ -228,8 +232,8 @@ def _averaged(tidy, cells, scale, value="mia_loss_auc"):
     """With a last row of means over the tasks that have all methods."""
     if tidy.empty:
         return tidy, cells
-    wide = tidy[tidy["value"] == value].pivot_table(index=["task", "model"], columns="method", values="mean").reindex(columns=[*METHODS]).dropna()
-    row = {"task": f"mean of {len(wide)}", "model": "", **{m: spread(wide[m].mean(), scale=scale) if len(wide) else "–" for m in METHODS}}
+    wide = tidy[tidy["value"] == value].pivot_table(index=["task", "model"], columns="method", values="mean").reindex(columns=[*REFERENCES, *METHODS]).dropna(subset=[*METHODS])
+    row = {"task": f"mean of {len(wide)}", "model": "", **{name: spread(wide[name].mean(skipna=False), scale=scale) for name in wide}}
     return tidy, pd.concat([cells, pd.DataFrame([row])], ignore_index=True).fillna("–")
 
 
