@@ -474,7 +474,7 @@ def _ends(runs):
 
 def laws(runs, points, margin=None):
     """Of every curve of scores on the forget set over FLOPs, and of the ends over the sizes of models, the law that fits."""
-    rows, missing = [], []
+    rows, lacks = [], {}
     curves = points[points["value"] == "forget_score"]
     series = [((task, ratio, method), model, "FLOPs along the run", line["x"], line["mean"]) for (task, model, ratio, method), line in curves.groupby(GROUP, sort=False)]
     series += [(place, "all", "parameters", line["x"], line["mean"]) for place, line in _ends(runs).groupby(["task", "ratio", "method"], sort=False)]
@@ -483,8 +483,9 @@ def laws(runs, points, margin=None):
             rows.append({"task": task, "model": model, "ratio": ratio, "method": method, "over": over, "law": law.form, "a": law.a, "b": law.b, "c": law.c,
                          "x0": law.x0, "r2": law.r2, "predicted": law.predicted, "actual": law.actual, "error": law.error, "points": law.n})
         else:
-            why = f"has {len(set(x))} points, a law needs {LEAST}" if len(set(x)) < LEAST else "does not change"
-            missing.append(f"{task} / {model} / {method}: the forget score over {over} {why}")
+            why = f"has {len(set(x))} of the {LEAST} points that a law needs" if len(set(x)) < LEAST else "does not change"
+            lacks.setdefault(f"the forget score over {over} {why}", []).append(" / ".join([task, *([model] if model != "all" else []), method]))
+    missing = [f"{', '.join(where)}: {lack}" for lack, where in lacks.items()]
     return pd.DataFrame(rows), ["dashed: the law fitted to all points of a curve but its last, which it is tried on"] if rows else [], missing
 
 

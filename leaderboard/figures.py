@@ -242,13 +242,17 @@ def _scales(ax, panel, wide, high, below):
 
 def _ticks(low, high, about, log=False):
     """Round numbers between two, ``about`` so many."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     if not log:
         found = MaxNLocator(max(2, round(about)), steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    else:
-        found = LogLocator(subs=(1,) if high / low > 10 else (1, 2, 5), numticks=max(2, round(about))).tick_values(low, high)
-    return [float(x) for x in found if low <= x <= high]
+        return [float(x) for x in found if low <= x <= high]
+    for heads in ((1,), (1, 2, 5), range(1, 10)):
+        found = [head * 10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1) for head in heads]
+        found = [x for x in found if low <= x <= high]
+        if len(found) > 1:
+            break
+    return found[::math.ceil(len(found) / max(2, round(about)))] if found else []
 
 
 def _number(value, log=False):
@@ -273,12 +277,14 @@ def _names(ax, panel, last):
     for name, value in sorted(((name, value) for name, value in panel.levels.items() if name), key=lambda level: level[1]):  # those that nearly coincide are named together
         same = next((at for at in levels if abs(at - value) < 0.07 * np.ptp(ax.get_ylim())), value)
         levels.setdefault(same, []).append(name)
+    half_line = 5 * per_inch * np.ptp(ax.get_ylim()) / ax.get_window_extent().height  # in units of y
     for number, (value, names) in enumerate(reversed(levels.items())):
-        near = [(n / len(line.y) < 0.5, abs(y - value)) for line in panel.lines for n, y in enumerate(line.y)]
-        left, right = (min((gap for first, gap in near if first == side), default=0) for side in (True, False))  # on the side where lines are farther
-        under = number and (value - ax.get_ylim()[0]) * ax.get_window_extent().height / np.ptp(ax.get_ylim()) > 10 * per_inch  # only where there is room
-        ax.annotate(", ".join(names), (0.02 if left >= right else 0.98, value), xycoords=("axes fraction", "data"), xytext=(0, -2 if under else 2), textcoords="offset points",
-                    ha="left" if left >= right else "right", va="top" if under else "bottom", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.5, "pad": 0.2, "linewidth": 0})
+        room = value - ax.get_ylim()[0] > 2 * half_line
+        signs = (1, -1) if len(levels) == 1 and room else (-1,) if number and room else (1,)
+        near = lambda left, at: min((abs(y - at) for line in panel.lines for n, y in enumerate(line.y) if (n / len(line.y) < 0.5) == left), default=0)
+        left, sign = max(((left, sign) for sign in signs for left in (True, False)), key=lambda place: near(place[0], value + place[1] * half_line))  # where lines are farther
+        ax.annotate(", ".join(names), (0.02 if left else 0.98, value), xycoords=("axes fraction", "data"), xytext=(0, 2 * sign), textcoords="offset points", ha="left" if left else "right",
+                    va="bottom" if sign > 0 else "top", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.5, "pad": 0.2, "linewidth": 0})
     _beside(ax, [(line, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)])
 
 

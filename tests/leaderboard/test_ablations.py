@@ -82,7 +82,7 @@ def test_scale_says_the_law_of_every_curve_and_how_many_sizes_it_lacks():
     main, laws = analyse("scale", everything(tasks=("fashion",), methods=("salun",)).query("model == 'large'"))
     (law,) = laws.table.to_dict("records")
     assert law["over"] == "FLOPs along the run" and law["b"] == pytest.approx(0.2, abs=0.1) and law["r2"] > 0.97
-    assert any("over parameters has 1 points, a law needs 5" in sentence for sentence in main.missing)
+    assert any("fashion / salun: the forget score over parameters has 1 of the 5 points that a law needs" in sentence for sentence in main.missing)
 
 
 def test_the_start_of_a_curve_is_a_point_but_on_no_log_axis_and_no_step_counts_twice():
