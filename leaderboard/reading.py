@@ -385,7 +385,7 @@ def sentence(path):
         yield
     except ValidationError as error:
         first = error.errors()[0]
-        raise MubenchError(f"{path}: {'.'.join(map(str, first['loc']))[:80]}: {first['msg']}") from None
+        raise MubenchError(": ".join(filter(None, [str(path), ".".join(map(str, first["loc"]))[:80], first["msg"]]))) from None
 
 
 @contextlib.contextmanager

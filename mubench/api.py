@@ -185,7 +185,7 @@ def ablate(kind, tasks, methods=None, *, models=None, ratios=(5,), seeds=(0,), a
             raise MubenchError(f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with: {grid.reason(failed[0], out)}")
     runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
     trial = [f"a trial on {limit} rows of each set: no result"] if limit else []
-    failed = [note for note in notes if note.startswith("failed: ")]
+    failed = [note for note in notes if note.startswith("failed: ") or " is left out: " in note and " is the later result " not in note]
     exhibits = analyse(kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *failed])
     if figures:
         for exhibit in exhibits:

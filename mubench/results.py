@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from mubench import networks, registry
 from mubench.cache import file_hash, fsync, whole, writing
@@ -133,6 +134,14 @@ class Result(BaseModel):
     started: str
     status: Literal["complete", "stopped", "limited"] = Field(
         description="stopped: a budget ran out; limited: a trial on a few rows, never ranked")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_schema(cls, said):
+        """Nothing is guessed of a record of another schema."""
+        if isinstance(said, dict) and type(version := said.get("schema", SCHEMA)) is int and version != SCHEMA:
+            raise PydanticCustomError("schema", "its schema is {version}, this mubench reads {known}: its command with --force runs it again", {"version": version, "known": SCHEMA})
+        return said
 
     @property
     def seconds(self):
@@ -322,7 +331,7 @@ def read(folder):
         return Result.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        raise MubenchError(f"{path} is no result of schema {SCHEMA}: {'.'.join(map(str, first['loc']))} {first['msg']}") from None
+        raise MubenchError(f"{path} is no result of schema {SCHEMA}: {' '.join(filter(None, ['.'.join(map(str, first['loc'])), first['msg']]))}") from None
 
 
 def read_predictions(folder):

@@ -1,4 +1,5 @@
 """The paper from made-up records: what is there, what is missing, what was published."""
+import json
 import re
 import xml.etree.ElementTree
 
@@ -10,6 +11,7 @@ from mubench import cli
 from mubench.errors import MubenchError
 from mubench.leaderboard import paper as module
 from mubench.leaderboard.paper import FIVE, TWINS, exhibits, paper
+from mubench.results import read
 
 ALL = [*(f"Table {n}" for n in range(1, 7)), *(f"Figure {n}" for n in (2, 3, *range(5, 16)))]
 
@@ -109,6 +111,23 @@ def test_the_command_line_reads_stored_runs(stored, tmp_path, capsys):
         cli.main(["report", "--paper", str(tmp_path / "trials")])
     with pytest.raises(SystemExit, match="2 runs: a page is of one"):
         cli.main(["report", "a", "b"])
+
+
+def test_a_record_of_another_schema_is_left_out_with_the_reason_everywhere(stored, tmp_path):
+    import mubench as mu
+    from mubench.leaderboard.board import board
+
+    old = stored("salun", 1)
+    stored("original"), stored("salun")
+    record = json.loads((old / "result.json").read_text())
+    (old / "result.json").write_text(json.dumps({**record, "schema": 0}))
+    reason = "its schema is 0, this mubench reads 1: its command with --force runs it again"
+    assert reason in paper(stored.root, tmp_path / "paper").read_text() and set(pd.read_csv(tmp_path / "paper/table_4.csv")["n"]) == {1}
+    assert reason in board(stored.root).text()
+    figure, *_ = mu.ablate("bias", ["fashion"], ["salun"], seeds=(0, 1), out=stored.root, run=False)
+    assert any(reason in note for note in figure.notes) and set(figure.table["n"]) <= {1}
+    with pytest.raises(MubenchError, match=reason):
+        read(old)
 
 
 def test_the_board_s_runs_serve_as_well_as_their_folders(stored, tmp_path):
