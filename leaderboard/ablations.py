@@ -383,7 +383,8 @@ def capacity(runs, points=None, margin=MARGIN):
 
 
 def within(runs, by, margin):
-    """Of the runs that share ``by``: the mean drop of the test score below the original's at each ratio, and the largest ratio whose drop is within the margin (0: none)."""
+    """Of the runs that share ``by``: the mean drop of the test score below the original's at each ratio, and the largest ratio whose
+    drop is within the margin (0: none)."""
     drops = runs.assign(drop=runs["original_score"] - runs["test_score"]).pivot_table(index=by, columns="ratio_order", values="drop", sort=True)
     return drops, ((drops <= margin + 1e-12) * drops.columns.to_numpy()).max(axis=1)
 

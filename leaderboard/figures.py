@@ -281,15 +281,19 @@ def _names(ax, panel, last):
     for number, (value, names) in enumerate(reversed(levels.items())):
         room = value - ax.get_ylim()[0] > 2 * half_line
         signs = (1, -1) if len(levels) == 1 and room else (-1,) if number and room else (1,)
-        near = lambda left, at: min((abs(y - at) for line in panel.lines for n, y in enumerate(line.y) if (n / len(line.y) < 0.5) == left), default=0)
-        left, sign = max(((left, sign) for sign in signs for left in (True, False)), key=lambda place: near(place[0], value + place[1] * half_line))  # where lines are farther
-        ax.annotate(", ".join(names), (0.02 if left else 0.98, value), xycoords=("axes fraction", "data"), xytext=(0, 2 * sign), textcoords="offset points", ha="left" if left else "right",
-                    va="bottom" if sign > 0 else "top", fontsize=6, color=SOFT, bbox={"facecolor": "white", "alpha": 0.5, "pad": 0.2, "linewidth": 0})
+        near = lambda left, at: min((abs(y - at) for line in panel.lines for n, y in enumerate(line.y) if (n / len(line.y) < 0.5) == left),
+                                    default=0)
+        left, sign = max(((left, sign) for sign in signs for left in (True, False)),
+                         key=lambda place: near(place[0], value + place[1] * half_line))  # where lines are farther
+        ax.annotate(", ".join(names), (0.02 if left else 0.98, value), xycoords=("axes fraction", "data"), xytext=(0, 2 * sign),
+                    textcoords="offset points", ha="left" if left else "right", va="bottom" if sign > 0 else "top", fontsize=6, color=SOFT,
+                    bbox={"facecolor": "white", "alpha": 0.5, "pad": 0.2, "linewidth": 0})
     _beside(ax, [(line, x, y) for line in panel.lines if line.kind == "named" for x, y in zip(line.x, line.y)])
 
 
 def _beside(ax, named):
-    """Names of points where they cover nothing: next to their point and nearer to it than to any other, else farther off with a line to it. In typographic points."""
+    """Names of points where they cover nothing: next to their point and nearer to it than to any other, else farther off with a line
+    to it. In typographic points."""
     from matplotlib.patheffects import withStroke
 
     per_inch = ax.figure.dpi / 72
@@ -302,15 +306,18 @@ def _beside(ax, named):
         others = [place for place in at if math.dist(place, (a, b)) > 3]  # those that nearly coincide cannot be told apart
         for off in (0, 8, 16, 24, 32):
             up, down, right, to_left = 5 + off, -10 - off, 5 + off, -5 - off - long
-            spots = [(right, -2.5), (to_left, -2.5), (-long / 2, up), (-long / 2, down), *((side, height) for height in (0.7 * up, 0.7 * down) for side in (0.7 * right, 0.7 * to_left - 0.3 * long))]
+            spots = [(right, -2.5), (to_left, -2.5), (-long / 2, up), (-long / 2, down),
+                     *((side, height) for height in (0.7 * up, 0.7 * down) for side in (0.7 * right, 0.7 * to_left - 0.3 * long))]
             boxes = [(spot, (a + spot[0] - 1, b + spot[1] - 1.5, a + spot[0] + long + 1, b + spot[1] + 6)) for spot in spots]
-            free = [(spot, box) for spot, box in boxes if left - 2 <= box[0] and box[2] <= left + wide + 8 and bottom <= box[1] and box[3] <= bottom + high + 5
+            free = [(spot, box) for spot, box in boxes
+                    if left - 2 <= box[0] and box[2] <= left + wide + 8 and bottom <= box[1] and box[3] <= bottom + high + 5
                     and not any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken)
                     and (off or all(far(box, *other) > far(box, a, b) + 1 for other in others))]
             if free:
                 (spot, box), *_ = free
                 taken.append(box)
-                lead = {"arrowstyle": "-", "linewidth": 0.4, "color": _colour(line), "shrinkA": 0, "shrinkB": 2, "relpos": (0 if spot[0] > 0 else 1 if spot[0] < -long else 0.5, 0.5)}
+                lead = {"arrowstyle": "-", "linewidth": 0.4, "color": _colour(line), "shrinkA": 0, "shrinkB": 2,
+                        "relpos": (0 if spot[0] > 0 else 1 if spot[0] < -long else 0.5, 0.5)}
                 ax.annotate(line.name, (x, y), xytext=spot, textcoords="offset points", fontsize=6.5, color=_colour(line), arrowprops=lead if off else None,
                             zorder=2.9 if off else 3,
                             path_effects=[withStroke(linewidth=1.5, foreground="white")])

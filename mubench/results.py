@@ -140,7 +140,8 @@ class Result(BaseModel):
     def _of_this_schema(cls, said):
         """Nothing is guessed of a record of another schema."""
         if isinstance(said, dict) and type(version := said.get("schema", SCHEMA)) is int and version != SCHEMA:
-            raise PydanticCustomError("schema", "its schema is {version}, this mubench reads {known}: its command with --force runs it again", {"version": version, "known": SCHEMA})
+            raise PydanticCustomError("schema", "its schema is {version}, this mubench reads {known}: its command with --force runs it again",
+                                      {"version": version, "known": SCHEMA})
         return said
 
     @property
