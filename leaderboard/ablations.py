@@ -168,7 +168,7 @@ def _command(kind, expected, runs, only):
     """The command that makes the runs of an ablation which are not there."""
     tasks, models, ratios, methods, _ = (list(dict.fromkeys(values)) for values in zip(*expected))
     seeds, levels = sorted({*runs["seed"]}) or [0], [level for level in kind.levels if level is not None]
-    said = {"--method": [] if only or {*methods} == {*METHODS} else methods, "--model": models if len(tasks) == 1 and not kind.models else [],
+    said = {"--method": [] if {*(only or methods)} == {*METHODS} else methods, "--model": models if len(tasks) == 1 and not kind.models else [],
             "--ratio": [] if kind.field == "ratio" or ratios == ["5"] else ratios, "--seed": [] if seeds == [0] else seeds,
             "--at": [] if kind.levels == KINDS[kind.name].levels else [f"{level:g}" for level in levels]}
     return " ".join(["mubench ablate", kind.name, *tasks, *(f"{flag} {' '.join(map(str, values))}" for flag, values in said.items() if values)])
