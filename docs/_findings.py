@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from mubench.leaderboard import ablations, bias, claims
-from mubench.leaderboard.records import read_runs
+from mubench.leaderboard.figures import csv
+from mubench.leaderboard.records import REFERENCES, read_runs
 
 ROOT = Path(__file__).parent.parent
 PAGE, RUNS, STUDIES = ROOT / "docs/findings.md", ROOT / "leaderboard/runs.parquet", ROOT / "leaderboard/studies"
-FIGURES, SHOWN = ROOT / "docs/figures", 4  # sentences on what an ablation lacks
+FIGURES, SHOWN, ROWS = ROOT / "docs/figures", 4, 50  # sentences on what an ablation lacks, rows of a table
 ABLATION = re.compile(r"(<!-- ablation: (\w+) -->\n).*?(<!-- /ablation -->)", re.S)
 MARKED = re.compile(r"(?<=<!-- claims -->\n).*(?=<!-- /claims -->)", re.S)
 
@@ -22,7 +23,8 @@ MARKED = re.compile(r"(?<=<!-- claims -->\n).*(?=<!-- /claims -->)", re.S)
 def published():
     """The frame of all published runs, each once."""
     frames = [pd.read_parquet(path) for path in (RUNS, STUDIES / "runs.parquet") if path.is_file()]
-    runs = pd.concat(frames, ignore_index=True).drop_duplicates("id")
+    runs = pd.concat(frames, ignore_index=True)
+    runs = runs.sort_values("curve", key=lambda curve: curve == "", kind="stable").drop_duplicates("id").sort_index()  # rather with its curve
     return runs.assign(folder=[str(ROOT / folder) for folder in runs["folder"]])
 
 
@@ -48,7 +50,8 @@ def ablation(kind, runs):
     else:
         varied = said.map(lambda options: not declared.field or bool(options & {declared.field, *dict(declared.given)}))
     methods = ablations.METHODS if varied.all() else [*runs["method"][varied].unique()]
-    runs = runs[runs["task"].isin(runs["task"][varied])]
+    tasks = runs["task"][varied]
+    runs = runs[runs["task"].isin(tasks) & (varied | runs["method"].isin(REFERENCES) | (not declared.along))]
     return None if kind == "bias" and bias.measured(runs)[1] else ablations.analyse(kind, runs, only=methods)
 
 
@@ -60,7 +63,8 @@ def described(exhibits):
     picture = [f"![{main.title}](figures/{main.name}.png)"] if main.rows else []
     missing = [*main.missing[:SHOWN], *([f"and {len(main.missing) - SHOWN} more of the kind"] if len(main.missing) > SHOWN else [])]
     said = "\n".join([*(f"- {note}." for note in main.notes), *(f"- Missing: {sentence}." for sentence in missing)])
-    return "\n" + "\n\n".join(filter(None, [*picture, *map(table, more), said])) + "\n\n"
+    follows = [table(part) if len(part.table) <= ROWS else f"What follows, {len(part.table)} rows: [{part.name}.csv](figures/{part.name}.csv)." for part in more]
+    return "\n" + "\n\n".join(filter(None, [*picture, *follows, said])) + "\n\n"
 
 
 def page(text, runs):
@@ -70,11 +74,13 @@ def page(text, runs):
 
 
 def draw(kinds, runs):
-    """Draw the figures of ablations anew."""
+    """Draw the figures of ablations anew, with their points and what follows from these as CSV."""
     for kind in kinds:
         if made := ablation(kind, runs):
             (FIGURES / f"{kind}.png").unlink(missing_ok=True)
             made[0].draw(FIGURES / kind, ["png"] if made[0].rows else [])
+            for part in made:
+                (FIGURES / f"{part.name}.csv").write_text(csv(part.table), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -286,6 +286,8 @@ def _lines(kind, points, runs, margin):
     points, names, rows = points.sort_values("x", kind="stable"), _ordered(points[kind.line]), []
     runs = runs[runs["method"].isin(kind.references)] if kind.field != "ratio" else runs.drop_duplicates(["task", "model", "seed"])
     ticks = {number: kind.said(level) for number, level in enumerate(kind.levels)} if kind.x == "order" else {}
+    if kind.x == "ratio_order":
+        ticks = {x: f"{x:g}" for x in sorted({*points["x"]}) if x == int(x)}
     if kind.x == "share":
         ticks = {x: f"{x:g}" for x in (1, 5, 10, 25, 100)}
     for where, group in points.groupby(facets, sort=False):
@@ -491,14 +493,12 @@ def laws(runs, points, margin=None):
 
 
 def readings(runs, points, margin=None):
-    """Scores when a share of retraining's time was spent: of the last point by then, nothing is interpolated."""
+    """Mean scores when a share of retraining's time was spent: of the last point by then, nothing is interpolated; ``spent``: in all."""
     rows = []
     for place, line in points.groupby([*GROUP, "value"], sort=False):
-        for share in SHARES:
-            if len(by := line[line["x"] <= share + 1e-9]):
-                last = by.iloc[-1]
-                rows.append(dict(zip([*GROUP, "value"], place)) | {"share_of_retraining": share, "mean": last["mean"], "half_width": last["half_width"],
-                                                                   "spent": last["x"], "n": int(last["n"])})
+        by = {f"{share:.0%}": line["mean"][line["x"] <= share + 1e-9] for share in SHARES}
+        rows.append(dict(zip([*GROUP, "value"], place)) | {name: means.iloc[-1] if len(means) else math.nan for name, means in by.items()}
+                    | {"spent": line["x"].iloc[-1], "n": int(line["n"].iloc[-1])})
     return pd.DataFrame(rows), [], []
 
 

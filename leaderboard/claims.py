@@ -56,7 +56,7 @@ def judge(claim, runs):
 def estimate(differences):
     """Mean, half-width of the 95 % interval, n and what it is over (tasks, or the seeds of the only one)."""
     differences = differences.dropna()
-    means = differences.groupby(level=["task", "model"]).mean()
+    means = differences.groupby(level="task").mean()
     over = "tasks" if len(means) > 1 else "seeds"
     values = means if len(means) > 1 else differences.groupby(level="seed").mean()
     if values.empty:

@@ -21,7 +21,6 @@ INK, SOFT, GRID = "#1b1f24", "#59636e", "#e4e8ec"
 FIXED = {"original": SOFT, "retrain": INK}  # what all else is compared with
 WIDTH, HEIGHT = 7.0, 1.75  # inches: the text of a page, a row of panels
 LEFT, GAP, TOP, BOTTOM = 0.5, 0.42, 0.36, 0.42  # inches around the axes
-ENDED = ("line", "points")  # kinds of lines whose names stand at their ends
 SHOWN = 12  # sentences on what is missing
 DPI = 160  # of PNGs
 STYLE = {"font.size": 8, "font.family": "DejaVu Sans", "axes.edgecolor": SOFT, "axes.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
@@ -30,8 +29,8 @@ STYLE = {"font.size": 8, "font.family": "DejaVu Sans", "axes.edgecolor": SOFT, "
 
 @dataclass
 class Line:
-    """name; x, y: equally many numbers; half: half-widths of intervals (NaN: none); kind: ``line``, ``points``, ``named`` (points with
-    their names beside them) or ``law`` (thin, without marks); colour: a number, the same for the same thing in all panels, or a
+    """name; x, y: equally many numbers; half: half-widths of intervals (NaN: none); kind: ``line``, ``points`` (named at the first),
+    ``named`` (each with its name) or ``law`` (thin, without marks); colour: a number, the same for the same thing in all panels, or a
     name of `FIXED`."""
 
     name: str
@@ -180,7 +179,7 @@ def drawn(rows):
 
 def _margin(rows):
     """Inches for the names at the ends of lines."""
-    names = [name for panels in rows for panel in panels[-1:] for name in (line.name for line in panel.lines if line.kind in ENDED)]
+    names = [name for panels in rows for panel in panels[-1:] for name in (line.name for line in panel.lines if line.kind == "line")]
     return 0.12 + 0.058 * max(map(len, names), default=0)
 
 
@@ -268,11 +267,14 @@ def _names(ax, panel, last):
     """Names at the ends of lines (in the last panel of a row, as colours mean the same in all), of points, and of levels."""
     per_inch = ax.figure.dpi / 72
     if last:
-        ends = [(line.y[-1], line.name, _colour(line)) for line in panel.lines if line.kind in ENDED]
+        ends = [(line.y[-1], line.name, _colour(line)) for line in panel.lines if line.kind == "line"]
         place = ax.transAxes.inverted()
         heights = [place.transform(ax.transData.transform((ax.get_xlim()[1], y)))[1] for y, _, _ in ends]
         for (_, name, colour), at in zip(ends, _apart(heights, 8.5 * per_inch / ax.get_window_extent().height)):
             ax.annotate(name, (1, at), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=colour)
+    for line in panel.lines:
+        if line.kind == "points":
+            ax.annotate(line.name, (line.x[0], line.y[0]), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color=_colour(line))
     levels = {}
     for name, value in sorted(((name, value) for name, value in panel.levels.items() if name), key=lambda level: level[1]):  # those that nearly coincide are named together
         same = next((at for at in levels if abs(at - value) < 0.07 * np.ptp(ax.get_ylim())), value)
