@@ -75,6 +75,7 @@ def page(text, runs):
 
 def draw(kinds, runs):
     """Draw the figures of ablations anew, with their points and what follows from these as CSV."""
+    FIGURES.mkdir(exist_ok=True)
     for kind in kinds:
         if made := ablation(kind, runs):
             (FIGURES / f"{kind}.png").unlink(missing_ok=True)
