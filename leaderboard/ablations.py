@@ -369,10 +369,12 @@ def _bias_panels(kind, points, runs, margin):
 
 def capacity(runs, points=None, margin=MARGIN):
     """Deletion capacity: the largest ratio whose mean test score is at least the original's less ``margin``; nothing is interpolated, and
-    one ratio alone has none. ``least`` and ``most``: over the seeds, each by itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
+    one ratio alone has none. ``least`` and ``most``: over the seeds that tried most ratios, each by itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
     keys = ["task", "model", "method"]
-    drops, largest = within(runs, keys, margin)
-    each, ratios, rows = within(runs, [*keys, "seed"], margin)[1].groupby(keys).agg(["min", "max", "count"]), drops.columns.to_numpy(), []
+    (drops, largest), (seeds, each) = within(runs, keys, margin), within(runs, [*keys, "seed"], margin)
+    tried = seeds.count(axis=1)
+    each = each[tried == tried.groupby(keys).transform("max")].groupby(keys).agg(["min", "max", "count"])
+    ratios, rows = drops.columns.to_numpy(), []
     facts = dict(zip(drops.index, zip(drops.to_numpy(), largest, each.reindex(drops.index).to_numpy())))
     for place in dict.fromkeys(zip(*(runs[key] for key in keys))):
         mine, most, (low, high, count) = facts.get(place, ([], 0, (0, 0, 0)))

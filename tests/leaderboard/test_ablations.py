@@ -32,6 +32,8 @@ def test_the_capacity_is_the_largest_ratio_within_the_margin_of_the_original():
     (found,) = analyse("ratio", runs, margin=0.02)[1].table.to_dict("records")
     assert (found["capacity"], found["least"], found["most"], found["seeds"]) == (3, 2, 3, 3)
     assert found["largest_tried"] == 5 and found["fails"] is None
+    one = analyse("ratio", runs[(runs["seed"] == 0) | (runs["ratio_order"] == 1)])[1].table.iloc[0]  # others tried 1 % alone
+    assert (one["seeds"], one["largest_tried"]) == (1, 5) and one["least"] == one["most"] > 1
 
 
 def test_the_margin_is_an_argument_and_nothing_is_interpolated():
