@@ -194,7 +194,7 @@ class Run:
         """The metrics, with the distances to a ``retrain`` `Run` where one is given."""
         if self.frame is None or retrain is None or retrain.frame is None:
             return self.metrics
-        return compute_all(self.frame, self.result.facts, retrain.frame)
+        return compute_all(self.frame, self.result.facts, retrain.frame, self.metrics)
 
 
 def read_run(folder, limits=LIMITS):

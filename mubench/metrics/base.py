@@ -119,15 +119,22 @@ def metric(better, needs, columns=("score",), facts=(), retrain=False):
     return register
 
 
-def compute_all(predictions, facts=None, retrain=None):
+def compute_all(predictions, facts=None, retrain=None, known=None):
     """All metrics that apply, name → value.
 
     ``predictions`` and ``retrain`` (of the retrained model of the same task, model, ratio and seed) are data frames;
     ``facts`` as in `Predictions`. A metric that lacks an input is absent; one whose inputs are there but whose value is
     undefined (a diverged model's NaN logits, fewer examples than folds) is None. The same input gives the same bits.
+    ``known``: values of the same predictions, which are not computed again.
     Raises `MubenchError` as `Predictions` does, and where the numbers of classes differ.
     """
     reference = None if retrain is None else Predictions(retrain, facts)
     p = Predictions(predictions, facts, reference)
-    values = {name: float(m.compute(p)) for name, m in METRICS.items() if m.applies(p)}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+    known, values = known or {}, {}
+    for name, m in METRICS.items():
+        if name in known:
+            values[name] = known[name]
+        elif m.applies(p):
+            value = float(m.compute(p))
+            values[name] = value if math.isfinite(value) else None
+    return values
