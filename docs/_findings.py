@@ -11,7 +11,8 @@ import pandas as pd
 
 from mubench.leaderboard import ablations, bias, claims
 from mubench.leaderboard.figures import csv
-from mubench.leaderboard.records import REFERENCES, read_runs
+from mubench.leaderboard.records import read_runs
+from mubench.leaderboard.rows import REFERENCES
 
 ROOT = Path(__file__).parent.parent
 PAGE, RUNS, STUDIES = ROOT / "docs/findings.md", ROOT / "leaderboard/runs.parquet", ROOT / "leaderboard/studies"

@@ -147,8 +147,19 @@ def method(name):
         f"Hooks of its own: {', '.join(hooks)}." if hooks else "", "## Hyperparameters",
         "The others are those [of every method](index.md#hyperparameters-of-every-method). `None`: as in the original's recipe.",
         table([{"name": f"`{n}`", "default": f"`{cls.defaults()[n]!r}`", "searched by `mubench tune`": space.get(n, "")} for n in own]),
-        f"LoRA: {lora}.", "## Tasks it works on", f"It needs {', '.join(f'`{n}`' for n in sorted(made.needs)) or 'nothing'} of a task.",
+        f"LoRA: {lora}.", "## Deviations from the official code" if cls.deviations else "",
+        "\n".join(f"- {escape(fact)}" for fact in cls.deviations), "## The official protocol", official(cls),
+        "## Tasks it works on", f"It needs {', '.join(f'`{n}`' for n in sorted(made.needs)) or 'nothing'} of a task.",
         *(f"{tier.capitalize()}: {links('tasks/', names) or 'none'}." for tier, names in works.items()), f"Declared in `{source(cls)}`.")
+
+
+def official(cls):
+    """What the authors' code sets, beside the default."""
+    if not cls.official:
+        return "There is none." if cls.official is None else "The same: it sets nothing else."
+    rows = [{"name": f"`{name}`", "official": f"`{value!r}`", "default": f"`{cls.defaults()[name]!r}`"}
+            for name, value in cls.official.items()]
+    return join("`None`: as in the original's recipe.", table(rows))
 
 
 def term(t):

@@ -5,6 +5,7 @@ follows from it (a capacity, a law, a difference). Imports no torch; a figure wi
 """
 import json
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,17 +17,18 @@ from mubench.errors import MubenchError, nearest
 from mubench.leaderboard import bias, statistics
 from mubench.leaderboard.board import HEADERS
 from mubench.leaderboard.figures import Exhibit, Line, Panel, spread, texts
-from mubench.leaderboard.records import REFERENCES
-from mubench.results import RunSpec
+from mubench.leaderboard.records import of_one_code
+from mubench.leaderboard.rows import REFERENCES
+from mubench.spec import RunSpec
 
 METHODS = ("neggrad", "rand_label", "bad_t", "scrub", "salun")  # those the MU-Bench paper compares
 MARGIN = 0.02  # by how much the test score may fall below the original's, within the deletion capacity
 LEAST = 5  # points a law is fitted to and tried on
-SHARES = (0.1, 0.25, 0.5, 1.0)  # of the time of retraining, where `budget` reads scores
+SHARES = (0.1, 0.25, 0.5, 1.0)  # of the work of retraining, where `budget` reads scores
 GROUP = ["task", "model", "ratio", "method"]
 SCORES = ("test_score", "forget_score", "retain_score")
-READ = [*GROUP, "seed", "ratio_order", *SCORES, "transfer_score", "mia_loss_auc", "original_score", "parameters", "share", "curve", "machine", "seconds",
-        "relative_seconds", "checkpoint", "folder"]  # columns the analysis is made of
+READ = [*GROUP, "seed", "ratio_order", *SCORES, "transfer_score", "mia_loss_auc", "original_score", "parameters",
+        "share", "curve", "flops", "relative_flops", "original", "folder"]  # columns the analysis is made of
 VARIED = ("lora", "lora_rank", "curriculum", "curriculum_lambda", "curriculum_tau")  # options that ablations are about
 
 
@@ -146,6 +148,7 @@ def _chosen(kind, runs, specs, only, ratio):
     if specs is not None:
         runs = runs[runs["id"].isin([spec.id for spec in specs])]
     else:
+        runs = of_one_code(runs)
         runs = runs[(runs["params"] == "{}") & (runs["trials"] == 0) & (np.isfinite(runs["ratio_order"]) if kind.field == "ratio" else runs["ratio"] == ratio)]
     options = [json.loads(text) for text in runs["options"]]
     levels = [kind.level_of(said if specs is None else {name: said[name] for name in VARIED if name in said}) for said in options]
@@ -168,10 +171,16 @@ def _command(kind, expected, runs, only):
     """The command that makes the runs of an ablation which are not there."""
     tasks, models, ratios, methods, _ = (list(dict.fromkeys(values)) for values in zip(*expected))
     seeds, levels = sorted({*runs["seed"]}) or [0], [level for level in kind.levels if level is not None]
-    said = {"--method": [] if {*(only or methods)} == {*METHODS} else methods, "--model": models if len(tasks) == 1 and not kind.models else [],
-            "--ratio": [] if kind.field == "ratio" or ratios == ["5"] else ratios, "--seed": [] if seeds == [0] else seeds,
-            "--at": [] if kind.levels == KINDS[kind.name].levels else [f"{level:g}" for level in levels]}
-    return " ".join(["mubench ablate", kind.name, *tasks, *(f"{flag} {' '.join(map(str, values))}" for flag, values in said.items() if values)])
+    return command(kind.name, tasks, method=[] if {*(only or methods)} == {*METHODS} else methods,
+                   model=models if len(tasks) == 1 and not kind.models else [],
+                   ratio=[] if kind.field == "ratio" or ratios == ["5"] else ratios, seed=[] if seeds == [0] else seeds,
+                   at=[] if kind.levels == KINDS[kind.name].levels else [f"{level:g}" for level in levels])
+
+
+def command(kind, tasks, **flags):
+    """The command line of an ablation; flags: lists of values, none of which is no flag."""
+    words = [word for name, values in flags.items() if values for word in (f"--{name}", *map(str, values))]
+    return shlex.join(["mubench", "ablate", kind, *tasks, *words])
 
 
 def _said(spec):
@@ -199,7 +208,8 @@ def _lacking(kind, runs, expected):
         bare = runs[runs["curve"] == ""]
         found += [(where, f"no curve of {', '.join(dict.fromkeys(group['method']))}, --eval-every records it") for where, group in bare.groupby(places)]
         if kind.x == "relative":
-            found += [(where, "no complete retrain on the same machine, whose time is the unit") for where in dict.fromkeys(places[runs["relative_seconds"].isna()])]
+            unknown = dict.fromkeys(places[runs["relative_flops"].isna()])
+            found += [(where, "no complete retrain, whose work is the unit") for where in unknown]
     if "transfer_change" in (kind.x, *kind.values) and len(runs):
         found += [(task, "no transfer set") for task in dict.fromkeys(runs.loc[runs["transfer_score"].isna(), "task"])]
     lacks = {}
@@ -232,14 +242,13 @@ def _points(kind, runs):
 
 
 def along(runs):
-    """One row per run and point of its curve; ``relative``: seconds as a share of retraining's."""
+    """One row per run and point of its curve; ``relative``: work as a share of retraining's."""
     rows = []
     for run in runs[runs["curve"] != ""].itertuples():
-        clock = "cpu_seconds" if "CPU" in run.machine else "seconds"
-        unit = run.seconds / run.relative_seconds if run.relative_seconds > 0 else math.nan
+        unit = run.flops / run.relative_flops if run.relative_flops > 0 else math.nan
         shared = {name: getattr(run, name) for name in [*GROUP, "seed", "parameters", "original_score"]}
         rows += [{**shared, **{name: point.get(name) for name in ("flops", "test_score", "forget_score", "retain_score")}, "at": point["step"],
-                  "relative": (point.get(clock) if point.get(clock) is not None else point["seconds"]) / unit}
+                  "relative": math.nan if point.get("flops") is None else point["flops"] / unit}
                  for point in {point["step"]: point for point in json.loads(run.curve)}.values()]  # the last step may be told twice
     return pd.DataFrame(rows)
 
@@ -495,7 +504,8 @@ def laws(runs, points, margin=None):
 
 
 def readings(runs, points, margin=None):
-    """Mean scores when a share of retraining's time was spent: of the last point by then, nothing is interpolated; ``spent``: in all."""
+    """Mean scores when a share of retraining's work was done: of the last point by then, nothing is interpolated;
+    ``spent``: in all."""
     rows = []
     for place, line in points.groupby([*GROUP, "value"], sort=False):
         by = {f"{share:.0%}": line["mean"][line["x"] <= share + 1e-9] for share in SHARES}
@@ -522,7 +532,7 @@ def changes(runs):
     """Runs with what they changed against the original: on the test set by its record, on the transfer set and in bias amplification by
     its own runs; and sentences on what could not be measured."""
     amplified, missing = bias.measured(runs)
-    where, runs = ["task", "model", "checkpoint"], runs.assign(bias=amplified)
+    where, runs = ["task", "model", "original"], runs.assign(bias=amplified)
     before = runs[runs["method"] == "original"].groupby(where)[["transfer_score", "bias"]].mean()
     before = runs[where].join(before, on=where)
     return runs.assign(test_change=runs["test_score"] - runs["original_score"], transfer_change=runs["transfer_score"] - before["transfer_score"],
@@ -545,6 +555,7 @@ KINDS = {kind.name: kind for kind in (
                   "ratio", "ratio", tuple(range(1, 11)), references=("original",)),
     Kind("scale", "The forget score over FLOPs and over sizes of models", ("forget_score",), "flops", "FLOPs (log)", laws,
                   log=True, line="model", along=True, references=("original",), models=("all",), panels=_scale_panels),
-    Kind("budget", "Scores over time, up to that of retraining", SCORES, "relative", "time, 1 = retraining", readings, along=True),
+    Kind("budget", "Scores over work, up to that of retraining", SCORES, "relative", "work, 1 = retraining", readings,
+         along=True),
     Kind("bias", "Change on the transfer set, and of bias amplification, against change on the test set", ("test_change", "transfer_change", "bias_change"), "test_change",
                  "change on test, points", excess, panels=_bias_panels))}

@@ -2,7 +2,6 @@
 import json
 import math
 import re
-import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -16,8 +15,10 @@ from pydantic_core import to_json
 from mubench.cache import whole
 from mubench.errors import MubenchError
 from mubench.leaderboard import records, statistics
-from mubench.leaderboard.records import LEVELS, REFERENCES, VALUES, clean
+from mubench.leaderboard.records import LEVELS, VALUES, clean
+from mubench.leaderboard.rows import GROUP, REFERENCES, SEEDS, SETTINGS, STANDARD, VARIANTS, outdated
 from mubench.metrics import METRICS, VERSION as FORMULAS
+from mubench.spec import command
 
 SHORT = {"test_score": "test", "forget_score": "forget", "retain_score": "retain", "transfer_score": "transfer",
          "mia_loss_auc": "MIA AUC", "mia_tpr_at_1_fpr": "TPR@1%", "mia_logistic": "MIA logistic",
@@ -26,33 +27,44 @@ SHORT = {"test_score": "test", "forget_score": "forget", "retain_score": "retain
 ARROWS = {"higher": " ↑", "lower": " ↓", "retrain": ""}
 HEADERS = {name: SHORT.get(name, name) + (ARROWS[m.better] if m.better in ARROWS else f" →{100 * float(m.better):g}")
            for name, m in METRICS.items()}
-HEADERS |= {"seconds": "seconds ↓", "flops": "GFLOPs ↓", "relative_seconds": "time, % of retrain ↓", "mean_rank": "mean rank ↓"}
+HEADERS |= {"seconds": "seconds ↓", "flops": "GFLOPs ↓", "relative_flops": "work, % ↓",
+            "relative_seconds": "time, % ↓", "mean_rank": "mean rank ↓"}
 SCALES = {"seconds": 1, "flops": 1e-9, "mean_rank": 1}  # all others are fractions, shown in per cent
-FULL = (*METRICS, "seconds", "flops")
-MAIN = ("test_score", "forget_score", "retain_score", "transfer_score", "mia_loss_auc", "overall", "gap_to_retrain", "seconds")
-ACROSS = ("overall", "gap_to_retrain", "mia_loss_auc", "relative_seconds")
-VARIANTS = ("default", "tuned", "custom")  # ranked apart, in this order
+RANKED = "gap_to_retrain"  # lower is better, and retraining is at 0
+FULL = (RANKED, *(name for name in METRICS if name != RANKED), "relative_flops", "flops", "relative_seconds", "seconds")
+MAIN = (RANKED, "test_score", "forget_score", "retain_score", "transfer_score", "mia_loss_auc", "overall",
+        "relative_flops", "seconds")
+ACROSS = (RANKED, "overall", "mia_loss_auc", "relative_flops", "relative_seconds")
 FACETS = ("overall", "modality", "task", "architecture", "ratio")
 FILES = ("README.md", "board.csv", "overall.csv", "board.json", "board.tex", "board.parquet", "runs.parquet")
 
-GROUP = ["task", "model", "ratio_order", "ratio", "checkpoint", "forget_rows", "data"]
-SETTINGS = ["submission", "method", "version", "params", "trials", "options"]
-ENTRY = ["submission", "method", "version", "variant", "trials"]
+GROUP, SETTINGS = list(GROUP), ["submission", *SETTINGS]
+ENTRY = ["submission", "method", "version", "variant", "trials", "schema", "fingerprint"]
+REASONS = {  # for having no rank
+    "few": f"fewer than {SEEDS} seeds", "apart": "seeds without retrain", "unknown": "work not known",
+    "heavy": "more work than retraining", "old": "of an older version"}
 
 INTERVAL = {"": "the mean over runs", "_half_width": "half-width of its Student-t interval", "_low": "low end of its bootstrap interval",
             "_high": "high end of it", "_n": "runs that have a value"}
 ROW_COLUMNS = {
     "group": "title of the table the row stands in", **{name: records.COLUMNS[name] for name in (
-        "tier", "modality", "task", "model", "architecture", "ratio", "submission", "method")},
+        "tier", "modality", "task", "model", "architecture", "ratio", "submission", "method", "version", "engine",
+        "schema", "fingerprint")},
     "label": "the row's name", **{name: records.COLUMNS[name] for name in ("variant", "params", "trials")},
-    "level": "the lowest level of verification of its runs", "flags": "of any of them", "rank": "by overall among the rows of the same variant; equal values share a rank",
-    "gap_rank": "the same by gap_to_retrain", "n": "runs (seeds)", "stopped": "runs that a budget cut short", "remarks": "why a row has no rank, and the like",
+    "level": "the lowest level of verification of its runs", "flags": "of any of them",
+    "rank": f"by {RANKED} among the rows of the same variant that have {SEEDS} seeds, known work, at most "
+            "retraining's, and versions of now; equal values share a rank",
+    "n": "runs (seeds)", "stopped": "runs that a budget cut short", "remarks": "why a row has no rank, and the like",
     **{f"{name}{part}": f"{records.COLUMNS[name].rstrip('.')}: {about}" for name in VALUES for part, about in INTERVAL.items()},
     **{name: records.COLUMNS[name] for name in ("random_guess", "checkpoint", "forget_rows", "data")}}
 ACROSS_COLUMNS = {
-    "tier": "mini or paper", "selection": "default or tuned hyperparameters: tables of their own, the references in both", "facet": "what the groups averaged have in common: " + ", ".join(FACETS), "value": "of the facet",
-    **{name: ROW_COLUMNS[name] for name in ("label", "submission", "method", "variant", "trials", "level", "rank", "gap_rank")},
-    "mean_rank": "over the groups, by overall, among the methods that have all of them", "n": "groups the method has, of those that count",
+    "tier": "mini or paper",
+    "selection": "default, official or tuned hyperparameters: tables of their own, the references in all",
+    "facet": "what the groups averaged have in common: " + ", ".join(FACETS), "value": "of the facet",
+    **{name: ROW_COLUMNS[name] for name in (
+        "label", "submission", "method", "version", "schema", "fingerprint", "variant", "trials", "level")},
+    "rank": f"by {RANKED}, of methods that could be ranked in every group",
+    "mean_rank": "over the groups, among the ranked methods", "n": "groups the method has, of those that count",
     "groups": "groups that count: at least half of the methods have them", "runs": "in those groups", "remarks": "why a row has no rank",
     "missing": "the groups it lacks", **{f"{name}{part}": f"{records.COLUMNS[name].rstrip('.')}: {about}" for name in ACROSS for part, about in (
         ("", "mean over the groups, none where one is missing"), ("_half_width", "half-width of its t interval over seeds"),
@@ -82,8 +94,9 @@ class Board:
 
     runs: one row per verified run (`records.COLUMNS`); found: what was left out while reading; level: of the intervals.
     rows: one row per group (task, model, ratio) and method with its settings (`ROW_COLUMNS`), values as fractions, ``n`` 0 where a
-        reference is missing. across: default and tuned rows averaged over the groups of a tier, modality, … (`ACROSS_COLUMNS`).
-    tests: one row per average over two groups or more: Friedman's test over the methods that have all of them.
+        reference is missing. across: rows but custom ones averaged over the groups of a tier, modality, …
+        (`ACROSS_COLUMNS`).
+    tests: one row per average over two groups or more: Friedman's test over the ranked methods.
     notes: what was left out or is missing, one sentence each; files: what `write` wrote.
     """
 
@@ -93,26 +106,33 @@ class Board:
     files: tuple = ()
 
     def __post_init__(self):
-        runs = _numbered(self.runs)
-        self.rows, lacking = _rows(runs, self.level)
-        self.across, self.tests, uncommon = _across(self.rows, runs, self.level)
+        self._runs = _numbered(self.runs)
+        rows, lacking = _rows(self._runs, self.level)
+        self.across, self.tests, uncommon = _across(rows, self._runs, self.level)
         self.notes = [clean(note) for note in dict.fromkeys([*lacking, *uncommon, *self.found])]
-        self.rows = self.rows.drop(columns="row").copy()
+        self.rows, self._numbers = rows[[*ROW_COLUMNS]].copy(), rows["row"]
 
     @property
     def overall(self):
         """The rows of `across` over all groups of each tier, where those are two or more."""
         return self.across[(self.across["facet"] == "overall") & (self.across["groups"] > 1)]
 
+    def runs_of(self, row):
+        """The runs that a row is the mean of. row: its place in `rows`."""
+        return self._runs[self._runs["row"] == self._numbers[row]]
+
     def wins(self, tier="mini"):
-        """Share of the groups that two methods share in which the one, by its defaults, beats the other by overall: a frame, label × label."""
+        """Share of the groups where two methods are ranked, by their defaults, in which the one is nearer to
+        retraining: a frame, label × label."""
         return _wins(self.rows[self.rows["tier"] == tier])
 
     @cached_property
     def legend(self):
         return (f"Per cent, ± half-width of the {100 * self.level:g} % interval over n seeds; ↑ more, ↓ less, → that value "
-                "is better; others: the closer to retrain the better. # ranks by overall. Seconds are of unlearning alone: of the CPU on a "
-                "machine without a GPU, whatever else runs there, of the wall clock on one with.")
+                "is better; others: the closer to retrain the better. # ranks by gap, the distance to retrain, rows of "
+                f"{SEEDS} seeds and of no more work than retraining. Work: floating-point operations, retraining's "
+                "being 100 %. Seconds of unlearning alone are measured and rank nothing: of the CPU on a machine "
+                "without a GPU, of the wall clock on one with.")
 
     # -- formats -------------------------------------------------------------------------------------------------------------
 
@@ -195,19 +215,22 @@ class Board:
         for tier, selection, facet, value, groups in zip(*(across[name] for name in ("tier", "selection", "facet", "value", "groups"))):
             what = "" if facet == "overall" else f", {facet} {value}{' %' if facet == 'ratio' else ''}"
             tiers = f" of the {tier} tier" if several else ""
-            titles.append(f"overall{what}{', tuned' * (selection == 'tuned')}, mean of {groups} groups{tiers}")
+            apart = "" if selection == VARIANTS[0] else f", {selection}"
+            titles.append(f"overall{what}{apart}, mean of {groups} groups{tiers}")
         yield from zip(*_split(_cells(across, (*ACROSS, "mean_rank"), "groups"), titles))
 
     def _tested(self, title):
         if not title.startswith("overall, mean") or self.tests.empty:
             return ""
         test = self.tests[(self.tests["facet"] == "overall") & (self.tests["selection"] == "default")]
-        test = test[[tier in title for tier in test["tier"]] if len(test) > 1 else slice(None)].iloc[0]
-        if math.isnan(test["critical_difference"]):
+        test = test[[tier in title for tier in test["tier"]] if self.rows["tier"].nunique() > 1 else slice(None)]
+        if test.empty or math.isnan(test["critical_difference"].iloc[0]):
             return ""
+        test = test.iloc[0]
         p = "" if math.isnan(test["friedman_p"]) else f" (Friedman's p = {test['friedman_p']:.2g})"
-        return (f"\nOf the {test['methods']} methods that have all {test['groups']} groups, two whose mean ranks differ by less than "
-                f"{test['critical_difference']:.2f} cannot be told apart at 5 % (Nemenyi){p}.\n")
+        return (f"\nOf the {test['methods']} methods that are ranked in all {test['groups']} groups, two whose mean "
+                f"ranks differ by less than {test['critical_difference']:.2f} cannot be told apart at 5 % "
+                f"(Nemenyi){p}.\n")
 
 
 # -- one table per group -----------------------------------------------------------------------------------------------------
@@ -216,11 +239,14 @@ class Board:
 def _rows(runs, level):
     """The frame of rows (``row``: the number that `_numbered` gave its runs), and sentences on the references that are missing."""
     first = runs.drop_duplicates("row").set_index("row")
-    rows = first[["tier", "modality", "architecture", *GROUP, *SETTINGS, "variant", "random_guess"]].copy()
+    rows = first[["tier", "modality", "architecture", *GROUP, *SETTINGS, "params", "engine", "task_version",
+                  "random_guess"]].copy()
     by_row = runs.groupby("row")
     rows["n"], rows["stopped"] = by_row.size(), (runs["status"] == "stopped").groupby(runs["row"]).sum()
     rows["level"] = [LEVELS[i] for i in runs["level"].map(LEVELS.index).groupby(runs["row"]).min()] if len(rows) else []
     rows["flags"] = by_row["flags"].agg(lambda flags: "; ".join(dict.fromkeys(filter(None, flags)))) if runs["flags"].any() else ""
+    one = by_row["original"].nunique() == 1
+    rows["narrow"] = one & (rows["n"] > 1) & ~by_row["anchor"].any()  # retraining starts from none
     rows = rows.join(_described(runs, level)).reset_index()
 
     titles = rows["task"] + " / " + rows["model"] + " / " + rows["ratio"].where(rows["ratio"].str.startswith("file"), rows["ratio"] + " %")
@@ -233,13 +259,30 @@ def _rows(runs, level):
     rows["group"] = titles
     rows["label"] = _labels(rows)
     rows["reference"] = rows["method"].map({name: i for i, name in enumerate(REFERENCES)}).fillna(len(REFERENCES)).astype(int)
+    rows[[*REASONS]] = _reasons(rows)
     notes, missing = _references(runs, rows)
     rows = pd.concat([rows, missing], ignore_index=True) if len(missing) else rows
-    rows = _ranked(rows, ["group", "variant"], GROUP)
-    counts = ["trials", "rank", "gap_rank", "n", "stopped", "row", *(f"{name}_n" for name in VALUES)]
+    lacks = ["; ".join(filter(None, cells)) for cells in zip(*(rows[name] for name in REASONS))]
+    rows = _ranked(rows.assign(lacks=lacks), ["group", "variant"], GROUP)
+    counts = ["trials", "rank", "n", "stopped", "version", "schema", "engine", "row", *(f"{name}_n" for name in VALUES)]
     values = [f"{name}{part}" for name in VALUES for part in INTERVAL if part != "_n"]
-    rows = rows.reindex(columns=[*ROW_COLUMNS, "row"])
+    rows = rows.reindex(columns=[*ROW_COLUMNS, "row", "options", "narrow", *REASONS])
     return rows.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(values, "float64")), notes
+
+
+def _reasons(rows):
+    """Why rows have no rank: a text for each of `REASONS` that applies, else "" (of references always)."""
+    n, retrained = rows["n"], rows[f"{RANKED}_n"].astype(int)
+    code = zip(*(rows[name] for name in ("task", "task_version", "method", "version", "engine")))
+    old = [outdated(task.partition(" ")[0], *more) for task, *more in code]
+    texts = {"few": (n < SEEDS, [f"{k} of {SEEDS} seeds" for k in n]),
+             "apart": (retrained < n, [f"retrain for {k} of {all_} seeds" for k, all_ in zip(retrained, n)]),
+             "unknown": ((rows["relative_flops_n"] < n) & (retrained > 0), REASONS["unknown"]),
+             "heavy": (rows["relative_flops"] > 1 + 1e-9, REASONS["heavy"]),
+             "old": (np.array(old, bool), REASONS["old"])}
+    rival = rows["reference"] == len(REFERENCES)
+    shown = {name: np.where(rival & here, text, "") for name, (here, text) in texts.items()}
+    return pd.DataFrame(shown, index=rows.index)
 
 
 def _numbered(runs):
@@ -264,88 +307,99 @@ def _described(runs, level):
 
 
 def _labels(rows):
-    """The rows' names; the hyperparameters that tuning chose are told only where names would be equal otherwise."""
-    def label(name, version, params, trials, options, submission, every):
+    """The rows' names. What tuning chose, the schema and the code are told only where names would be equal
+    otherwise."""
+    def label(name, version, params, trials, options, submission, schema, fingerprint, more):
         said = [f"tuned, {trials} trials"] if trials else []
-        said += [f"{n}={v}" for n, v in sorted(json.loads(params).items())] if params != "{}" and (every or not trials) else []
-        said += [f"{n}={v}" for n, v in json.loads(options).items()] if options != "{}" else []
+        said += [f"{n}={v}" for n, v in sorted(json.loads(params).items())] if more or not trials else []
+        said += [f"{n}={v}" for n, v in json.loads(options).items()]
+        said += ["schema 1"] if more > 1 and schema == 1 else []
+        said += [f"code {fingerprint[:8]}"] if more > 2 and fingerprint else []
         name = name if version == 1 else f"{name} v{version}"
         return clean((f"{name} ({', '.join(said)})" if said else name) + (f" [{submission}]" if submission else ""))
 
-    columns = [rows[name] for name in ("method", "version", "params", "trials", "options", "submission")]
-    short = [label(*cells, False) for cells in zip(*columns)]
-    twice = pd.DataFrame({"group": rows["group"], "label": short}).duplicated(keep=False)
-    return [label(*cells, True) if again else name for name, again, cells in zip(short, twice, zip(*columns))]
+    cells = [*zip(*(rows[name].tolist() for name in (
+        "method", "version", "params", "trials", "options", "submission", "schema", "fingerprint")))]
+    labels = [label(*row, 0) for row in cells]
+    for more in (1, 2, 3):
+        twice = pd.DataFrame({"group": rows["group"].to_numpy(), "label": labels}).duplicated(keep=False)
+        labels = [label(*row, more) if again else name for name, again, row in zip(labels, twice, cells)]
+    return labels
 
 
 def _references(runs, rows):
-    """For references that are missing: the command that makes them, and an empty row. Every seed needs its own retrained model."""
-    notes, missing = [], []
-    found = runs[["row", "seed", "method", "anchor"]].merge(rows[["row", "group"]], on="row")
-    there = {(group, name): part for (group, name), part in found[found["method"].isin(REFERENCES)].groupby(["group", "method"])}
-    seeds = found.drop_duplicates(["group", "seed"]).groupby("group")["seed"].agg(set)
-    for first in rows.drop_duplicates("group").itertuples():
-        for position, name in enumerate(REFERENCES):
-            mine = there.get((first.group, name))
-            if mine is None:
+    """For references that are missing: the command that makes them, and an empty row. Every seed needs its own
+    retrained model, and every original its run."""
+    notes, missing, lacks = [], [], {}
+    groups = runs["row"].map(dict(zip(rows["row"], pd.factorize(rows["group"])[0]))).to_numpy("int64")
+    for name in REFERENCES:
+        keys = pd.factorize(runs["original" if name == "original" else "seed"])[0]
+        mine, places = (runs["method"] == name).to_numpy(), groups * (1 + keys.max(initial=0)) + keys
+        there = mine if name == "original" else mine & runs["anchor"].to_numpy()
+        lacks[name] = mine, ~np.isin(places, places[there])
+    for number, first in enumerate(rows.drop_duplicates("group").itertuples()):
+        for position, (name, (mine, lacking)) in enumerate(lacks.items()):
+            here = groups == number
+            if not (mine & here).any():
                 shared = {c: getattr(first, c) for c in ("group", "tier", "modality", "architecture", "random_guess", *GROUP)}
-                missing.append({**shared, "method": name, "label": name, "variant": "default", "submission": "", "n": 0, "stopped": 0, "flags": "",
-                                "level": "", "reference": position})
-            done = set() if mine is None else set(mine.loc[mine["anchor"] | (name != "retrain"), "seed"])
-            wanted = sorted(seeds[first.group] - done)
-            if wanted and not (done and name != "retrain"):
-                run = runs[runs["row"] == first.row].iloc[0]
-                notes.append(f"{first.group} has no {'complete ' if mine is not None else ''}{name} for seed "
+                texts = dict.fromkeys(("submission", "flags", "level", *REASONS), "")
+                missing.append({**shared, **texts, "method": name, "label": name, "variant": "default", "n": 0,
+                                "stopped": 0, "reference": position, "options": "{}", "narrow": False})
+            if (lacking & here).any():
+                run, cut = runs[runs["row"] == first.row].iloc[0], (lacking & here & mine).any()
+                wanted = sorted({*runs["seed"][lacking & here]})
+                notes.append(f"{first.group} has no {'complete ' if cut else ''}{name} for seed "
                              f"{' '.join(map(str, wanted))}: {_command(run, name, wanted)}")
     return notes, pd.DataFrame(missing)
 
 
 def _command(run, method, seeds):
-    spec = json.loads(run["spec"])
-    where = ["--split-file", spec["split_file"]] if spec.get("split_file") else ["--ratio", run["ratio"]]
-    checkpoint = ["--checkpoint", spec["checkpoint"]] if spec.get("checkpoint") else []
-    folder = Path(run["folder"])
+    spec, folder = json.loads(run["spec"]), Path(run["folder"])
     root = folder.parents[4] if folder.parts[-5:-4] == (run["task"].split(" ")[0],) else Path("results")
-    out = ["--out", str(root)] if root != Path("results") else []
-    return shlex.join(["mubench", "run", spec["task"], method, "--model", run["model"], *where, "--seed", *map(str, seeds), *checkpoint, *out])
+    return command({name: spec.get(name) for name in ("task", "split_file", "checkpoint")},
+                   method=method, model=run["model"], ratio=run["ratio"], seed=seeds, out=str(root))
 
 
 def _ranked(rows, within, order=()):
-    """Rows in the order of the table, with ranks and ``remarks``: references, the others by overall, those without a rank."""
-    slow = (rows["reference"] == len(REFERENCES)) & (rows["relative_seconds"] > 1)
-    ranked = (rows["reference"] == len(REFERENCES)) & ~slow & (rows["level"] != LEVELS[0]) & rows.get("complete", True)
-    for name, column, higher in (("rank", "overall", True), ("gap_rank", "gap_to_retrain", False)):
-        rows[name] = rows[column].where(ranked).groupby([rows[c] for c in within]).rank(method="min", ascending=not higher)
-    stopped, n, missing = rows.get("stopped", rows["n"] * 0), rows["n"], rows.get("missing", pd.Series("", rows.index))
-    rows["remarks"] = [_remarks(*cells) for cells in zip(slow, stopped, n, missing, rows["flags"])]
-    rows = rows.assign(slow=slow, worse=-rows["overall"], section=rows["variant"].map(VARIANTS.index))
-    return rows.sort_values([*order, "reference", "section", "slow", "worse", "label"], kind="stable", na_position="last", ignore_index=True)
+    """Rows in the order of the table, with ranks and ``remarks``: references, those with a rank, those without, each
+    by their gap. ``lacks``: why a row has no rank."""
+    rival, checked = rows["reference"] == len(REFERENCES), rows["level"] != LEVELS[0]
+    ranked = rival & checked & (rows["lacks"] == "") & rows.get("complete", True)
+    rows["rank"] = rows[RANKED].where(ranked).groupby([rows[c] for c in within]).rank(method="min")
+    stopped, missing = rows.get("stopped", rows["n"] * 0), rows.get("missing", pd.Series("", rows.index))
+    told = zip(rows["lacks"], stopped, rows["n"], missing, rows["narrow"], rows["flags"])
+    rows["remarks"] = [_remarks(*cells) for cells in told]
+    rows = rows.assign(unranked=rows["rank"].isna(), section=rows["variant"].map(VARIANTS.index))
+    by = [*order, "reference", "section", "unranked", RANKED, "label"]
+    return rows.sort_values(by, kind="stable", na_position="last", ignore_index=True)
 
 
-def _remarks(slow, stopped, n, missing, flags):
+def _remarks(lacks, stopped, n, missing, narrow, flags):
     names = missing.split(", ")
     missing = missing if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
     budget = "" if not stopped else "stopped by its budget" if stopped == n else f"{stopped} of {n} stopped by the budget"
-    return "; ".join(filter(None, ["slower than retraining" if slow else "", budget, f"missing: {missing}" if missing else "", flags]))
+    missing, narrow = f"missing: {missing}" if missing else "", "all seeds from one original" if narrow else ""
+    return "; ".join(filter(None, [lacks, budget, missing, narrow, flags]))
 
 
 # -- over groups --------------------------------------------------------------------------------------------------------------
 
 
 def _across(rows, runs, level):
-    """Default and, apart, tuned rows averaged over the groups of each facet that count: those that at least half of its methods have. A method
-    that lacks one of them gets no mean and no rank: a mean over other groups is no comparison."""
-    first = runs.drop_duplicates("row").set_index("row")
-    own = {row for row, spec in first["spec"].items() if '"checkpoint"' in spec and json.loads(spec).get("checkpoint")}
-    rows = rows.loc[~rows["ratio"].str.startswith("file") & (rows["variant"] != "custom") & (rows["n"] > 0) & ~rows["row"].isin(own),
-                    ["group", *FACETS[1:], "tier", "submission", "method", "variant", "trials", "params", "level", "flags", "n", "row",
-                     *(f"{name}{part}" for name in ACROSS for part in ("", "_half_width", "_n"))]]
-    rows = rows.assign(version=rows["row"].map(first["version"])).sort_values(["group", "params"], kind="stable")
-    rows = rows.drop_duplicates(["group", *ENTRY]).sort_index().reset_index(drop=True)
+    """Rows of each variant but custom, apart, averaged over the groups of each facet that count: those that at least
+    half of its methods have. A method that lacks one of them gets no mean and no rank: a mean over other groups is no
+    comparison."""
+    standard = ~rows["ratio"].str.startswith("file") & (rows["checkpoint"] == STANDARD)
+    rows = rows.loc[standard & (rows["variant"] != "custom") & (rows["n"] > 0),
+                    ["group", *FACETS[1:], "tier", *ENTRY, "params", "options", "level", "flags", "narrow", *REASONS,
+                     "n", "row", *(f"{name}{part}" for name in ACROSS for part in ("", "_half_width", "_n"))]]
+    rows = rows.sort_values(["group", "params"], kind="stable").drop_duplicates(["group", *ENTRY]).sort_index()
+    rows = rows.reset_index(drop=True)
     names, notes, tests, tables = rows["group"].drop_duplicates().tolist(), [], [], []
     rows["g"] = rows["group"].map({name: i for i, name in enumerate(names)})
     rows["e"] = rows.groupby(ENTRY, dropna=False).ngroup()
-    rows["entry"] = [_entry(*cells) for cells in zip(*(rows[c] for c in ("method", "version", "trials", "submission")))]
+    entries = rows.drop_duplicates("e").assign(group="", params="{}")
+    rows["entry"] = rows["e"].map(dict(zip(entries["e"], _labels(entries))))
     values = {name: (*rows[[name, f"{name}_half_width", f"{name}_n"]].to_numpy("float64").T, _resampled(runs, rows, name)) for name in ACROSS}
     reference = rows["method"].isin(REFERENCES)
     for tier, selection in rows.loc[~reference, ["tier", "variant"]].drop_duplicates().sort_values(["tier", "variant"]).itertuples(index=False):
@@ -359,7 +413,7 @@ def _across(rows, runs, level):
                 tests += [keys | test] if test else []
                 notes += uncommon if facet == "overall" and selection == "default" else []
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    counts = ["trials", "rank", "gap_rank", "n", "groups", "runs"]
+    counts = ["trials", "version", "schema", "rank", "n", "groups", "runs"]
     floats = ["mean_rank", *(f"{name}{part}" for name in ACROSS for part in ("", "_half_width", "_low", "_high"))]
     table = table.reindex(columns=list(ACROSS_COLUMNS)).astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(floats, "float64"))
     tests = pd.DataFrame(tests, columns=["tier", "selection", "facet", "value", "methods", "groups", "friedman_p", "critical_difference"])
@@ -379,20 +433,25 @@ def _resampled(runs, rows, name):
 
 def _mean(rows, values, level, names):
     """The table of one facet: its rows, its test, and what to say of groups that do not count."""
-    have = rows[~rows["method"].isin(REFERENCES)].groupby("g")["e"].agg(set)
+    rivals = rows[~rows["method"].isin(REFERENCES)]
+    have = rivals.assign(who=[*zip(rivals["submission"], rivals["method"])]).groupby("g")["who"].agg(set)
     every = set().union(*have)
     counting = sorted(g for g in rows["g"].unique() if 2 * len(have.get(g, ())) >= len(every))
     notes = [f"{names[g]} does not count for the overall table: fewer than half of the methods ran there"
              for g in rows["g"].unique() if g not in counting]
     rows = rows[rows["g"].isin(counting)]
     by_entry = rows.groupby("e")
-    table = rows.drop_duplicates("e").set_index("e").sort_index()[["submission", "method", "variant", "trials", "entry"]]
+    table = rows.drop_duplicates("e").set_index("e").sort_index()[[*ENTRY, "entry"]]
     table = table.rename(columns={"entry": "label"})
     at = np.full((len(table), len(counting)), -1)  # where each cell stands in ``values``; -1: missing
     at[np.searchsorted(table.index, rows["e"]), np.searchsorted(counting, rows["g"])] = rows.index
     table["n"], table["groups"], table["runs"] = (at >= 0).sum(axis=1), len(counting), by_entry["n"].sum()
     table["level"] = rows["level"].map(LEVELS.index).groupby(rows["e"]).min().map(LEVELS.__getitem__)
     table["flags"] = by_entry["flags"].agg(lambda flags: "; ".join(dict.fromkeys(filter(None, flags)))) if rows["flags"].any() else ""
+    table["narrow"], counts = by_entry["narrow"].any(), (rows[[*REASONS]] != "").groupby(rows["e"]).sum().to_numpy()
+    said = lambda reason, k, n: reason if k == n else f"{reason} in {k} of {n} groups"
+    table["lacks"] = ["; ".join(said(reason, k, n) for reason, k in zip(REASONS.values(), line) if k)
+                      for line, n in zip(counts, table["n"])]
     table["complete"] = complete = (at >= 0).all(axis=1)
     table["missing"] = [", ".join(names[g] for g, there in zip(counting, line) if there < 0) for line in at]
     for name, (means, halves, ns, boot) in values.items():
@@ -401,24 +460,19 @@ def _mean(rows, values, level, names):
         found[2:, complete] = statistics.ends(np.stack([boot[line].mean(axis=0, dtype="float64") for line in cells]), level) if len(cells) else np.nan
         table[[name, f"{name}_half_width", f"{name}_low", f"{name}_high"]] = found.T
     table["reference"] = table["method"].map({name: i for i, name in enumerate(REFERENCES)}).fillna(len(REFERENCES)).astype(int)
-    scores = np.where(at >= 0, values["overall"][0][at], np.nan)
+    gaps = np.where(at >= 0, values[RANKED][0][at], np.nan)
     table = _ranked(table.assign(all="", at=np.arange(len(table))), ["all"])
     rivals = table[table["rank"].notna()]
     if len(rivals) < 2 or not counting:
         return table, {}, notes
-    ranks, p, difference = statistics.friedman(scores[rivals["at"]])
+    ranks, p, difference = statistics.friedman(-gaps[rivals["at"]])
     table.loc[rivals.index, "mean_rank"] = ranks
     return table, {"methods": len(rivals), "groups": len(counting), "friedman_p": p, "critical_difference": difference} if len(counting) > 1 else {}, notes
 
 
-def _entry(method, version, trials, submission):
-    name = method if version == 1 else f"{method} v{version}"
-    return clean(name + (f" (tuned, {trials} trials)" if trials else "") + (f" [{submission}]" if submission else ""))
-
-
 def _wins(rows):
-    rows = rows[(rows["variant"] == "default") & (rows["n"] > 0) & ~rows["method"].isin(REFERENCES)]
-    table = rows.drop_duplicates(["group", "label"]).pivot(index="label", columns="group", values="overall").sort_index()
+    rows = rows[(rows["variant"] == "default") & rows["rank"].notna()]
+    table = -rows.drop_duplicates(["group", "label"]).pivot(index="label", columns="group", values=RANKED).sort_index()
     return pd.DataFrame(statistics.wins(table.to_numpy("float64"))[0], index=table.index, columns=table.index)
 
 

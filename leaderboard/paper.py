@@ -16,8 +16,9 @@ from mubench.leaderboard import ablations, claims, records, statistics
 from mubench.leaderboard.ablations import METHODS
 from mubench.leaderboard.board import HEADERS
 from mubench.leaderboard.figures import Exhibit, Line, Panel, spread
-from mubench.leaderboard.records import REFERENCES
+from mubench.leaderboard.rows import REFERENCES
 from mubench.metrics import VERSION
+from mubench.spec import command
 
 SOURCE = "Cheng & Amiri 2024, arXiv 2406.14796"
 CODE = "the authors' code, original_performance.py of CLU-UML/MU-Bench, 48f5c7b"
@@ -77,6 +78,7 @@ def _read(results):
 
 def exhibits(runs):
     """Number in the paper → its `Exhibit`s: the first is the table or figure, others follow from it."""
+    runs = records.of_one_code(runs)
     made = {f"Table {number}": [table(runs)] for number, table in enumerate((_tasks, _taxonomy, _curriculum, _scores, _attack, _hours), 1)}
     made["Figure 2"] = [_overview(runs)]
     twins = lambda kind, **more: ablations.analyse(kind, runs, only=METHODS, **more)
@@ -106,7 +108,7 @@ def _default(runs, ratio="5"):
 
 def _tasks(runs):
     """Table 1: tasks, models, and what their originals reach."""
-    known = runs.drop_duplicates(["task", "model", "checkpoint"]).groupby(["task", "model"])["original_score"].mean()
+    known = runs.drop_duplicates(["task", "model", "original"]).groupby(["task", "model"])["original_score"].mean()
     moved = runs[runs["method"] == "original"].groupby(["task", "model"])["transfer_score"].mean()
     names = [name for pair in TWINS.items() for name in pair]
     rows = []
@@ -164,10 +166,11 @@ def _curriculum(runs):
                           "off, published": [spread(v) for v in table["published_off"]], "on, published": [spread(v) for v in table["published_on"]],
                           "methods": [f"{m:.0f}" if m == m and m else "–" for m in table["methods"].astype("float64")]})
     absent = sorted({*(name for pair in TWINS.items() for name in pair)} - set(both["task"]))
+    line = ablations.command("curriculum", absent, at=[1], seed=range(3))
+    lacking = f"no method with and without the curriculum on {', '.join(absent)}: `{line}` runs both"
     return Exhibit("table_3", "Score on D_f (%) without and with a curriculum (SuperLoss, λ = 1)", table=table, cells=cells, notes=[
         f"published: {SOURCE}, Table 3 (only Speech Commands and the averages are known here); means over methods, ± the 95 % interval of the change over methods"],
-        missing=[f"no method both with and without the curriculum on {', '.join(absent)}: `mubench ablate curriculum {' '.join(absent)} --at 1 --seed 0 1 2` runs both"]
-        if absent else [])
+        missing=[lacking] if absent else [])
 
 
 def _both(runs):
@@ -201,8 +204,9 @@ def _absent(tidy, runs):
     gone = [name for name in [*TWINS, *TWINS.values()] if name not in held]
     lacking = [f"{task} / {model}: no run of {', '.join(m for m in (*REFERENCES, *METHODS) if m not in set(part['method']))}"
                for (task, model), part in (tidy.groupby(["task", "model"], sort=False) if len(tidy) else ()) if {*REFERENCES, *METHODS} - set(part["method"])]
-    command = f"`mubench run {','.join(gone)} {','.join((*REFERENCES, *METHODS))} --seed 0 1 2` makes them"
-    return [*lacking, *([f"no run of the default settings at 5 % on {', '.join(gone)}: {command}"] if gone else [])]
+    line = command({"task": ",".join(gone), "method": ",".join((*REFERENCES, *METHODS)), "seed": [0, 1, 2]})
+    said = f"no run of the default settings at 5 % on {', '.join(gone)}: `{line}` makes them"
+    return [*lacking, *([said] if gone else [])]
 
 
 def _scores(runs):
@@ -225,7 +229,8 @@ def _hours(runs):
     tidy, cells = _averaged(*_grid(runs, ["seconds"], scale=1), 1, "seconds")
     tidy = tidy.assign(hours=tidy["mean"] / 3600) if len(tidy) else tidy
     return Exhibit("table_6", "Unlearning time (seconds; the CSV has hours too)", table=tidy, cells=cells, missing=_absent(tidy, runs), notes=[
-        SAME, "ours: CPU seconds without a GPU, wall clock with one, evaluation not counted"])
+        SAME, "ours: CPU seconds without a GPU, wall clock with one, evaluation not counted; on whatever machine the "
+              "runs were made"])
 
 
 def _averaged(tidy, cells, scale, value="mia_loss_auc"):

@@ -18,12 +18,14 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.metrics import METRICS, compute_all
-from mubench.results import PREDICTIONS, RESULT, Result, RunSpec, agree
+from mubench.leaderboard.rows import Placed
+from mubench.results import PREDICTIONS, RESULT, Result, agree
+from mubench.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ Line = Annotated[str, Field(max_length=400)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Amount = Annotated[float, Field(ge=0, le=1e24)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 
 class Part(BaseModel):
@@ -90,6 +93,7 @@ class Taxonomy(Part):
 class Method(Part):
     name: Name
     version: Count
+    fingerprint: Optional[Fingerprint] = None
     paper: Line = ""
     taxonomy: Optional[Taxonomy] = None
     hyperparameters: dict[Line, Any] = {}
@@ -115,6 +119,13 @@ class Checkpoint(Part):
     source: Line = ""
     sha256: Hash
     test_score: Optional[Share]
+    seed: Optional[Count] = None
+
+
+class Budget(Part):
+    examples: Optional[Count]
+    steps: Optional[Count]
+    seconds: Optional[Amount]
 
 
 class Costs(Part):
@@ -136,10 +147,17 @@ class Predicted(Part):
 
 class Environment(Part):
     model_config = ConfigDict(extra="allow")
+    device: Optional[Literal["cpu", "cuda"]] = None
     machine: Line
+    memory_bytes: Optional[Count] = None
     threads: Count
     processes: Count = 1
+    calibration_seconds: Optional[Annotated[float, Field(gt=0, le=1e6)]] = None
     __pydantic_extra__: dict[str, Union[Line, Count, bool, None]]
+
+
+# What schema 1 does not say.
+SINCE_2 = {"engine": None, "budget": None, "method": "fingerprint", "checkpoint": "seed", "environment": "device"}
 
 
 class Record(BaseModel):
@@ -147,12 +165,16 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
+    schema_version: Literal[1, 2] = Field(alias="schema")
+    migrated: None = None  # only reading says that
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
     task: Task
     method: Method
     model: Model
     split: Split
     checkpoint: Checkpoint
+    engine: Optional[Count] = None
+    budget: Optional[Budget] = None
     costs: Costs
     environment: Environment
     metrics: dict[Literal[tuple(METRICS)], Optional[Annotated[float, Field(ge=-1e6, le=1)]]]
@@ -160,6 +182,14 @@ class Record(BaseModel):
     weights: Optional[Hash] = None
     started: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     command: Annotated[str, AfterValidator(lambda text: _plain_command(text))]
+
+    @model_validator(mode="after")
+    def _of_its_schema(self):
+        for name, inner in SINCE_2.items():
+            part = self if inner is None else getattr(self, name)
+            if ((inner or name) in part.model_fields_set) != (self.schema_version == 2):
+                raise ValueError(f"{'.'.join(filter(None, [name, inner]))} is what schema 2 says and schema 1 does not")
+        return self
 
 
 def _plain_command(text):
@@ -173,7 +203,7 @@ def _plain_command(text):
 
 
 @dataclass(eq=False)
-class Run:
+class Run(Placed):
     """A result read with suspicion. ``frame``: its predictions, or None where only numbers are *reported*; ``metrics``: computed from
     them, or else as claimed; ``hashes``: of the files result.json and predictions.parquet."""
 
@@ -297,6 +327,13 @@ def _consistent(folder, record, spec):
              "task": (Path(spec.task.partition(":")[0]).stem, record.task.name)}
     if not spec.split_file:
         pairs["ratio"] = spec.ratio, record.split.name
+    if record.schema_version == 2:
+        pairs["seed of the original"] = None if spec.checkpoint else spec.seed, record.checkpoint.seed
+    if record.schema_version == 2 and "@" not in spec.method:  # of weights from elsewhere nobody knows the code
+        needed = {"engine": record.engine, "budget": record.budget, "method.fingerprint": record.method.fingerprint}
+        for what, said in needed.items():
+            if said is None:
+                raise MubenchError(f"{folder / RESULT}: {what} is not said, though {plain(spec.method)!r} is a method")
     for what, (asked, found) in pairs.items():
         if asked != found:
             raise MubenchError(f"{folder / RESULT}: the spec's {what} is {plain(asked)!r}, the record's {found!r}")

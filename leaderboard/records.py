@@ -14,31 +14,44 @@ from mubench import metrics, registry
 from mubench.cache import cache_dir, file_hash, whole
 from mubench.errors import MubenchError
 from mubench.metrics import METRICS
+from mubench.leaderboard import reading
 from mubench.leaderboard.reading import read_record, read_run
+from mubench.leaderboard.rows import GROUP, REFERENCES, SETTINGS, Placed, alike, repeated
 from mubench.leaderboard.verify import SUBMISSION, Level, level
-from mubench.results import ERROR, PREDICTIONS, RESULT, RunSpec, Store
-from mubench.splits import parse_ratio
+from mubench.results import ERROR, PREDICTIONS, RESULT, Store
+from mubench.spec import RunSpec
 
 LEVELS = tuple(map(str, Level))  # each is worth more than those before it
 OWN = ""  # the submission of results that lie in no submission: the project's own
-REFERENCES = ("original", "retrain")
-COSTS = ("seconds", "flops", "peak_memory_bytes", "relative_seconds")
+COSTS = ("seconds", "flops", "peak_memory_bytes", "relative_flops", "relative_seconds")
 VALUES = (*METRICS, *COSTS)
 RATES = np.round(np.concatenate([np.linspace(0, 0.1, 11), np.linspace(0.15, 1, 18)]), 2)  # false-positive rates of stored ROC curves
 COLUMNS = {
     "submission": "folder name of the submission, empty for the project's own results", "tier": "mini or paper",
     "modality": "of the task", "task": "its name, with its version if not 1", "model": "the task's name for it",
     "architecture": "the model's class", "ratio": "per cent of D to forget, or file…",
-    "method": "registry name", "version": "of the method", "variant": "default, tuned (on validation data) or custom (anything set by hand)",
-    "trials": "settings tried to tune", "params": "hyperparameters that differ from the defaults (JSON)", "options": "other settings of the run (JSON)",
+    "method": "registry name", "version": "of the method", "task_version": "of the task",
+    "engine": "version of the training code, none of weights from elsewhere",
+    "schema": "of the record: 1 does not know the fingerprint",
+    "fingerprint": "of the method's code, empty where it is not known",
+    "variant": "default, official (the protocol of the authors' code), tuned (on validation data) or custom (anything "
+               "else set by hand)",
+    "trials": "settings tried to tune", "params": "hyperparameters that were passed (JSON)",
+    "options": "other settings of the run (JSON)",
     "seed": "of everything random", "status": "complete, or stopped by a budget", "level": "of verification", "flags": "what a reader should look at",
     **{name: m.description for name, m in METRICS.items()},
     "seconds": "unlearning: CPU seconds without a GPU, wall clock with one", "flops": "floating-point operations",
-    "peak_memory_bytes": "largest resident size or GPU allocation", "random_guess": "score of a model that knows nothing", "relative_seconds": "seconds as a multiple of retraining's on the same machine",
+    "peak_memory_bytes": "largest resident size or GPU allocation",
+    "random_guess": "score of a model that knows nothing",
+    "relative_flops": "work: floating-point operations as a multiple of retraining's",
+    "relative_seconds": "seconds as a multiple of retraining's, where machine, threads and versions are known to be "
+                        "the same",
     "original_score": "of the original model on the test set", "parameters": "of the model", "share": "per cent of the parameters that were trained, if LoRA; else 100",
     "curve": "scores along the run (JSON), where they were recorded",
     "roc": f"true-positive rates of the loss attack at false-positive rates {', '.join(f'{r:g}' for r in RATES[:3])}, …, 1",
-    "checkpoint": "sha256 of the original", "forget_rows": "checksum of the forget rows", "data": "checksum of the training rows",
+    "checkpoint": "standard, or sha256 of an original of one's own",
+    "original": "sha256 of the original it started from",
+    "forget_rows": "checksum of the forget rows", "data": "checksum of the training rows",
     "ratio_order": "the ratio as a number, infinite for a split file", "anchor": "whether distances are measured to it",
     "machine": "hardware", "threads": "of the run", "environment": "versions (JSON)", "hyperparameters": "all of them (JSON)", "paper": "of the method",
     "spec": "what was run (JSON)", "command": "that repeats the run", "started": "UTC", "id": "of the spec", "folder": "of the result",
@@ -50,7 +63,7 @@ COLUMNS = {
 
 
 @dataclass(eq=False)
-class Run:
+class Run(Placed):
     """A stored run whose record is readable; its metrics are still to be recomputed."""
 
     folder: Path
@@ -69,68 +82,29 @@ class Run:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise MubenchError(f"{folder}: {name} is {value}")
         run = cls(folder, submission.name if submission else OWN, result, RunSpec(**result.spec), costs)
-        hash((run.group, run.settings, run.hardware))  # whatever they lack is to be missed here
+        hash((run.group, run.settings, run.old, result.clock))  # whatever they lack is to be missed here
         return run
-
-    @functools.cached_property
-    def order(self):
-        return math.inf if self.spec.split_file else float(parse_ratio(self.spec.ratio))
-
-    @functools.cached_property
-    def group(self):
-        """What runs must share to be compared."""
-        task, split = self.result.task, self.result.split
-        return (versioned(task), str(self.spec.model), self.order, str(split["name"]), str(self.result.checkpoint["sha256"]),
-                str(split["checksum"]), str(split["data"]))
-
-    @functools.cached_property
-    def settings(self):
-        """What runs must share to be averaged: method, version, hyperparameters, trials, options, and who submitted them."""
-        return (self.submission, self.result.method["name"], self.result.method["version"], json.dumps(self.spec.params, sort_keys=True),
-                self.spec.trials, json.dumps(self.options))
-
-    @functools.cached_property
-    def options(self):
-        said = self.spec.model_dump(exclude_defaults=True, exclude={
-            "task", "model", "method", "ratio", "seed", "params", "split_file", "checkpoint", "limit", "trials"})
-        return dict(sorted(said.items()))
-
-    @property
-    def variant(self):
-        return "custom" if self.options or self.spec.params and not self.spec.trials else "tuned" if self.spec.trials else "default"
-
-    @property
-    def anchor(self):
-        """Whether others are compared with it: retraining by the recipe, to its end."""
-        return (self.result.method["name"] == "retrain" and self.spec.plain and not self.spec.params and not self.spec.trials
-                and self.result.status == "complete")
-
-    @property
-    def hardware(self):
-        """Times are compared only where this is equal."""
-        return self.group, self.result.environment["machine"], self.result.environment["threads"]
 
     def row(self):
         """A row of the frame of runs."""
         r, (found, flags) = self.result, level(self.folder, self.result)
         as_json = functools.partial(json.dumps, sort_keys=True, default=str)
-        row = {"submission": self.submission, "tier": r.task.get("tier") or "mini", "modality": _modality(r.task["name"]), "task": self.group[0],
-               "model": self.group[1], "architecture": r.model.get("class") or r.model["name"], "ratio": self.group[3],
-               "method": r.method["name"], "version": r.method["version"], "variant": self.variant, "trials": self.spec.trials,
-               "params": as_json(self.spec.params), "options": as_json(self.options), "seed": self.spec.seed, "status": r.status,
-               "level": str(found), "flags": "; ".join(flags), "checkpoint": self.group[4], "forget_rows": self.group[5], "data": self.group[6],
+        row = {"submission": self.submission, "tier": r.task.get("tier") or "mini",
+               "modality": _modality(r.task["name"]), **dict(zip(GROUP, self.group)),
+               **dict(zip(SETTINGS, self.settings)), "task_version": r.task["version"],
+               "engine": self.engine, "architecture": r.model.get("class") or r.model["name"],
+               "params": as_json(self.spec.params), "seed": self.spec.seed, "status": r.status, "level": str(found),
+               "flags": "; ".join(flags), "original": str(r.checkpoint["sha256"]),
                "original_score": float(r.checkpoint["test_score"]), "parameters": float(r.model.get("parameters") or math.nan),
                "share": float((r.model.get("lora") or {"share": 100})["share"]), "curve": json.dumps(r.curve) if r.curve else "",
-               "ratio_order": self.order, "anchor": self.anchor, "machine": r.environment["machine"], "threads": r.environment["threads"],
-               "environment": as_json(r.environment), "hyperparameters": as_json(r.method.get("hyperparameters", {})),
-               "paper": r.method.get("paper", ""), "spec": self.spec.model_dump_json(exclude_defaults=True), "command": r.command, "started": r.started, "random_guess": float(r.facts["random_guess"]),
+               "anchor": self.anchor, "machine": r.environment["machine"], "threads": r.environment["threads"],
+               "environment": as_json(r.environment), "paper": r.method.get("paper", ""),
+               "spec": self.spec.model_dump_json(exclude_defaults=True), "command": r.command, "started": r.started,
+               "random_guess": float(r.facts["random_guess"]),
                "id": r.id, "folder": self.folder.as_posix(), "weights": r.weights or "", "result_sha256": file_hash(self.folder / RESULT),
                "predictions_sha256": str(r.predictions.get("sha256") or "")}
         texts = {name: clean(value) if isinstance(value, str) else value for name, value in row.items()}
         return {**texts, **{name: self.values.get(name) for name in VALUES}, "roc": self.roc}
-
-    def __str__(self):
-        return f"{self.group[0]}/{self.group[1]}/{self.result.method['name']}/{self.group[3]}, seed {self.spec.seed}"
 
 
 def read_runs(results, only=None, limit=None):
@@ -147,15 +121,18 @@ def read_runs(results, only=None, limit=None):
                            f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is")
     places, notes = None if only is None else {_place(spec.folder) for spec in only}, []
     runs = _verified([f for f in folders if places is None or _place(f) in places], notes, limit)
-    runs.sort(key=lambda run: (run.group, run.settings, run.spec.seed))
+    runs.sort(key=lambda run: (run.group, run.submission, run.settings, run.spec.seed))
     frame = pd.DataFrame([run.row() for run in runs], columns=list(COLUMNS))
-    frame = frame.astype(dict.fromkeys([*VALUES, "random_guess", "original_score", "parameters", "share"], "float64") | dict.fromkeys(("seed", "trials", "version"), "int64") | {"anchor": bool})
+    floats = (*VALUES, "random_guess", "original_score", "parameters", "share", "engine")
+    counts = ("seed", "trials", "version", "task_version", "schema")
+    frame = frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "int64") | {"anchor": bool})
     return frame, list(dict.fromkeys(map(clean, [*notes, *_failures(roots, places)])))
 
 
 def _verified(folders, notes, limit=None):
-    """The runs in ``folders`` whose metrics follow from their predictions, joined with retrain; the latest of equal ones."""
-    runs, limited, counted, anchors = [], [], {}, {}
+    """The runs in ``folders`` whose metrics follow from their predictions, joined with retrain: one of each row and
+    seed."""
+    runs, limited, counted, anchors = [], [], [], {}
     for folder in folders:
         with _noting(folder, notes):
             run = Run.read(folder)
@@ -163,31 +140,41 @@ def _verified(folders, notes, limit=None):
             (runs if limit and run.spec.limit == limit or not (limit or trial) else limited).append(run)
     if limited and not limit:
         notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
-    runs.sort(key=lambda run: run.result.started, reverse=True)
-    runs.sort(key=lambda run: (not run.anchor, bool(run.submission), run.group, run.spec.seed))
-    for run in runs:
-        keys = (run.submission, run.result.id), (run.group, run.settings, run.spec.seed)
-        if same := counted.get(keys[0]) or counted.get(keys[1]):
-            if same.result != run.result:
-                notes.append(f"{run.folder} is left out: {same.folder} is the later result of the same run ({run})")
-            continue
-        with _noting(run.folder, notes):
-            _recompute(run, run if run.anchor else _retrained(run, anchors), notes)
-            counted |= dict.fromkeys(keys, run)
-            if run.anchor:
-                anchors.setdefault((run.group, run.spec.seed), {}).setdefault((run.submission, run.spec.precision), run)
-    runs = list({id(run): run for run in counted.values()}.values())
-    _relate_times(runs)
-    return runs
+    runs.sort(key=lambda run: (run.result.started, run.result.id, str(run.folder)), reverse=True)
+    runs.sort(key=lambda run: (run.group, run.spec.seed))
+    for retraining in (True, False):
+        sound = []
+        for run in runs:
+            if run.anchor == retraining:
+                with _noting(run.folder, notes):
+                    _recompute(run, run if run.anchor else _retrained(run, anchors), notes)
+                    sound.append(run)
+        counted += _one_each(sound, notes)
+        for run in counted if retraining else ():
+            anchors.setdefault((run.group, run.spec.seed), []).append(run)
+    relate(counted)
+    return counted
+
+
+def _one_each(runs, notes):
+    """Of several results of one row and seed, the latest where all are the same run, else none; ``runs``: latest
+    first."""
+    left_out = set()
+    for same in repeated(runs):
+        left_out |= {*same[1:]} if alike(same) else {*same}
+        if not alike(same):
+            notes.append(f"{same[0]}: {' and '.join(str(run.folder) for run in same)} are results of one seed of one "
+                         "row, and differ: none of them counts")
+    return [run for run in runs if run not in left_out]
 
 
 def _retrained(run, anchors):
-    """The retrained model of the same group and seed: the project's own before the submission's, never another submission's."""
-    known = anchors.get((run.group, run.spec.seed), {})
+    """The retrained model of the same group and seed: the project's own before the submission's, never another
+    submission's; of several the one of the same schema, and of the same precision."""
+    known = anchors.get((run.group, run.spec.seed), [])
     for whose in (OWN, run.submission):
-        mine = {precision: there for (owner, precision), there in known.items() if owner == whose}
-        if mine:
-            return mine.get(run.spec.precision) or next(iter(mine.values()))
+        if mine := [other for other in known if other.submission == whose]:
+            return max(mine, key=lambda other: (other.schema == run.schema, other.spec.precision == run.spec.precision))
     return None
 
 
@@ -220,9 +207,10 @@ def _read_again(folder):
 
 @functools.cache
 def _code():
-    """A hash of the code of all metrics: what it computed before it was changed is computed again."""
+    """A hash of the code that reads and computes: what it found before it was changed is found again."""
     folder = Path(metrics.__file__).parent
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted([*folder.glob("*.py"), Path(__file__)]))).hexdigest()
+    files = sorted([*folder.glob("*.py"), Path(__file__), Path(reading.__file__)])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def roc(frame):
@@ -239,16 +227,34 @@ def roc(frame):
     return np.interp(RATES, rates[0][keep], rates[1][keep]).round(4).tolist()
 
 
-def _relate_times(runs):
-    times = {}
-    for run in runs:
-        if run.anchor and run.values["seconds"] is not None:
-            times.setdefault(run.hardware, {}).setdefault(run.submission, []).append(run.values["seconds"])
-    for run in runs:
-        there = times.get(run.hardware, {})
-        known = there.get(OWN) or there.get(run.submission) or [0]
-        if np.mean(known) > 0 and run.values["seconds"] is not None:
-            run.values["relative_seconds"] = run.values["seconds"] / float(np.mean(known))
+RELATIVE = {  # share → of what, and which runs may be compared: those where this is equal, and true
+    "relative_flops": ("flops", lambda run: True), "relative_seconds": ("seconds", lambda run: run.result.clock)}
+
+
+def relate(runs):
+    """What runs cost as shares of retraining in the same group: of its mean over the project's own seeds, else over the
+    submission's."""
+    for share, (cost, comparable) in RELATIVE.items():
+        place, known = (lambda run: (run.group, comparable(run))), {}
+        for run in runs:
+            if run.anchor and comparable(run) and run.values[cost]:
+                known.setdefault(place(run), {}).setdefault(run.submission, []).append(run.values[cost])
+        for run in runs:
+            there = known.get(place(run), {})
+            if (theirs := there.get(OWN) or there.get(run.submission)) and run.values[cost] is not None:
+                run.values[share] = run.values[cost] / float(np.mean(np.sort(theirs)))
+
+
+def of_one_code(runs):
+    """Of runs that differ in their code alone (versions, fingerprint, schema), those of one: of the code with most
+    seeds, of equal ones the latest."""
+    place = ["submission", "task", "model", "ratio", "method", "params", "trials", "options"]
+    code = [*place, "version", "engine", "schema", "fingerprint"]
+    by_code, by_place = (runs.groupby(names, dropna=False) for names in (code, place))
+    order = pd.DataFrame({"seeds": by_code["seed"].transform("nunique"), "started": by_code["started"].transform("max"),
+                          "code": by_code.ngroup(), "place": by_place.ngroup()})
+    best = order.sort_values(["seeds", "started", "code"]).groupby("place")["code"].last()
+    return runs[order["code"].eq(order["place"].map(best))]
 
 
 def _failures(roots, places):
@@ -296,10 +302,6 @@ def about(folder):
 @functools.cache
 def _modality(task):
     return registry.tasks.get(task).modality if task in registry.tasks.names() else "other"
-
-
-def versioned(thing):
-    return f"{thing['name']}" + ("" if thing["version"] == 1 else f" v{thing['version']}")
 
 
 def clean(text):

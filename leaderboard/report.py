@@ -11,10 +11,12 @@ from mubench.cache import whole
 from mubench.errors import MubenchError
 from mubench.leaderboard import charts, records
 from mubench.leaderboard.board import HEADERS, SCALES
-from mubench.leaderboard.records import COSTS, RATES, REFERENCES
+from mubench.leaderboard.records import COSTS, RATES
+from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.site import HERE, environment
 from mubench.metrics import METRICS
 from mubench.results import Store
+from mubench.spec import command, retrain_of
 
 EXAMPLES = 6
 SETS = ("forget", "test", "retain")
@@ -35,6 +37,7 @@ def report(run, out=None, references=None):
     beside = _references(mine, [folder.parents[4]] if references is None else [Path(r) for r in references])
     models = {"original": beside.get("original"), mine.result.method["name"]: mine, "retrain": beside.get("retrain")}
     models = {name: found for name, found in models.items() if found is not None}
+    records.relate([*models.values()])
     retrain = beside.get("retrain")
     values = {name: m.checked.score(None if retrain is None else retrain.checked) | _costs(m) for name, m in models.items()}
     shown = [name for name in (*METRICS, *COSTS) if any(v.get(name) is not None for v in values.values())]
@@ -43,7 +46,8 @@ def report(run, out=None, references=None):
         run=mine, result=mine.result, level=records.level(folder), models=list(models), values=values, shown=shown, headers=HEADERS, scales=SCALES,
         costs=COSTS, about={**{n: m.description for n, m in METRICS.items()}, **{n: records.COLUMNS[n] for n in COSTS}}, style=Markup((HERE / "static/site.css").read_text()),
         histograms=_histograms(models), roc=_roc(models), training=_training(mine.result), examples=examples, why=why, pictures=_pictures(folder),
-        missing=[name for name in REFERENCES if name not in models], spec=json.loads(mine.spec.model_dump_json(exclude_defaults=True)))
+        missing={name: command(retrain_of(mine.spec), method=name) for name in REFERENCES if name not in models},
+        spec=json.loads(mine.spec.model_dump_json(exclude_defaults=True)))
     out = Path(out) if out else folder / "report.html"
     with whole(out) as path:
         path.write_text(page, encoding="utf-8", newline="\n")
@@ -51,7 +55,7 @@ def report(run, out=None, references=None):
 
 
 def _references(mine, roots):
-    """Name → the original's and the retrained model's run of the same group; of the same seed, or of any where there is none."""
+    """Name → the run of the original that was unlearned, and of the model retrained with the same seed."""
     found = {}
     for name in REFERENCES:
         if name == mine.result.method["name"]:
@@ -59,7 +63,8 @@ def _references(mine, roots):
         pattern = "/".join([mine.result.task["name"], mine.spec.model, name])
         there = [records.Run.read(folder) for root in roots if (root / pattern).is_dir() for folder in Store(root / pattern).results()]
         there = [run for run in there if run.group == mine.group and (name == "original" or run.anchor)]
-        same = [run for run in there if run.spec.seed == mine.spec.seed] or (there if name == "original" else [])
+        key = (lambda run: run.result.checkpoint["sha256"]) if name == "original" else lambda run: run.spec.seed
+        same = [run for run in there if key(run) == key(mine)]
         if same:
             found[name] = same[0]
             same[0].checked = records.read_run(same[0].folder)

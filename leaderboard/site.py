@@ -18,12 +18,13 @@ from mubench import registry
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
 from mubench.leaderboard import charts, records
-from mubench.leaderboard.board import HEADERS, MAIN, ROW_COLUMNS, SCALES
-from mubench.leaderboard.records import RATES, REFERENCES
+from mubench.leaderboard.board import HEADERS, MAIN, RANKED, ROW_COLUMNS, SCALES
+from mubench.leaderboard.records import RATES
+from mubench.leaderboard.rows import REFERENCES, SEEDS
 from mubench.metrics import METRICS, VERSION
 
 HERE = Path(__file__).parent
-SHOWN = (*MAIN[:5], "overall", "gap_to_retrain", "seconds", "relative_seconds")  # values of the table page
+SHOWN = (*MAIN, "relative_seconds")  # values of the table page
 NAMED = ("modality", "task", "model", "ratio", "variant", "level")  # what it filters by
 ROC_LINES = 6
 MANY = 400  # rows of a task beyond which each of its groups has a page of its own
@@ -36,6 +37,9 @@ license: apache-2.0
 
 This folder is a static site: GitHub Pages, a static Space of the Hugging Face Hub and any web server show it as it is.
 """
+KINDS = {  # of variants
+    "default": "", "official": "by the official protocol", "tuned": "tuned on validation data",
+    "custom": "hyperparameters set by hand"}
 MEANINGS = {
     "reported": "numbers given, not yet checked; shown, never ranked", "recomputed": "every metric recomputed from the submitted predictions",
     "re-evaluated": "predictions made again from the submitted weights", "reproduced": "run again from its spec"}
@@ -97,7 +101,8 @@ class Pages:
         owners = list(dict.fromkeys(self.runs["submission"]))
         self.owner_page = dict(zip(owners, (f"submissions/{slug}.html" for slug in _slugs([owner or "mubench" for owner in owners]))))
         self.env = environment()
-        self.env.globals.update(site=self, title=title, levels=MEANINGS, headers=HEADERS, help=ROW_COLUMNS, formulas=VERSION)
+        self.env.globals.update(site=self, title=title, levels=MEANINGS, headers=HEADERS, help=ROW_COLUMNS,
+                                formulas=VERSION, seeds=SEEDS, variants=KINDS)
 
     def all(self):
         yield "data.js", self.data()
@@ -141,23 +146,27 @@ class Pages:
     def tier(self, tier):
         """Overall tables, best of each modality, and figures of one tier."""
         here = self.across[self.across["tier"] == tier]
-        across, tuned = (here[here["selection"] == selection] for selection in ("default", "tuned"))
-        overall, tuned, best = across[across["facet"] == "overall"], tuned[tuned["facet"] == "overall"], {}
-        for modality, rows in across[across["facet"] == "modality"].groupby("value", sort=False):
-            ranked = rows[rows["rank"].notna()]
-            best[modality] = {"overall": ranked.head(3), "gap_to_retrain": ranked[ranked["gap_rank"].notna()].sort_values(["gap_rank", "label"]).head(3)}
-        ranked = overall[overall["mean_rank"].notna()].sort_values(["mean_rank", "label"])
+        overall = dict(list(here[here["facet"] == "overall"].groupby("selection", sort=True)))
+        modalities = here[(here["facet"] == "modality") & (here["selection"] == "default")]
+        best = {name: rows[rows["rank"].notna()].head(3) for name, rows in modalities.groupby("value", sort=False)}
+        default = overall.pop("default", here[:0])
+        ranked = default[default["mean_rank"].notna()].sort_values(["mean_rank", "label"])
         test = self.made.tests[(self.made.tests["tier"] == tier) & (self.made.tests["facet"] == "overall")
                                & (self.made.tests["selection"] == "default")]
         diagram = charts.critical_difference(
             list(zip(ranked["label"], ranked["mean_rank"])), float(test["critical_difference"].iloc[0]),
             f"Critical-difference diagram: mean ranks of {len(ranked)} methods") if len(test) and len(ranked) > 1 else ""
-        points = [{"x": row.relative_seconds, "y": row.overall, "name": row.label, "kind": _kind(row.method), "href": self.page_of[row.submission, row.method]}
-                  for row in overall.itertuples() if row.method != "original"]
-        trade = charts.scatter(points, "time, % of retraining (log)", "overall, %", log=True,
-                               describe="Trade-off of time and quality: overall score over unlearning time relative to retraining")
-        return {"tier": tier, "overall": overall, "tuned": tuned, "best": best, "diagram": diagram, "trade": trade, "test": test.iloc[0] if len(test) else None,
-                "groups": int(overall["groups"].max()) if len(overall) else 0}
+        return {"tier": tier, "overall": default, "apart": overall, "best": best, "diagram": diagram,
+                "test": test.iloc[0] if len(test) else None, "trade": self.trade(default, "", f"{tier} tier"),
+                "groups": int(default["groups"].max()) if len(default) else 0}
+
+    def trade(self, rows, up, name, short=str):
+        """Distance to retraining over work, of all rows but the original's, which does nothing."""
+        points = [{"x": row.relative_flops, "y": getattr(row, RANKED), "name": short(row.label),
+                   "kind": _kind(row.method), "href": up + self.page_of[row.submission, row.method]}
+                  for row in rows.itertuples() if row.method != "original"]
+        return charts.scatter(points, "work, % of retraining (log)", "gap to retrain, %", log=True,
+                              describe=f"{name}: distance to retraining over work, as a share of retraining's")
 
     def task(self, task, name):
         """A task's page with all its groups; of a task with many rows, a list of pages, one of each group."""
@@ -193,21 +202,15 @@ class Pages:
         if not (~there["method"].isin(REFERENCES)).any():
             return {"rows": rows, "scatter": "", "trade": "", "roc": ""}
         scatter = charts.scatter(points, "forget score, %", "test score, %", lines=lines, describe=f"{name}: test score over forget score of every method")
-        quality = [{"x": r.seconds, "y": r.overall, "name": short(r.label), "kind": _kind(r.method), "href": "../" + self.page_of[r.submission, r.method]}
-                   for r in there.itertuples() if r.method != "original"]
-        trade = charts.scatter(quality, "seconds (log)", "overall, %", (False, True), True, describe=f"{name}: overall score over seconds of unlearning")
+        trade = self.trade(there, "../", name, short)
         return {"rows": rows, "scatter": scatter, "trade": trade, "roc": self.roc(name, there)}
 
     def roc(self, name, rows):
         """Mean ROC curves of the loss attack: references and the best methods."""
         lines = []
         chosen = [*rows[rows["method"].isin(REFERENCES)].itertuples(), *rows[rows["rank"].notna()].itertuples()][:ROC_LINES]
-        group = rows.iloc[0]
-        runs = self.runs[(self.runs["task"] == group["task"]) & (self.runs["model"] == group["model"]) & (self.runs["ratio"] == group["ratio"])
-                         & (self.runs["checkpoint"] == group["checkpoint"]) & (self.runs["data"] == group["data"])]
         for row in chosen:
-            mine = runs[(runs["method"] == row.method) & (runs["submission"] == row.submission) & (runs["variant"] == row.variant)
-                        & (runs["params"] == row.params)]
+            mine = self.made.runs_of(row.Index)
             known = [curve for curve in mine["roc"] if curve is not None and len(curve) == len(RATES)]
             if known:
                 points = list(zip((100 * RATES).tolist(), np.mean([list(c) for c in known], axis=0).tolist()))
@@ -216,17 +219,18 @@ class Pages:
                              diagonal=True, square=True, describe=f"{name}: ROC curves of the membership attack by loss")
 
     def over_ratio(self, rows, name, labels=None):
-        """Overall score over deletion ratio with bootstrap bands, where there are two ratios or more."""
+        """Distance to retraining over deletion ratio with bootstrap bands, where there are two ratios or more."""
         rows = rows[(rows["n"] > 0) & (rows["variant"] == "default") & ~rows["ratio"].str.startswith("file")]
         if rows["ratio"].nunique() < 2:
             return ""
-        lines, best = [], rows.groupby("label")["overall"].mean().sort_values(ascending=False).index
+        lines, best = [], rows.groupby("label")[RANKED].mean().sort_values().index
         chosen = [label for label in best if label in REFERENCES] + [label for label in best if label not in REFERENCES]
         for label in labels or chosen[:8]:
             mine = rows[rows["label"] == label].assign(x=lambda r: r["ratio"].astype(float)).sort_values("x")
-            lines.append({"name": label, "kind": _kind(label), "points": list(zip(mine["x"], mine["overall"])),
-                          "band": list(zip(mine["x"], mine["overall_low"], mine["overall_high"]))})
-        return charts.curves(lines, "deletion ratio, %", "overall, %", describe=f"{name}: overall score over deletion ratio, with 95 % bands")
+            lines.append({"name": label, "kind": _kind(label), "points": list(zip(mine["x"], mine[RANKED])),
+                          "band": list(zip(mine["x"], mine[f"{RANKED}_low"], mine[f"{RANKED}_high"]))})
+        return charts.curves(lines, "deletion ratio, %", "gap to retrain, %",
+                             describe=f"{name}: distance to retraining over deletion ratio, with 95 % bands")
 
     def method(self, submission, method):
         rows = self.rows[(self.rows["submission"] == submission) & (self.rows["method"] == method)]
@@ -246,7 +250,8 @@ class Pages:
                 "taxonomy": known.taxonomy() if known else about.get("taxonomy"), "about": _first_line(known) if known else about.get("description", ""),
                 "paper": known.paper if known else about.get("paper"), "code": about.get("code"), "wins": wins, "charts": charted[:4],
                 "best": placed.sort_values(["place", "group"]).head(3), "worst": placed[placed["place"] > 0.5].sort_values(["place", "group"], ascending=False).head(3),
-                "defaults": known.defaults() if known else {}, "owner": self.owner_page.get(submission)}
+                "defaults": known.defaults() if known else {}, "deviations": known.deviations if known else (),
+                "official": known.official if known else None, "owner": self.owner_page.get(submission)}
 
     @functools.cached_property
     def wins(self):

@@ -7,9 +7,9 @@
 or a .zip of that. No code is part of it: a method of one's own is its name, paper, hyperparameters and what came of it.
 """
 import contextlib
+import json
 import os
 import re
-import shlex
 import shutil
 import stat
 import struct
@@ -27,11 +27,11 @@ from mubench.cache import whole, writing
 from mubench.errors import MubenchError
 from mubench.leaderboard import reading, verify
 from mubench.leaderboard.reading import LIMITS, Count, Line, Part, Taxonomy
+from mubench.leaderboard.rows import REFERENCES, SEEDS, SETTINGS, repeated
 from mubench.leaderboard.verify import SAMPLE, SUBMISSION, VERIFIED, Level, Verdict, Verified
 from mubench.results import MODEL, PREDICTIONS, RESULT, Store
+from mubench.spec import command, retrain_of
 
-REFERENCES = ("original", "retrain")
-SEEDS = 5  # of a ranked row
 PARTS = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
 FILES = re.compile(rf"{SUBMISSION}|{PARTS}/({RESULT}|{PREDICTIONS}|{MODEL}/[\w-]+\.safetensors)", re.ASCII)
 Link = Annotated[str, Field(max_length=300, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~:/?#@!$&*+,;=%-]*)?$")]
@@ -220,7 +220,7 @@ def check(path, weights=False, rerun=False, record=False, sample=SAMPLE, referen
 
 def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=LIMITS):
     """The `Run` in a result's folder and a `Verdict` on it."""
-    from mubench.runner import machine
+    from mubench.machine import hardware
 
     run = reading.read_run(folder, limits)
     if folder.parts[-5:] != run.home.parts:
@@ -236,8 +236,8 @@ def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=
             level = reached if asked else level
         except verify.Unavailable as error:  # which speaks neither for nor against it
             done.append(f"not {reached}: {error}")
-    return run, Verdict(level=level, files=run.hashes, flags=[flag[:400] for flag in flags], mubench=version("mubench"), machine=machine(),
-                        checked="; ".join(done)[:400])
+    return run, Verdict(level=level, files=run.hashes, flags=[flag[:400] for flag in flags], mubench=version("mubench"),
+                        machine=hardware()["machine"], checked="; ".join(done)[:400])
 
 
 def _from_hub(source, name, limits):
@@ -260,9 +260,19 @@ def _one_method(submission, runs):
         yield f"it holds results of {', '.join(sorted(names))}: one submission is one method (and original and retrain)"
     if len({*ids}) < len(ids):
         yield "a result stands in it twice"
+    for same in repeated(runs):
+        ids = ", ".join(sorted(run.result.id for run in same))
+        yield f"it holds {len(same)} results of {same[0]} (ids {ids}): keep the one that is meant"
+    named, code = (lambda run: run.result.method["name"]), lambda run: run.result.method.get("fingerprint")
+    for name, codes in _different(runs, named, code):
+        yield (f"it holds results of {name} from {len(codes)} states of its code (fingerprints {', '.join(codes)}): "
+               "run all seeds with one")
+    for (name, said, *_), _ in _different(runs, _passed, lambda run: run.settings[SETTINGS.index("hyperparameters")]):
+        yield (f"it holds results of {name} that were passed the same settings, {said}, but record different "
+               "hyperparameters: run all seeds with one")
     for run in runs:
         if run.result.method["name"] in names & {*registry.methods.names()} and submission.taxonomy:
-            if submission.taxonomy.model_dump() != (known := registry.load_method(run.spec.method, **run.spec.params).taxonomy()):
+            if submission.taxonomy.model_dump() != (known := run.spec.make_method().taxonomy()):
                 yield f"its taxonomy is not that of {run.spec.method}, {known}"
     tuned = any(run.spec.trials for run in runs)
     trials = max((run.spec.trials for run in runs), default=0)
@@ -274,6 +284,20 @@ def _one_method(submission, runs):
         yield f"it says its hyperparameters are the defaults, but {', '.join(sorted(own))} were set: say --trials, how many were tried"
 
 
+def _passed(run):
+    params = json.dumps(run.spec.params, sort_keys=True, default=str)
+    return run.result.method["name"], params, run.spec.protocol, run.schema
+
+
+def _different(runs, key, value):
+    """Keys of runs that have different values in common, and those."""
+    found = {}
+    for run in runs:
+        if (said := value(run)) is not None:
+            found.setdefault(key(run), set()).add(said)
+    return [(name, sorted(values)) for name, values in found.items() if len(values) > 1]
+
+
 def _references(references, runs, limits):
     """Original and retrain in a folder of results, where ``runs`` stand."""
     places = {(run.result.task["name"], run.result.model["name"], run.result.split["name"]) for run in runs}
@@ -283,19 +307,17 @@ def _references(references, runs, limits):
 
 
 def lacking(runs, references=()):
-    """Sentences on what runs need to become ranked rows: five seeds on the standard split with predictions and times, original and
-    retrain beside them, and less time than retraining."""
+    """Sentences on what runs need to become ranked rows: five seeds on the standard split with predictions, by the
+    code of now, original and retrain beside them, and known work, at most retraining's."""
     groups, said = {}, []
     for run in runs:
         if run.result.method["name"] not in REFERENCES:
-            groups.setdefault((verify.place(run), verify.settings(run)), []).append(run)
+            groups.setdefault((run.group, run.settings), []).append(run)
     if not groups:
         said.append("there is no result but those of original and retrain")
     for (place, _), group in groups.items():
-        first, seeds = group[0], {run.spec.seed for run in group}
-        title = f"{'/'.join(place[:2])}/{first.result.method['name']}/{place[2]}"
-        again = lambda method, seeds: shlex.join(["mubench", "run", first.spec.task, method, "--model", first.spec.model, "--ratio",
-                                                  first.spec.ratio, "--seed", *map(str, sorted(seeds))])
+        first, title, seeds = group[0], group[0].title, {run.spec.seed for run in group}
+        again = lambda spec, seeds: command(spec, seed=sorted(seeds), limit=None)
         if any(run.frame is None for run in group):
             said.append(f"{title} has results without predictions: they are shown as reported")
         if first.spec.limit or any(run.result.status == "limited" for run in group):
@@ -304,22 +326,29 @@ def lacking(runs, references=()):
             said.append(f"{title} forgets rows of its own choice: run it with --ratio, on the standard split")
         if first.spec.checkpoint:
             said.append(f"{title} starts from another original: run it without --checkpoint")
+        if first.old:
+            said.append(f"{title} is of an older version of task, method or engine: run it again")
         if len(seeds) < SEEDS:
-            said.append(f"{title} has {len(seeds)} of {SEEDS} seeds: {again(first.spec.method, [s for s in range(SEEDS) if s not in seeds])}"
+            said.append(f"{title} has {len(seeds)} of {SEEDS} seeds: {again(first.spec, {*range(SEEDS)} - seeds)}"
                         if "@" not in first.spec.method else f"{title} has {len(seeds)} of {SEEDS} seeds: evaluate the weights of more")
-        beside = [run for run in [*runs, *references] if verify.place(run) == place]
-        for name in REFERENCES:
-            there = {run.spec.seed for run in beside if run.result.method["name"] == name}
-            if missing := seeds - there if name == "retrain" else set() if there else {0}:
-                said.append(f"{title} has no {name} of seed {' '.join(map(str, sorted(missing)))} beside it: {again(name, missing)}")
-        clock = lambda runs: [run.result.seconds for run in runs if run.result.seconds is not None]
-        here = lambda run: (run.result.environment["machine"], run.result.environment["threads"])
-        mine, theirs = clock(group), clock([run for run in beside if run.result.method["name"] == "retrain" and here(run) == here(first)])
-        if not mine or not theirs:
-            said.append(f"{title} has no time to compare: it needs seconds, and a retrain on the same machine ({here(first)[0]}, "
-                        f"{here(first)[1]} threads)")
-        elif np.mean(mine) > np.mean(theirs):
-            said.append(f"{title} takes {np.mean(mine):.1f} s, retraining {np.mean(theirs):.1f} s: it is slower than what it replaces")
+        beside = [run for run in [*runs, *references] if run.group == place]
+        retrained = [run for run in beside if run.anchor]
+        start = lambda run: run.result.checkpoint["sha256"]
+        originals = {start(run) for run in beside if run.result.method["name"] == "original"}
+        without = {"original": {run.spec.seed for run in group if start(run) not in originals},
+                   "retrain": seeds - {run.spec.seed for run in retrained}}
+        for name, missing in without.items():
+            if missing:
+                said.append(f"{title} has no {name} of seed {' '.join(map(str, sorted(missing)))} beside it: "
+                            f"{again(retrain_of(first.spec).model_copy(update={'method': name}), missing)}")
+        mine = [run.result.costs["flops"] for run in group]
+        theirs = [run.result.costs["flops"] for run in retrained if run.result.costs["flops"]]
+        if None in mine:
+            said.append(f"{title} is of unknown work: `mubench run` counts FLOPs, weights from elsewhere are not "
+                        "ranked")
+        elif theirs and np.mean(mine) > np.mean(theirs):
+            said.append(f"{title} takes {np.mean(mine):.3g} FLOPs, retraining {np.mean(theirs):.3g}: it is more work "
+                        "than what it replaces")
     return said
 
 
@@ -349,7 +378,7 @@ def submit(results, name, *, description="", paper=None, code=None, contact=None
     trials = known if trials is None else trials
     row = dict(zip(Taxonomy.model_fields, taxonomy)) if taxonomy else mine[0].result.method.get("taxonomy")
     if not row and mine[0].spec.method in registry.methods.names():
-        row = registry.load_method(mine[0].spec.method, **mine[0].spec.params).taxonomy()
+        row = mine[0].spec.make_method().taxonomy()
     said = {"schema": 1, "name": slug, "title": name, "description": description, "paper": paper, "code": code, "contact": contact,
             "taxonomy": row, "selection": "tuned" if trials else "default", "trials": trials, "budget": budget,
             "weights": None if weights == "local" else weights}

@@ -18,6 +18,7 @@ from mubench import networks, registry
 from mubench.errors import MubenchError
 from mubench.leaderboard.reading import LIMITS, Hash, Line, Part, content, foreign, parsed, plain, read_record, sentence
 from mubench.results import MODEL, PREDICTIONS, RESULT, agree, split_facts, task_facts
+from mubench.spec import Budget
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
 SAMPLE = 256  # examples of each set that are predicted again
@@ -57,11 +58,14 @@ def compare(run):
     _same(run, "limited", result.status == "limited", bool(spec.limit))
     _same(run, "model", spec.model, task.model(spec.model))
     with foreign(run.folder):
-        method = registry.load_method(spec.method, **spec.params) if spec.method in registry.methods.names() else None
-    if (result.task["version"], result.method["version"]) != (task.version, method.version if method else result.method["version"]):
-        flags.append("made with another version of task or method")
+        method = spec.make_method() if spec.method in registry.methods.names() else None
+    away = spec.checkpoint or spec.split_file or ".py" in spec.method  # then the id depends on files that are not here
+    if run.old:
+        flags.append("made with another version of task, method or engine")
     else:
-        if not (spec.checkpoint or spec.split_file or ".py" in spec.method):  # whose ids depend on files that are not here
+        if method and result.method.get("fingerprint") not in (None, registry.methods.fingerprint(spec.method)):
+            flags.append(f"made with other code of {spec.method} than the suite's")
+        elif not (result.migrated or away):
             _same(run, "id", result.id, spec.id)
         for part, known in _known(method, task, spec).items() if method else ():
             for name, value in (result.method.get(part) or {}).items():  # what is not recorded is newer, and had its default
@@ -79,6 +83,8 @@ def compare(run):
     else:
         for name, value in split.items():
             _same(run, f"split.{name}", result.split.get(name), value)
+        if method and result.budget and not run.old:
+            _same(run, "budget", result.budget, Budget.of(spec, method, task, split["retain"]).asdict())
     if run.frame is None:
         return [*flags, "no predictions"]
     if not spec.split_file:
@@ -104,12 +110,18 @@ def _same(run, what, claimed, found):
 
 
 def _compare_original(run, task):
-    from mubench.originals import CARD
+    """With the card that ships with the suite or, of an original that everybody trains, with the one here. Records of
+    schema 1 all start from the first."""
+    from mubench.originals import CARD, trained_dir
 
-    card = task.originals_dir(run.spec.model) / CARD
+    seed = run.result.checkpoint.get("seed") or 0
+    card = (trained_dir(task, run.spec.model, seed) if seed else task.originals_dir(run.spec.model)) / CARD
     if run.spec.checkpoint or not card.is_file():
-        return ["original of its own" if run.spec.checkpoint else "original not compared: it does not ship with the suite"]
+        lacking = f"original of seed {seed} not compared: it does not ship with the suite"
+        return ["original of its own" if run.spec.checkpoint else lacking]
     card = json.loads(card.read_text())
+    if seed and run.result.checkpoint["sha256"] != card["sha256"]:  # additions in another order give other weights
+        return [f"original of seed {seed} is another than the one trained here"]
     _same(run, "checkpoint.sha256", run.result.checkpoint["sha256"], card["sha256"])
     if not run.spec.limit:
         _same(run, "checkpoint.test_score", run.result.checkpoint["test_score"], card["scores"]["test"])
@@ -192,8 +204,7 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
     import torch
 
     from mubench.engine import threads
-    from mubench.evaluation import predict
-    from mubench.runner import UNTRAINED, weights_hash
+    from mubench.evaluation import UNTRAINED, predict
 
     spec = run.spec
     task = _loaded(spec.task)
@@ -201,7 +212,7 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
     if folder.name not in (MODEL, run.result.id) or not networks.weights(folder):
         raise Unavailable(f"{run.folder} has no weights in safetensors, in {MODEL}/ or in a folder {run.result.id}/ on the hub")
     network = _network(task, spec.model, folder, limits)
-    if (found := weights_hash(network)) != run.result.weights:
+    if (found := networks.weights_hash(network)) != run.result.weights:
         raise MubenchError(f"{run.folder}: the weights given have hash {found[:12]}…, those evaluated {str(run.result.weights)[:12]}…")
     if run.frame is None:
         raise Unavailable(f"{run.folder} has no predictions to compare with those of its weights")
@@ -268,9 +279,11 @@ def _network(task, model, folder, limits):
 
 
 def rerun(run):
-    """Do the run again and compare metrics. Returns a sentence; raises where one differs by more than `RERUN`."""
-    from mubench.results import Store, make_spec, read
+    """Do the run again and compare: the weights, and where these are others, as on another machine, the metrics.
+    Returns a sentence; raises where a metric differs by more than `RERUN`."""
+    from mubench.results import Store, read
     from mubench.runner import run_spec
+    from mubench.spec import make_spec
 
     spec = run.spec
     if spec.method not in registry.methods.names():
@@ -279,12 +292,16 @@ def rerun(run):
     _loaded(spec.task)
     if spec.checkpoint or spec.split_file:
         raise Unavailable("an original or forget set of its own is not run again")
+    if (run.result.checkpoint.get("seed") or 0) != spec.seed:
+        raise Unavailable(f"its original is not that of seed {spec.seed}, as in all records of schema 1: a run starts from "
+                          "that of its seed now")
     with tempfile.TemporaryDirectory() as folder, foreign(run.folder):
-        spec = make_spec(**spec.model_dump())
-        found = read(run_spec(spec, Store(folder), progress=False))
-    agree(run.folder, run.result.metrics, found.metrics, RERUN, "when run again")
-    apart = max(abs(v - found.metrics[n]) for n, v in run.result.metrics.items() if v is not None)
-    return f"run again in {found.costs['unlearning_seconds']:.1f} s, metrics within {apart:.4f}"
+        found = read(run_spec(make_spec(**spec.model_dump()), Store(folder), progress=False))
+    same = found.weights == run.result.weights
+    agree(run.folder, run.result.metrics, found.metrics, 1e-12 if same else RERUN, "when run again")
+    apart = max((abs(v - found.metrics[n]) for n, v in run.result.metrics.items() if v is not None), default=0)
+    weights = "the same weights" if same else "other weights, as on another machine"
+    return f"run again in {found.costs['unlearning_seconds']:.1f} s: {weights}, metrics within {apart:.4f}"
 
 
 # -- flags: what a reader should know ------------------------------------------------------------------------------------
@@ -295,29 +312,20 @@ def flags(runs, references=()):
     found, seeds, retrained = {run: [] for run in runs}, {}, {}
     for run in dict.fromkeys([*runs, *references]):
         if run.result.method["name"] == "retrain":
-            retrained.setdefault(place(run), []).append(run)
+            retrained.setdefault(run.group, []).append(run)
     for run in runs:
-        seeds.setdefault((place(run), settings(run)), []).append(run)
+        seeds.setdefault((run.group, run.settings), []).append(run)
     for group in seeds.values():
         for run in group:
             found[run] += _outlying(run, group) + _repeated(run, group)
     for run in runs:
-        others = [other for other in retrained.get(place(run), []) if other is not run]
+        others = [other for other in retrained.get(run.group, []) if other is not run]
         if run.frame is not None and run.result.method["name"] != "retrain":
             mine = _digest(run, "forget")
             found[run] += [f"forget predictions are those of retrain, seed {other.spec.seed}" for other in others
                            if other.frame is not None and _digest(other, "forget") == mine]
         found[run] += _hasty(run, others)
     return found
-
-
-def place(run):
-    split = run.result.split
-    return run.result.task["name"], run.spec.model, split["name"], split["checksum"], run.result.checkpoint["sha256"]
-
-
-def settings(run):
-    return run.result.method["name"], run.spec.model_dump_json(exclude={"seed", "method", "trials"})
 
 
 def _outlying(run, group):
@@ -347,8 +355,8 @@ def _digest(run, part=None):
 
 
 def _hasty(run, retrained):
-    """Time claims beyond what the machine did when it retrained."""
-    costs, here = run.result.costs, run.result.environment
+    """Time claims beyond what the same machine did when it retrained."""
+    costs, here, same = run.result.costs, run.result.environment, run.result.clock
     if costs["flops"] is None:
         return [] if costs["unlearning_seconds"] is None else ["time as its author claims it, without FLOPs"]
     said, processors = [], here["threads"] * here.get("processes", 1)
@@ -356,7 +364,7 @@ def _hasty(run, retrained):
         said.append(f"time claim: {costs['cpu_seconds']:.0f} CPU seconds in {costs['unlearning_seconds']:.0f} seconds on {processors} threads")
     for clock, factor in FAST.items():
         speeds = [other.result.costs["flops"] / other.result.costs[clock] for other in retrained if other.result.costs.get(clock)
-                  and other.result.costs["flops"] and all(other.result.environment[n] == here[n] for n in ("machine", "threads"))]
+                  and other.result.costs["flops"] and same and other.result.clock == same]
         if speeds and costs.get(clock) is not None and costs["flops"] > factor * max(speeds) * costs[clock]:
             said.append(f"time claim: {costs['flops']:.3g} FLOPs in {costs[clock]:.3g} {clock.replace('_', ' ')}, retrain on the same "
                         f"machine does {max(speeds):.3g} a second")

@@ -16,6 +16,8 @@ LABELS = ("true", "wrong", "random", "refusal")
 TEACHERS = ("original", "incompetent")
 CORRUPTIONS = {"wrong": "Data", "random": "Data", "refusal": "Data", "incompetent": "Model"}
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
+EPOCHS = ("longer", "shorter", "forget")
+PROTOCOLS = ("suite", "official")
 
 
 def always(epoch):
@@ -99,8 +101,11 @@ class Method:
     the learning rate is ``lr`` or else ``lr_factor`` times the recipe's.
 
     Schedules say what a step sees. ``forget_only`` / ``retain_only``: a batch of that set; ``union``: a batch of the shuffled
-    D_f ∪ D_r; ``joint``: a batch of each that has a term, an epoch being as long as the longer one; ``alternate``: in every epoch all batches
-    of D_f, then all of D_r; ``none``: no steps.
+    D_f ∪ D_r; ``joint``: a batch of each that has a term; ``alternate``: in every epoch all batches of D_f, then all of D_r; ``none``: no
+    steps. ``epoch_length`` says when a ``joint`` epoch ends: with the ``longer`` or the ``shorter`` set, or with ``forget``, D_f.
+
+    Protocols: ``suite`` runs every method with the optimiser, the batches and the clipping of the original's recipe; ``official`` takes
+    the hyperparameters in ``official`` instead, those of the authors' code. ``deviations`` says what ``suite`` does otherwise than that code.
     """
 
     version: typing.ClassVar[int] = 1
@@ -113,9 +118,13 @@ class Method:
     adapts: typing.ClassVar[bool] = True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
     parameters: typing.ClassVar[str] = "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
     keep_best: typing.ClassVar[typing.Optional[bool]] = False  # None: as in the recipe; for training from scratch
+    unbounded: typing.ClassVar[bool] = False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
+    official: typing.ClassVar[typing.Optional[dict]] = None  # hyperparameter → value in the authors' code; None: there is no such code
+    deviations: typing.ClassVar[tuple[str, ...]] = ()  # what we do otherwise than the authors' code, a fact each
     search: typing.ClassVar[dict] = {}  # what `mubench tune` tries: name → (low, high), (low, high, "log") or [choice, …]
 
     schedule: str = "none"
+    epoch_length: str = "longer"
     lr_factor: float = 1.0
     lr: typing.Optional[float] = None
     epochs: typing.Optional[int] = 1
@@ -138,8 +147,9 @@ class Method:
             if name not in known:
                 raise nearest(f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`")
             setattr(self, name, self._typed(name, value))
-        if self.schedule not in SCHEDULES:
-            raise nearest("schedule", self.schedule, SCHEDULES, "`mubench ls methods`")
+        for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
+            if getattr(self, name) not in known:
+                raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
         self.terms  # hyperparameters that make no term are refused here, not in the middle of a run
 
     # -- hooks: what terms cannot say ------------------------------------------------------------------------------
@@ -171,9 +181,16 @@ class Method:
         return {n: h for n, h in hints.items() if typing.get_origin(h) is not typing.ClassVar}
 
     @classmethod
-    def defaults(cls):
-        """Hyperparameter name → default."""
-        return {name: getattr(cls, name) for name in cls.hints()}
+    def overrides(cls, protocol="suite"):
+        """Hyperparameter name → what a protocol sets it to. Raises `MubenchError` where there is no official code."""
+        if protocol == "official" and cls.official is None:
+            raise MubenchError(f"{cls.name} has no official protocol: {'; '.join(cls.deviations) or 'its authors published no code'}")
+        return cls.official if protocol == "official" else {}
+
+    @classmethod
+    def defaults(cls, protocol="suite"):
+        """Hyperparameter name → default in a protocol."""
+        return {name: getattr(cls, name) for name in cls.hints()} | cls.overrides(protocol)
 
     @classmethod
     def space(cls):

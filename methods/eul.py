@@ -5,12 +5,17 @@ class Eul(Method):
     """Unlearning layers: adapters after the feed-forward part of each layer learn, while the model is frozen, to answer unlike the original
     on D_f and like it on D_r: α·KL(D_r) − KL(D_f) + λ·loss(D_r) − γ·loss(D_f), KL being of the student from the original.
 
-    The paper's last term is the masked-language-model loss of the texts of D_f. A classifier has no such head, so ours is the
-    task's own loss, which is the language model's where text is generated. There is no official code, and α, λ and γ are as others report
-    them. The adapters are low-rank and linear (LoRA, by `peft`) on the map that ends a layer, so they are merged into its weights in the end.
+    The adapters are low-rank and linear (LoRA, by `peft`) on the map that ends a layer, so they are merged into its
+    weights in the end.
     """
 
     paper = "Chen & Yang 2023, Eq. 1–4; no code (SALT-NLP/Efficient_Unlearning has none for unlearning)"
+    deviations = (
+        "There is no official code: the authors' repository, SALT-NLP/Efficient_Unlearning, has none for unlearning.",
+        "The paper's last term is the masked-language-model loss of D_f; ours is the task's own loss.",
+        "The adapters are low-rank and linear; the paper's are layers of their own, fused by least squares.",
+        "α, λ and γ are as others report them; rate and epochs are ours.",
+    )
     adapts = False
     schedule = "joint"
     shards = False

@@ -7,17 +7,22 @@ from mubench.methods.base import Method
 class Fisher(Method):
     """Fisher forgetting: add to every weight the more noise, the less D_r needs it.
 
-    The noise has variance ``alpha`` / F, F being the diagonal of the Fisher information of D_r: over examples x and classes y,
-    the mean of p(y | x) · (∂ loss of y / ∂ weight)². As in the official notebook 1/F is at most 10³ (10² in the head), it is averaged
-    over the inputs of each unit, and ten times as large in the head and in vectors (biases, batch norm). The notebook sums over all
-    classes (``labels="expected"``, as many backward passes per example as there are classes); we draw one class, or for each token one,
-    from the model's own prediction (``drawn``): the same in expectation. ``given`` takes the given label (empirical Fisher). The
-    notebook also resets the head's row of a class that is forgotten whole; we do not, no class being forgotten whole here. Its ``alpha``
-    (1e-7 to 3e-6) was chosen for each model, and does more the more weights there are; None, ours: that with which, to second order, the
-    mean loss of D_r rises by ``rise``.
+    The noise has variance ``alpha`` / F, F being the diagonal of the Fisher information of D_r: over examples x and
+    classes y, the mean of p(y | x) · (∂ loss of y / ∂ weight)². 1/F is at most 10³ (10² in the head), it is averaged
+    over the inputs of each unit, and ten times as large in the head and in vectors (biases, batch norm). ``labels``:
+    one class, or for each token one, is drawn from the model's own prediction (``drawn``); all classes are summed over
+    (``expected``, as many backward passes per example as there are classes, the same in expectation); or the given
+    label is taken (``given``, the empirical Fisher information). ``alpha`` does more the more weights there are; None:
+    that with which, to second order, the mean loss of D_r rises by ``rise``.
     """
 
     paper = "Golatkar, Achille & Soatto 2020, Eq. 8; code AdityaGolatkar/SelectiveForgetting, Forgetting.ipynb"
+    deviations = (
+        "One class is drawn for each example; their notebook sums over all (labels=expected).",
+        "alpha is that with which the loss of D_r rises by rise; theirs is chosen by model, 1e-7 to 3e-6.",
+        "No row of the head is reset; theirs is, of a class that is forgotten whole.",
+    )
+    official = {"labels": "expected", "alpha": 1e-6}  # of 1e-7, 1e-6 and 3e-6, by model
     adapts = False
     requires = frozenset({"classes"})
     alpha: typing.Optional[float] = None
@@ -83,7 +88,7 @@ class Fisher(Method):
     def _predicted(self, context, batch):
         import torch
 
-        with torch.no_grad():
+        with context.counted("predicted", batch, gradient=False), torch.no_grad():
             return context.task.forward(context.student, batch).logits.softmax(-1)
 
     def _drawn(self, context, batch):

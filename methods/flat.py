@@ -5,14 +5,22 @@ from mubench.methods.base import Method, Term
 class FLAT(Method):
     """Maximise the f-divergence between refusals and true answers of D_f, nothing else: no D_r, no reference model.
 
-    L = −g(P(refusal)) + f*(P(true)), P being the mean probability of an answer's tokens and (g, f*) the variational pair of a
-    ``divergence``. The authors average P over all positions, prompt and padding included, and over a batch before they apply g and f*;
-    we average over the answer and apply them to each example, as the paper writes. The pairs are the code's: its series for Jeffrey
-    has three terms, its reverse_kl drops a logarithm, and reverse_kl, squared_hellinger and neyman lack a sign in g, so that they
-    push refusals away (Nowozin et al. 2016 have e^{−x} there); use them to reproduce. Default: the code's, total variation.
+    L = −g(P(refusal)) + f*(P(true)), P being the mean probability of an answer's tokens and (g, f*) the variational
+    pair of a ``divergence``. The pairs are the code's: its series for Jeffrey has three terms, its reverse_kl drops a
+    logarithm, and reverse_kl, squared_hellinger and neyman lack a sign in g, so that they push refusals away (Nowozin
+    et al. 2016 have e^{−x} there); use them to reproduce. Default: the code's, total variation.
     """
 
     paper = "Wang et al. 2024 (FLAT), Eq. 3; code UCSC-REAL/FLAT, dataloader.py:get_contrastive_loss"
+    deviations = (
+        "P is averaged over an answer's tokens; theirs over all positions, prompt and padding included.",
+        "g and f* are applied to each example, as in the paper; in the authors' code to the average over a batch.",
+        "Optimiser and batch size are the recipe's; theirs: AdamW, 64 (16 in 4 pieces).",
+        "Rate and epochs are ours: 0.1 of the recipe's, 3 epochs; theirs: 1e-5, linear after warm-up, 5 epochs.",
+    )
+    official = {  # of TOFU with Llama 2 7B
+        "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 64, "lr": 1e-5, "epochs": 5, "lr_schedule": "linear",
+        "warmup": 0.2}
     schedule = "forget_only"
     requires = frozenset({"classes"})
     divergence: str = "total_variation"

@@ -4,14 +4,22 @@ from mubench.methods.base import Method, Term
 class ForgetMeNot(Method):
     """Attention resteering: on D_f no place of the picture is to attend to the tokens that name what is asked for.
 
-    The loss is the norm of the probabilities that all heads of all cross-attention layers give to these tokens, over places and layers
-    together: not a mean, so it grows with the root of their number. The official code takes it over the batch of one prompt, we for each
-    example; it may find a concept's tokens by textual inversion first, which ours does not need, as prompts name their labels. A text encoder
-    that reads from left to right puts what is asked for into all later tokens too, the end's and the padding's, whence models read it when the
-    name is shut off: ``onward``, ours, takes these with it. Cross-attention is what is trained; rate and epochs are ours.
+    The loss is the norm of the probabilities that all heads of all cross-attention layers give to these tokens, over
+    places and layers together: not a mean, so it grows with the root of their number. A text encoder that reads from
+    left to right puts what is asked for into all later tokens too, the end's and the padding's, whence models read it
+    when the name is shut off: ``onward`` takes these with it. Cross-attention is what is trained.
     """
 
     paper = "Zhang et al. 2023 (Forget-Me-Not), §3.1; code SHI-Labs/Forget-Me-Not, src/train_attn.py"
+    deviations = (
+        "The norm is taken of each example; theirs is over the batch, which is one prompt.",
+        "The tokens are those that name the prompt's label; theirs may be found by textual inversion first.",
+        "Cross-attention alone is trained; their configuration trains the whole U-Net (only_optimize_ca: false).",
+        "All tokens after the name are taken with it; of these theirs takes those of the end (use_pooler).",
+        "Optimiser and batch size are the recipe's; theirs: AdamW, batches of 1.",
+        "Rate and epochs are ours: the recipe's rate, 10 epochs; theirs: 2e-6, 35 steps.",
+    )
+    official = {"optimizer": "adamw", "weight_decay": 0.01, "clip": 1.0, "batch_size": 1, "lr": 2e-6}
     schedule = "forget_only"
     shards = False
     parameters = "sparse internal"

@@ -4,15 +4,24 @@ from mubench.methods.base import Method, Term
 class GnnDelete(Method):
     """Deletion operators: a square matrix after each hidden layer is all that is trained; the model itself is frozen.
 
-    Made for graphs, where an operator acts on the neighbourhood of what is deleted; other data have no neighbourhoods, so ours act on
-    every input, and begin as the identity (the official code begins with ones/1000 and lets other nodes pass). Deletion consistency pulls
-    the representation of each example of D_f to that the original has of an example of D_r, drawn once (the paper's: of a random
-    non-edge); neighbourhood influence keeps those of D_r. The paper has such a pair of losses for each layer, we one for the
-    representation before the head. An operator follows the linear map that ends a layer, so it is multiplied into that map's
-    weights in the end: what is saved is a model like the original.
+    Made for graphs, where an operator acts on the neighbourhood of what is deleted; other data have no neighbourhoods,
+    so ours act on every input. Deletion consistency pulls the representation of each example of D_f to that the
+    original has of an example of D_r, drawn once; neighbourhood influence keeps those of D_r. An operator follows the
+    linear map that ends a layer, so it is multiplied into that map's weights in the end: what is saved is a model like
+    the original.
     """
 
     paper = "Cheng et al. 2023 (GNNDelete), Eq. 6–8; code mims-harvard/GNNDelete, framework/models/deletion.py"
+    deviations = (
+        "An operator acts on every input; theirs on the neighbourhood of what is deleted, which only graphs have.",
+        "Operators begin as the identity; in the authors' code as ones/1000.",
+        "The target of an example of D_f is one of D_r; theirs, of a deleted edge, is a random non-edge.",
+        "One pair of losses is of the representation before the head; theirs one of each layer.",
+        "Optimiser and weight decay are the recipe's; theirs: Adam without weight decay.",
+        "Gradients are clipped to norm 1; theirs are not.",
+        "Rate and epochs are ours: the recipe's rate, 1 epoch; theirs: 1e-3, 3000 steps on the whole graph.",
+    )
+    official = {"optimizer": "adam", "weight_decay": 0.0, "clip": 0.0, "lr": 1e-3}
     adapts = False
     schedule = "joint"
     shards = False

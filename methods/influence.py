@@ -4,14 +4,17 @@ from mubench.methods.base import Method
 class Influence(Method):
     """One Newton step: move the weights by what leaving D_f out would have changed, H⁻¹ (g_f − g_r), without training.
 
-    g_f is the gradient that D_f gives to the mean loss over D, g_r that of D_r times |D_f| / |D_r|. The inverse Hessian is WoodFisher's:
-    built up from the gradients of single examples of D_r, ``samples`` of them, by the Woodbury identity, in place of which the authors
-    keep one product and one vector. As in their code the count in the recursion is the constant 1000 that ``samples`` also is there; as it
-    begins with the identity, a model whose gradients are small gets hardly more than one step of gradient ascent on D_f. The authors search
-    ``alpha`` for each model; of 1, 10 and 100 on three mini tasks 1 did least harm, and none forgot D_f without D_r.
+    g_f is the gradient that D_f gives to the mean loss over D, g_r that of D_r times |D_f| / |D_r|. The inverse Hessian
+    is WoodFisher's: built up from the gradients of single examples of D_r, ``samples`` of them, by the Woodbury
+    identity, in place of which the authors keep one product and one vector. As in their code the count in the recursion
+    is the constant 1000 that ``samples`` also is there; as it begins with the identity, a model whose gradients are
+    small gets hardly more than one step of gradient ascent on D_f. Of an ``alpha`` of 1, 10 and 100 on three mini tasks
+    1 did least harm, and none forgot D_f without D_r.
     """
 
     paper = "Izzo et al. 2021, Jia et al. 2023 (IU); code OPTML-Group/Unlearn-Sparse, unlearn/Wfisher.py"
+    deviations = ("alpha is 1; the authors search it for each model.",)
+    official = {}  # all but alpha, which is searched, is as theirs
     adapts = False
     requires = frozenset({"loss"})
     alpha: float = 1.0

@@ -9,6 +9,14 @@ class NegGradPlus(Method):
     """
 
     paper = "Kurmanji et al. 2023, §4; code meghdadk/SCRUB, thirdparty/repdistiller/helper/loops.py:train_negrad"
+    deviations = (
+        "Batches of D_f are shuffled anew in every epoch; theirs are replayed in the order of the first pass.",
+        "Where D_f has more batches than D_r an epoch ends with D_f; theirs always with D_r.",
+        "The optimiser is the recipe's; theirs is SGD.",
+        "Gradients are clipped to norm 1; theirs are not.",
+        "Rate and epochs are ours: 0.3 of the recipe's rate, 1 epoch; theirs: 0.01, 10 epochs.",
+    )
+    official = {"optimizer": "sgd", "clip": 0.0, "lr": 0.01, "epochs": 10}
     schedule = "joint"
     alpha: float = 0.95
     l2_init: float = 0.0

@@ -5,3 +5,4 @@ class Original(Method):
     """Do nothing: the original model as it is, the row every method must beat."""
 
     epochs = 0
+    official = {}  # the same in both protocols

@@ -4,15 +4,23 @@ from mubench.methods.base import Method, Term
 class Rmu(Method):
     """Representation misdirection: an inner layer's states are pulled to one random direction on D_f, held where they were on D_r.
 
-    The layer lies at ``depth`` (0: the first, 1: the last) of the model's list of layers; it and the ``trained`` − 1 before it
-    are trained. The direction is uniform on [0, 1)^H, as in the official code, so never negative; its length is ``scale`` times the mean
-    norm of the original's states on D_f, as Dang et al. 2025 do (the authors give a constant, 20, for models of one family). Means are over
-    the states that count; the official code also counts padding. It trains one matrix of each layer, we all of its weights, as
-    other models' layers are made otherwise. Theirs is layer 7 of 32 with ``alpha`` 100; of the three or four layers of small models so early a one
-    is too general, and D_r held so tightly that nothing moves: the last layer and a tenth of it, ours, were chosen on validation data.
+    The layer lies at ``depth`` (0: the first, 1: the last) of the model's list of layers; it and the ``trained`` − 1
+    before it are trained. The direction is uniform on [0, 1)^H, so never negative; its length is ``scale`` times the
+    mean norm of the original's states on D_f, as Dang et al. 2025 do. Means are over the states that count.
     """
 
     paper = "Li et al. 2024 (WMDP), §4; code centerforaisafety/wmdp, rmu/unlearn.py; scale: Dang et al. 2025"
+    deviations = (
+        "An epoch ends with the longer set; theirs with the shorter or after 80 batches (epoch_length=shorter).",
+        "The direction is scale times as long as the original's states are; theirs has a constant length, 20.",
+        "Padding counts nowhere; theirs counts in every mean.",
+        "All weights of the trained layers move; of theirs one matrix each.",
+        "The layer is the last and alpha 10, as early layers of small models are too general; theirs 7 of 32, 100.",
+        "Optimiser and batch size are the recipe's; theirs: AdamW, batches of 4.",
+        "The rate is the recipe's; theirs 5e-5.",
+    )
+    official = {  # of Zephyr 7B: layer 7 of 0 to 31
+        "optimizer": "adamw", "batch_size": 4, "lr": 5e-5, "epoch_length": "shorter", "alpha": 100.0, "depth": 7 / 31}
     schedule = "joint"
     parameters = "sparse internal"
     alpha: float = 10.0
@@ -39,7 +47,8 @@ class Rmu(Method):
         context.task = States(context.task, layers[at])
         context.only([context.student.get_submodule(name) for name in layers[max(0, at + 1 - self.trained):at + 1]])
         some = context.batch(context.forget, torch.arange(min(len(context.forget), 256)), "states")
-        states = context.teacher("original").answer(some, slice(None), features=True)
+        with context.counted("states", some, gradient=False):
+            states = context.teacher("original").answer(some, slice(None), features=True)
         norms = states.features.norm(dim=-1)
         length = (norms if states.mask is None else norms[states.mask]).mean()
         direction = torch.rand(states.features.shape[-1], generator=context.generator("direction")).to(states.features)

@@ -8,14 +8,19 @@ from mubench.methods.task_vector import TaskVector
 class SgaTau(TaskVector):
     """Selective gradient ascent, then task arithmetic: each text of D_f is unlearned as far as it is memorised.
 
-    In each of ``sga_epochs`` the examples whose memorisation accuracy is above ``threshold`` (None: the mean the original has on the
-    validation set) are ascended on, measured anew before every epoch; with none left, no step is made. The remaining epochs fine-tune
-    on all of D_f and θ = θ_sga − λ·(θ_ft − θ_sga). The ascent removes outliers, the arithmetic lowers the mean. Dropout is off, and
-    batch norm keeps its statistics, as in `UL`: few examples may be left. There is no official code; that the vector starts from
-    θ_sga, λ, the rate and the epochs are ours.
+    In each of ``sga_epochs`` the examples whose memorisation accuracy is above ``threshold`` (None: the mean the
+    original has on the validation set) are ascended on, measured anew before every epoch; with none left, no step is
+    made. The remaining epochs fine-tune on all of D_f and θ = θ_sga − λ·(θ_ft − θ_sga). The ascent removes outliers,
+    the arithmetic lowers the mean. Dropout is off, and batch norm keeps its statistics, as in `UL`: few examples may be
+    left.
     """
 
     paper = "Barbulescu & Triantafillou 2024 (SGA, TAU)"
+    deviations = (
+        "There is no official code: none was found, the method is built from the paper.",
+        "That the vector starts from θ_sga, λ, the rate and the epochs are ours.",
+    )
+    official = None
     requires = frozenset({"classes"})
     parameters = "sparse internal"  # as Table 2 counts it: not every example in every epoch
     threshold: typing.Optional[float] = None

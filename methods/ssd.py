@@ -7,15 +7,20 @@ from mubench.methods.base import Method
 class Ssd(Method):
     """Selective synaptic dampening: weights that matter far more to D_f than to all of D are made smaller; no training at all.
 
-    The importance of a weight is the mean squared gradient of the loss over groups of ``batch`` examples. Where that of D_f exceeds
-    ``alpha`` times that of D (all training data, D_f included, as in the official code), the weight is multiplied by
-    ``dampening`` (the paper's λ) × importance in D / importance in D_f, never by more than 1. The official code takes the
-    importance over batches of its loader, so that it depends on their size; with ``batch`` = 1, ours, it is the diagonal of the Fisher
-    information that the paper writes. Then a weight's ratio of importances cannot exceed |D| / |D_f|: ``alpha`` must be below that. The
-    authors chose it for each model (5, 10, 50); None is their later rule (ASSD), as share of the weights: ln(1 + 100 |D_f| / |D|) % are selected.
+    The importance of a weight is the mean squared gradient of the loss over groups of ``batch`` examples; of 1 it is
+    the diagonal of the Fisher information that the paper writes. Where that of D_f exceeds ``alpha`` times that of D
+    (all training data, D_f included), the weight is multiplied by ``dampening`` (the paper's λ) × importance in D /
+    importance in D_f, never by more than 1. With ``batch`` = 1 a weight's ratio of importances cannot exceed |D| /
+    |D_f|: ``alpha`` must be below that. None is the authors' later rule (ASSD), as share of the weights: ln(1 + 100
+    |D_f| / |D|) % are selected.
     """
 
     paper = "Foster, Schoepf & Brintrup 2024, Eq. 3–7; code if-loops/selective-synaptic-dampening, src/ssd.py; alpha: Schoepf et al. 2024 (ASSD)"
+    deviations = (
+        "Importance is over single examples; theirs over batches of the loader, so it depends on their size.",
+        "alpha follows their later rule, ASSD; in their code it is chosen for each model (5, 10, 50).",
+    )
+    official = {"alpha": 10.0, "batch": 128}  # of ResNet-18; 5 of ViT
     adapts = False
     parameters = "sparse internal"
     requires = frozenset({"loss"})

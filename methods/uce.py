@@ -4,12 +4,15 @@ from mubench.methods.base import Method
 class Uce(Method):
     """Unified concept editing: keys and values of cross-attention are given in closed form; no training.
 
-    W' = (λ W + Σ s v* cᵀ)(λ I + Σ s c cᵀ)⁻¹ over concepts c, the states of the last token that names what a prompt asks for: v* is W times
-    the concept of the empty prompt for prompts of D_f, W c for those of D_r. The authors give each concept the scale s = 1; here a
-    prompt's scale is its share of its set times the number of that set's prompts, ``erase`` or ``preserve`` on average, as the same prompt may be in both.
+    W' = (λ W + Σ s v* cᵀ)(λ I + Σ s c cᵀ)⁻¹ over concepts c, the states of the last token that names what a prompt asks
+    for: v* is W times the concept of the empty prompt for prompts of D_f, W c for those of D_r. A prompt's scale s is
+    its share of its set times the number of that set's prompts, ``erase`` or ``preserve`` on average, as the same
+    prompt may be in both.
     """
 
     paper = "Gandikota et al. 2024, Eq. 7; code rohitgandikota/unified-concept-editing, trainscripts/uce_sd_erase.py"
+    deviations = ("A prompt's scale is its share of its set, as it may be in both; theirs is 1 for each concept.",)
+    official = {}  # λ 0.5 and scales of 1 on average are theirs
     adapts = False
     parameters = "sparse internal"
     requires = frozenset({"prompts"})
@@ -26,7 +29,7 @@ class Uce(Method):
         concepts = texts[torch.arange(len(texts)), at].double()
         forget, retain = (self.scales(context, view, len(texts)) for view in (context.forget, context.retain))
         layers = [m for name, m in context.student.named_modules() if ".attn2." in name and name.endswith(("to_k", "to_v"))]
-        with torch.no_grad():
+        with context.counted("edit", {"concepts": concepts}, gradient=False), torch.no_grad():
             for layer in layers:
                 layer.weight.copy_(self.edited(layer.weight.double(), concepts, concepts[:1], self.erase * forget, self.preserve * retain))
 

@@ -1,20 +1,19 @@
 """The Python side for one's own models and checkpoints; `mubench.run` is in `mubench.runner`."""
 import copy
 import re
-import shlex
-import time
 from dataclasses import dataclass
 
-from mubench import registry
+from mubench import networks, registry
 from mubench.behaviour import Custom
 from mubench.costs import Costs
-from mubench.curriculum import make
-from mubench.engine import Budget, Context, Engine, make_accelerator, threads
 from mubench.errors import MubenchError
 from mubench.examples import Examples, Wrapped
+from mubench.job import Job
 from mubench.recipe import Recipe
-from mubench.registry import load_method, load_task
-from mubench.results import Result, RunSpec, Store, now, split_facts, task_facts
+from mubench.registry import load_task
+from mubench.results import Store
+from mubench.runner import carry_out, train
+from mubench.spec import Options, RunSpec, command
 from mubench.splits import ratio_name
 
 
@@ -26,9 +25,8 @@ class Unlearned:
     costs: Costs
 
 
-def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, head=None, num_labels=None, seed=0,
-            validation=None, batch_size=32, precision="no", lora=None, lora_rank=None, curriculum=None, curriculum_lambda=1.0,
-            curriculum_tau="mean", max_steps=None, max_seconds=None, inplace=False, progress=True, **hyperparameters):
+def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, head=None, num_labels=None, validation=None,
+            inplace=False, progress=True, **options):
     """Make a model of one's own forget.
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
@@ -40,95 +38,61 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     head: name of the submodule whose input is the representation of an example, for methods that measure it (``classifier``).
     fresh: () → a new, untrained model, for methods that need one (default for `transformers` models: their configuration).
     validation: more examples, held out from training, for methods that measure a threshold on such.
-    method: a registry name, ``path/to/file.py:Class`` or a `Method`; **hyperparameters: its hyperparameters, such as ``lr``
-        (default: the method's ``lr_factor`` × 1e-3) and ``epochs``.
-    lora: train LoRA adapters of so many per cent of the model's parameters, or of rank ``lora_rank``; they are merged at the end.
-    curriculum: ``"superloss"`` weighs examples by how easy they are, ``curriculum_lambda`` and ``curriculum_tau`` being its λ and τ.
-    seed: of everything random; the same seed on one process gives the same bits. inplace: change ``model`` itself.
+    method: a registry name, ``path/to/file.py:Class`` or a `Method`. inplace: change ``model`` itself.
+    options: the fields of `Options` (seed, protocol, precision, lora, lora_rank, curriculum, max_steps …), and hyperparameters of the method, such
+        as ``lr`` (default: its ``lr_factor`` × 1e-3), ``epochs`` and ``batch_size`` (32). LoRA adapters are merged at the end.
 
-    Returns an `Unlearned`. Raises `MubenchError` for an empty forget set, a method that needs what the model does not give,
-    an unknown hyperparameter, or a loss that becomes NaN or infinite.
+    The same seed on one process gives the same bits. Returns an `Unlearned`. Raises `MubenchError` for an empty forget set, a method that
+    needs what the model does not give, an unknown hyperparameter, or a loss that becomes NaN or infinite.
     """
-    chosen = load_method(method, **hyperparameters)
+    asked = Options.checked(**{name: options.pop(name) for name in [*options] if name in Options.model_fields})
+    cls = method if isinstance(method, registry.methods.base) else registry.methods.get(method)
+    chosen = registry.load_method(method, **cls.overrides(asked.protocol) | options)
     wrap = lambda d: d if d is None or isinstance(d, (Examples, Wrapped)) else Wrapped(d, collate)
-    sets = [wrap(forget), wrap(retain)]
-    for name, view in zip(("forget", "retain"), sets):
+    sets = {name: wrap(d) for name, d in (("forget", forget), ("retain", retain), ("validation", validation)) if d is not None}
+    for name, view in sets.items():
         if not len(view):
             raise MubenchError(f"the {name} set is empty: give at least one example")
     behaviour = Custom(loss, num_labels, head)
-    behaviour.probe(model, sets[0])
+    behaviour.probe(model, sets["forget"])
     if missing := chosen.needs - behaviour.provides:
         raise MubenchError(f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return "
                            "(losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations (rep)")
+    asked.fits(chosen, behaviour.num_labels)
     if fresh is None:
         def fresh():
             if not hasattr(model, "config"):
                 raise MubenchError(f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one")
             return type(model)(model.config)
-    student = model if inplace else copy.deepcopy(model)
-    if lora and lora_rank:
-        raise MubenchError(f"lora={lora:g} and lora_rank={lora_rank} are two answers to one question: give one of them")
-    adapt = {"share": lora} if lora else {"rank": lora_rank} if lora_rank else None
-    if adapt and not chosen.adapts:
-        raise MubenchError(f"{chosen.name} edits the weights themselves, LoRA leaves them as they are: run it without")
-    context = Context(behaviour, student, fresh, *sets, seed, make_accelerator(precision), chosen.start, validation=wrap(validation),
-                      adapt=adapt)
-    weigh = make(curriculum, curriculum_lambda, curriculum_tau, behaviour.num_labels)
-    recipe = chosen.recipe(Recipe(lr=1e-3, epochs=10, batch_size=batch_size))
-    limits = {"steps": max_steps, "seconds": max_seconds}
-    budget = Budget(**{name: limit for name, limit in limits.items() if limit is not None})
-    costs = Engine(chosen, context, recipe, budget, progress=progress, curriculum=weigh).run()
-    return Unlearned(context.student.eval(), costs)
+    job = Job.make(behaviour, chosen, asked, sets, model if inplace else copy.deepcopy(model), fresh, Recipe(lr=1e-3, epochs=10, batch_size=32))
+    costs = train(job, progress)
+    return Unlearned(job.context.student.eval(), costs)
 
 
-def evaluate(task, checkpoint, *, model=None, ratio=5, split_file=None, seed=0, limit=None, name=None, out=None, seconds=None, paper="",
+def evaluate(task, checkpoint, *, model=None, ratio=None, split_file=None, seed=0, limit=None, name=None, out=None, seconds=None, paper="",
              save_model=False):
     """Measure weights that any code has unlearned: name → value of every metric that applies.
 
     task: a registry name; checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's class;
-    model: which of the task's models it is (default: the first); ratio or split_file: what was to be forgotten;
-    seed: of the untrained model ZRF compares with, and which of several runs of that code this is. Scores are fractions.
-    name, out: what to call that code, and a folder of results to put record and predictions into, as a run does; with seconds: what
-    unlearning took on this machine (None: not known); paper: where the code is described; save_model: keep the weights there too.
+    model: which of the task's models it is (default: the first); ratio or split_file: what was to be forgotten (default: `RunSpec`'s);
+    seed: of the original they come from and of the untrained model ZRF compares with: which of several runs of that code this is. Scores
+    are fractions. name, out: what to call that code, and a folder of results to put record and predictions into, as a run does; with
+    seconds: what unlearning took on this machine (None: not known); paper: where the code is described; save_model: keep the weights too.
     Raises `MubenchError` where the checkpoint cannot be read or does not fit the task.
     """
     from mubench import originals
-    from mubench.engine import make_accelerator
-    from mubench.evaluation import SETS, predict, scores
-    from mubench.metrics import compute_all
-    from mubench.runner import UNTRAINED, environment, portable, weights_hash
 
     _nameable(name, out, seconds)
-    reference, task, started = task if isinstance(task, str) else task.name, load_task(task), now()
-    model, split = task.model(model), task.split(ratio, split_file)
-    loaded = isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
+    reference, task = task if isinstance(task, str) else task.name, load_task(task)
+    model, loaded = task.model(model), isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
     network = originals.load(task, model, checkpoint)[0] if loaded else checkpoint
-    sets = task.sets(model, split, limit)
-    with threads(task.threads):
-        clock = time.perf_counter()
-        frame = predict(task, network, task.scored({n: sets[n] for n in SETS if n in sets}), task.build(model, UNTRAINED + seed, blank=True))
-        taken, here = time.perf_counter() - clock, environment(make_accelerator())
-    original, known = originals.load(task, model)
-    test = known["card"]["scores"]["test"] if known["card"] and not limit else None
-    if test is None:
-        test = scores(task, predict(task, original, task.scored({"test": sets["test"]})))["test"]
-
-    weights, rows = weights_hash(network), {"split_file": str(split_file)} if split_file else {"ratio": ratio_name(ratio)}
-    spec = RunSpec(task=reference, model=model, method=f"{name}@{weights[:12]}", seed=seed, limit=limit, **rows)
-    said = rows | {"model": model, "seed": seed, "limit": limit, "name": name, "seconds": seconds, "out": out}
-    result = Result(
-        schema=1, id=spec.id, spec=spec.model_dump(), started=started, task=task_facts(task),
-        command=shlex.join(["mubench", "evaluate", reference, str(checkpoint) if loaded else "CHECKPOINT",
-                            *(f"--{n.replace('_', '-')}={v}" for n, v in said.items() if v is not None)]),
-        method={"name": str(name), "version": 1, "paper": paper, "hyperparameters": {}, "recipe": None},
-        model={"name": model, "class": type(network).__name__, "parameters": sum(p.numel() for p in network.parameters())},
-        split=split_facts(split), checkpoint={"source": portable(known["source"]), "sha256": known["sha256"], "test_score": test},
-        costs={"unlearning_seconds": seconds, **dict.fromkeys(("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")),
-               "stopped_by": "epochs", "losses": [], "validation": []},
-        evaluation_seconds=taken, metrics={}, predictions={}, weights=weights, environment=here, status="limited" if limit else "complete")
-    result.metrics = compute_all(frame, result.facts)
-    if out is not None:
-        Store(out).write(spec, result, frame, network if save_model else None)
+    rows = {"split_file": str(split_file)} if split_file else {"ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio)}
+    spec = RunSpec.checked(task=reference, model=model, method=f"{name}@{networks.weights_hash(network)[:12]}", seed=seed, limit=limit, **rows)
+    costs = {"unlearning_seconds": seconds, **dict.fromkeys(("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")),
+             "stopped_by": "epochs", "losses": [], "validation": []}
+    said = spec.model_dump(exclude={"trials"}) | {"method": str(checkpoint) if loaded else "CHECKPOINT"}
+    result = carry_out(Job.of(spec, task, network), out and Store(out), save_model, costs=costs, method={"name": str(name), "paper": paper},
+                       command=command(said, "evaluate", name=name, out=out, seconds=seconds))
     return result.metrics
 
 
@@ -162,7 +126,7 @@ def report(run, out=None, **options):
     return make(run, out, **options)
 
 
-def ablate(kind, tasks, methods=None, *, models=None, ratios=(5,), seeds=(0,), at=None, out="results", figures=None, workers=1, eval_every=10,
+def ablate(kind, tasks, methods=None, *, models=None, ratios=None, seeds=None, at=None, out="results", figures=None, workers=1, eval_every=10,
            margin=None, limit=None, run=True, **options):
     """Vary one thing, run what ``out`` does not hold yet, and draw; returns the exhibits (see `mubench.leaderboard.ablations`).
 
@@ -185,8 +149,7 @@ def ablate(kind, tasks, methods=None, *, models=None, ratios=(5,), seeds=(0,), a
             raise MubenchError(f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with: {grid.reason(failed[0], out)}")
     runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
     trial = [f"a trial on {limit} rows of each set: no result"] if limit else []
-    failed = [note for note in notes if note.startswith("failed: ") or " is left out: " in note and " is the later result " not in note]
-    exhibits = analyse(kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *failed])
+    exhibits = analyse(kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *notes])
     if figures:
         for exhibit in exhibits:
             exhibit.write(figures)

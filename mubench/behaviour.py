@@ -38,7 +38,7 @@ class Behaviour:
 
     provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes`` (logits are of
     classes or tokens, of which the labels name the right ones); of some modalities ``signal`` (inputs are numbers that noise can be
-    added to), ``pairs``, ``text`` (`refuse`, `complete`) or ``prompts``.
+    added to), ``pixels`` (they are of pictures, of an `input_range`), ``pairs``, ``text`` (`refuse`, `complete`) or ``prompts``.
     keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers (a
     vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the student, on the same batch.
     """
@@ -47,6 +47,7 @@ class Behaviour:
     keeps_outputs = True
     head = "classifier"  # the submodule whose input is the representation
     num_labels = None
+    threads = None  # of the CPU, that it is run with; None: as many as torch takes
 
     def drawn(self, batch, seed):
         """The batch with all that a forward pass would draw at random (noise), so that teacher and student see the same; a function
@@ -100,6 +101,10 @@ class Behaviour:
             return batch | {"labels": labels % self.num_labels}
         labels[rows] = (draw.to(labels.device) * self.num_labels).long()
         return batch | {"labels": labels}
+
+    def input_range(self, model):
+        """What a model of the task, by name, is given of a black pixel and of a white one: two tensors that fit pictures."""
+        raise NotImplementedError
 
     def refuse(self, batch, rows):
         """The batch with the answers in some ``rows`` replaced by "I do not know", in words that depend on the example alone."""
@@ -193,6 +198,14 @@ class States:
     def distance(self, student, teacher):
         """[B]: mean squared difference of the states that count."""
         return masked_mean((student.features - teacher.features).square().mean(-1), student.mask)
+
+
+def pixel_range(mean, std):
+    """(black, white): the pixels 0 and 1 as (pixel − ``mean``) / ``std``, these being numbers or one per channel."""
+    import torch
+
+    mean, std = (torch.as_tensor(numbers).reshape(-1, 1, 1) for numbers in (mean, std))
+    return -mean / std, (1 - mean) / std
 
 
 def masked_mean(values, mask):

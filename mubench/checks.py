@@ -105,10 +105,11 @@ def check_runs(reference, sample, model, methods):
     """Methods unlearn on a task's sample: a result each, whose scores are finite."""
     from mubench import results
     from mubench.runner import run_spec
+    from mubench.spec import make_spec
 
     with tempfile.TemporaryDirectory() as folder:
         for name in methods:
-            spec = results.make_spec(task=reference, model=model, method=name, max_steps=2)
+            spec = make_spec(task=reference, model=model, method=name, max_steps=2)
             result = results.read(run_spec(spec, results.Store(folder), progress=False, task=sample))
             scores = {n: v for n, v in result.metrics.items() if n.endswith("_score") and n.split("_")[0] in sample.sets(model, sample.split(5))}
             _holds(scores and all(v is not None and math.isfinite(v) for v in scores.values()), f"{model}, {name}: every set has a finite score")
@@ -186,7 +187,9 @@ def _small(method, tasks):
     """A network and ``run(method=, seed=)`` → `Unlearned`: a classifier, or where a method needs more than that a model of the first
     task of the mini tier that provides it, untrained, on some of its rows."""
     from mubench.api import Unlearned, unlearn
-    from mubench.engine import Context, Engine
+    from mubench.job import Job
+    from mubench.runner import train
+    from mubench.spec import Options
 
     if method.needs <= PROBLEM:
         network = _network()
@@ -197,10 +200,9 @@ def _small(method, tasks):
     network, sets = task.build(model), task.sets(model, task.split(5), limit=16)
 
     def run(method, seed):
-        fresh = functools.partial(task.build, model, seed)
-        context = Context(task, copy.deepcopy(network), fresh, sets["forget"], sets["retain"], seed, start=method.start,
-                          validation=sets["validation"])
-        return Unlearned(context.student, Engine(method, context, method.recipe(task.model_recipe(model)), progress=False).run())
+        job = Job.make(task, method, Options(seed=seed), sets, copy.deepcopy(network), functools.partial(task.build, model, seed),
+                       task.model_recipe(model))
+        return Unlearned(job.context.student, train(job, progress=False))
     return network, run
 
 

@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+import typing
 
 from mubench.errors import MubenchError
 
@@ -41,6 +42,8 @@ def main(argv=None):
 
 def parser(sweep=None):
     """The whole command line; ``sweep``: values that take the place of `mubench run`'s defaults."""
+    from mubench.spec import RunSpec
+
     top = argparse.ArgumentParser(prog="mubench", description="The benchmark suite for machine unlearning.", epilog=EPILOG)
     top.add_argument("--version", action=_Version)
     verbs = top.add_subparsers(metavar="VERB", required=True)
@@ -59,27 +62,26 @@ def parser(sweep=None):
     p.add_argument("what", nargs="?", metavar="tasks|models|methods|metrics|pairs|NAME", default="tasks",
                    help="a kind, or the name of a task or method (its facts, its hyperparameters)")
 
+    def options(p, *names, many=()):
+        """Flags for fields of `RunSpec` (default: all but task, method and what tuning finds): names, types, choices and help are its own."""
+        for name, field in RunSpec.model_fields.items():
+            if name in names or not names and name not in ("task", "method", "params", "trials"):
+                kinds = [kind for kind in (typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Union else
+                                           [field.annotation]) if kind is not type(None)]
+                choices = typing.get_args(kinds[0]) if len(kinds) == 1 and typing.get_origin(kinds[0]) is typing.Literal else None
+                default = "its first" if name == "model" else None if field.is_required() else field.default
+                about = field.description + (f" (default: {default})" if default is not None else "")
+                p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if name in many else None, choices=choices, help=about.replace("%", "%%"),
+                               type=kinds[0] if kinds in ([int], [float]) else str, metavar=None if choices else name.rpartition("_")[2].upper())
+
     def run_verb(*texts):
         """A verb that makes runs, and the arguments that say which."""
         p = verb(*texts)
         p.add_argument("task", metavar="TASK", help="a task, file.py:Class, several with commas, or mini / paper / all")
         p.add_argument("method", metavar="METHOD", help="a method, file.py:Class, several with commas, or all")
-        p.add_argument("--model", nargs="+", metavar="M", help="models of the task, or all (default: its first)")
-        p.add_argument("--ratio", nargs="+", default=["5"], metavar="R", help="per cent of D to forget, in (0, 50] (default: 5)")
-        p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="S")
+        options(p, many=("model", "ratio", "seed"))
         p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="hyperparameters of the method")
-        p.add_argument("--split-file", metavar="FILE", help="an index file, one training row per line, instead of a ratio")
-        p.add_argument("--checkpoint", metavar="FOLDER", help="the original model, a folder or hub id, instead of the standard one")
-        p.add_argument("--precision", choices=["no", "bf16", "fp16"], default="no")
-        p.add_argument("--lora", type=float, metavar="PERCENT", help="train LoRA adapters of so many per cent of the model's parameters")
-        p.add_argument("--lora-rank", type=int, metavar="RANK", help="train LoRA adapters of this rank")
-        p.add_argument("--curriculum", choices=["superloss"], help="weigh examples by how easy they are")
-        p.add_argument("--curriculum-lambda", type=float, metavar="L", help="of superloss, above 0: the larger, the more alike (default: 1)")
-        p.add_argument("--curriculum-tau", metavar="T", help="of superloss: mean (default), log_classes or a number")
         p.add_argument("--optimizer", choices=["adamw", "adam", "sgd", "sophia"], help="the same as --set optimizer=…")
-        p.add_argument("--max-steps", type=int, metavar="N", help="budget of optimiser steps")
-        p.add_argument("--max-seconds", type=float, metavar="S", help="budget of seconds (default: what retraining took)")
-        p.add_argument("--limit", type=int, metavar="N", help="only N rows of each set: a trial, marked and never ranked")
         p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
         p.add_argument("--out", default="results", metavar="FOLDER")
         return p
@@ -107,13 +109,10 @@ def parser(sweep=None):
                    "budget (time) or bias (transfer set)")
     p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
     p.add_argument("--method", nargs="+", metavar="METHOD", help="methods (default: the five that the MU-Bench paper compares)")
-    p.add_argument("--model", nargs="+", metavar="M", help="models of the tasks, or all (default: their first; of scale: all)")
-    p.add_argument("--ratio", nargs="+", default=["5"], metavar="R", help="per cent of D to forget (default: 5; of ratio: see --at)")
-    p.add_argument("--seed", nargs="+", type=int, default=[0], metavar="S")
+    options(p, "model", "ratio", "seed", "limit", many=("model", "ratio", "seed"))
     p.add_argument("--at", nargs="+", type=float, metavar="X", help="levels instead of the kind's own: shares of lora, λ of curriculum, ratios")
     p.add_argument("--margin", type=float, metavar="M", help="of the deletion capacity: by how much the test score may fall (default: 0.02)")
     p.add_argument("--eval-every", type=int, default=10, metavar="K", help="steps between the points of curves (scale, budget; default: 10)")
-    p.add_argument("--limit", type=int, metavar="N", help="only N rows of each set: a trial")
     p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
     p.add_argument("--out", default="results", metavar="FOLDER", help="where runs are kept (default: results)")
     p.add_argument("--figures", metavar="FOLDER", help="where the figure and the tables go (default: figures/KIND)")
@@ -128,11 +127,7 @@ def parser(sweep=None):
     p = verb("evaluate", _evaluate, "measure weights that any code has unlearned", "mubench evaluate fashion path/to/checkpoint --ratio 5")
     p.add_argument("task", metavar="TASK")
     p.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with model.safetensors and config.json, or a hub id")
-    p.add_argument("--model", metavar="M")
-    p.add_argument("--ratio", default="5", metavar="R")
-    p.add_argument("--split-file", metavar="FILE")
-    p.add_argument("--seed", type=int, default=0, help="of the untrained model that ZRF compares with; which of several runs of the code")
-    p.add_argument("--limit", type=int, metavar="N")
+    options(p, "model", "ratio", "split_file", "seed", "limit")
     p.add_argument("--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run")
     p.add_argument("--out", metavar="FOLDER", help="of results")
     p.add_argument("--seconds", type=float, metavar="S", help="what unlearning took on this machine")
@@ -146,17 +141,16 @@ def parser(sweep=None):
 
     p = verb("split", _split, "show, export or check a deletion split", "mubench split fashion --ratio 5 --export forget.txt")
     p.add_argument("task", metavar="TASK")
-    p.add_argument("--ratio", default="5", metavar="R")
+    options(p, "ratio")
     p.add_argument("--export", metavar="FILE", help="write one row index per line, ascending")
     p.add_argument("--check", metavar="FILE", help="compare an index file with the split")
 
     p = verb("original", _original, "show, train or verify the original checkpoint", "mubench original fashion --model resnet --verify")
     p.add_argument("task", metavar="TASK")
-    p.add_argument("--model", metavar="M")
+    options(p, "model", "seed")
     p.add_argument("--train", action="store_true", help="train it by the recipe of the data card")
     p.add_argument("--verify", action="store_true", help="check its hash and measure its scores again")
     p.add_argument("--out", metavar="FOLDER", help="where --train writes (default: the cache, from where it is used)")
-    p.add_argument("--seed", type=int, default=0)
 
     p = verb("check", _check, "contract test of a task, a method, a result or a submission", "mubench check my_method.py:MyMethod")
     p.add_argument("what", metavar="NAME|FILE.py:CLASS|RESULT|SUBMISSION", help="a submission is a folder with submission.json, or a .zip of it")
@@ -236,20 +230,21 @@ def _tune(args):
     from mubench import grid
     from mubench.tuning import tune_all
 
-    specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed[:1], **_options(args))
+    specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed and args.seed[:1], **_options(args))
     for sentence in left_out:
         print(f"left out: {sentence}")
     print()
-    _show(args.out, tune_all(specs, args.trials, args.seed, args.budget_seconds, args.workers, args.out))
+    _show(args.out, tune_all(specs, args.trials, args.seed or [specs[0].seed], args.budget_seconds, args.workers, args.out))
 
 
 def _options(args):
     """What `make_spec` takes besides task, model, method, ratio and seed."""
     params = dict(_pair(text) for text in args.set)
     params |= {"optimizer": args.optimizer} if args.optimizer else {}
-    return {"params": params} | {name: getattr(args, name) for name in (
-        "split_file", "checkpoint", "precision", "lora", "lora_rank", "curriculum", "curriculum_lambda", "curriculum_tau", "max_steps",
-        "max_seconds", "limit")}
+    from mubench.spec import RunSpec
+
+    return {"params": params} | {name: getattr(args, name) for name in RunSpec.model_fields if name in args and name not in (
+        "task", "method", "model", "ratio", "seed")}
 
 
 def _show(out, specs):
@@ -266,12 +261,11 @@ def _dry_run(specs, args):
         print(f"{spec.id}  {'done' if Store(args.out).done(spec) else 'to do'}  {spec.folder.parent}  seed {spec.seed}")
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is now: a dry run downloads nothing
     from mubench import grid, plan
-    from mubench.registry import load_method
 
     print(f"\n{grid.forecast(specs, args.out)}", flush=True)
     runs = {}
     for spec in specs:
-        runs.setdefault((spec.task, spec.model), []).append(load_method(spec.method, **spec.params))
+        runs.setdefault((spec.task, spec.model), []).append(spec.make_method())
     for (task, model), methods in runs.items():
         print(f"\n{plan.report(task, model, methods, args.gpu_memory, specs[0].adapt)}", flush=True)
 
@@ -336,7 +330,7 @@ def _score(args):
 def _split(args):
     from mubench.registry import load_task
 
-    split = load_task(args.task).split(args.ratio)
+    split = load_task(args.task).split(**{"ratio": args.ratio} if args.ratio else {})
     if args.check:
         split.check(args.check)
         print(f"{args.check} is the {split.name} % split of {args.task}")
@@ -356,11 +350,11 @@ def _original(args):
     task = load_task(args.task)
     model = task.model(args.model)
     if args.train:
-        shown = originals.train(task, model, args.out, args.seed)
+        shown = originals.train(task, model, args.out, args.seed or 0)
     elif args.verify:
-        shown = originals.verify(task, model)
+        shown = originals.verify(task, model, seed=args.seed or 0)
     else:
-        facts = originals.load(task, model)[1]
+        facts = originals.load(task, model, seed=args.seed or 0)[1]
         shown = {"source": facts["source"], **(facts["card"] or {"sha256": facts["sha256"]})}
     print(json.dumps(shown, indent=1))
 

@@ -18,9 +18,9 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from mubench import grid
-from mubench.cache import whole, writing
+from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.results import ERROR, RESULT, Store, read
+from mubench.results import ERROR, Store, read
 
 RETRIES, PROCESS = 2, 2**30  # of a run whose worker died; bytes of Python, PyTorch and the data
 ANSWER, ROOM = 20, 120  # seconds: until a cluster answers; until it has a machine again, after the loss of the last with room for a run
@@ -89,11 +89,11 @@ class Worker:
         return perform(self.root, self.threads, *run)
 
 
-def perform(root, threads, spec, name, retrain, options):
+def perform(root, threads, spec, name, options):
     """(folder of the result or error, its files unless they are on shared storage), or a sentence where neither could be written."""
     import torch
 
-    from mubench.runner import retrain_of, try_run
+    from mubench.runner import run_spec
 
     torch.set_num_threads(threads)
     with contextlib.ExitStack() as stack:
@@ -102,10 +102,7 @@ def perform(root, threads, spec, name, retrain, options):
         try:
             if spec.id != name:
                 return f"{spec.task} or {spec.method} is another file on {socket.gethostname()}"
-            if retrain and not store.done(retrain_of(spec)):  # the run's budget
-                with whole(store.path(retrain_of(spec)) / RESULT) as path:
-                    path.write_text(retrain)
-            try_run(spec, store, progress=False, **options)
+            run_spec(spec, store, progress=False, **options)
         except Exception as error:  # recorded, unless there is no room for the record
             if not (folder / ERROR).is_file():
                 return str(error) if isinstance(error, MubenchError) else f"{type(error).__name__}: {error}"
@@ -135,20 +132,17 @@ def staging(store):
 def sweep(todo, store, since, force, options, progress, report, address, cpus=1, gpus=0):
     """Hand out all runs of ``todo``; returns when none is left."""
     from mubench import plan
-    from mubench.registry import load_method
-    from mubench.runner import retrain_of
-
     ray = connect(address)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # `Worker` is sent as code: its methods too, not the name of this module
     environment = {n: v for n, v in os.environ.items() if n.startswith("MUBENCH_") or n.endswith("_OFFLINE")}
     here, remote, of, doing = code(), ray.remote(Worker), {}, {}  # worker → (task, model); reference → (worker, run if it has one, its claim)
-    left, after, tries = {spec.id for spec in todo}, {spec.id: retrain_of(spec).id for spec in todo}, Counter()
+    left, tries = {spec.id for spec in todo}, Counter()
     groups, needs, seen = {}, {}, time.monotonic()  # when there was last room for a run
     for spec in todo:
         groups.setdefault((spec.task, spec.model), []).append(spec)
     for group, specs in groups.items():
         kinds = {(s.method, str(s.params)): s for s in specs}.values()
-        known = None if gpus else plan.peak(*group, [load_method(s.method, **s.params) for s in kinds], specs[0].adapt)
+        known = None if gpus else plan.peak(*group, [s.make_method() for s in kinds], specs[0].adapt)
         needs[group] = {"CPU": cpus, "GPU": gpus, "memory": int(known) + PROCESS if known else 0}
 
     def room(need):
@@ -157,10 +151,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
         return sum(int(min([node.get(name, 0) // much for name, much in need.items() if much] or [1])) for node in nodes)
 
     def next_run(group):
-        """The first run of a group whose budget is known and that no other sweep is doing, claimed."""
+        """The first run of a group that no other sweep is doing, claimed."""
         for spec in list(groups[group]):
-            if after[spec.id] != spec.id and after[spec.id] in left:
-                continue
             claims = contextlib.ExitStack()
             if claims.enter_context(store.claim(spec)):
                 if not grid.settled(store, spec, since, force, options):
@@ -195,9 +187,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
             if needs[group]["memory"] <= needs[mine]["memory"] and (found := next_run(group)):
                 spec, claims = found
                 groups[group].remove(spec)
-                of[worker], retrain = group, store.path(retrain_of(spec)) / RESULT
-                text = retrain.read_text() if after[spec.id] != spec.id and retrain.is_file() else None
-                doing[worker.run.remote(spec, spec.id, text, options)] = worker, spec, claims
+                of[worker] = group
+                doing[worker.run.remote(spec, spec.id, options)] = worker, spec, claims
                 return
         stop(worker)
 

@@ -1,5 +1,6 @@
 """What a run costs: seconds, steps, examples, FLOPs, peak memory."""
 import contextlib
+import math
 import resource
 import sys
 import time
@@ -13,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 class Costs:
     """Counted from the first hook to the last, loading and evaluation excluded.
 
-    unlearning_seconds: wall clock; cpu_seconds: of all threads of this process, which other load hardly changes; steps: optimiser steps; examples: examples with a gradient, over all epochs and processes;
+    unlearning_seconds: wall clock; cpu_seconds: of all threads of this process, which other load hardly changes; steps: optimiser steps;
+    examples: examples with a gradient, in steps, hooks and one-shot passes, over all epochs and processes;
     flops: floating-point operations of matrix products, convolutions and attention, forward and backward, teachers and
     saliency included; peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation (GPU)
     while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss per epoch;
@@ -38,21 +40,30 @@ class Meter:
 
     def __init__(self, device):
         self.costs, self.device, self._flops, self._still = Costs(), device, {}, None
+        self.examples = 0.0  # with a gradient; what a smaller network sees counts for a part of one
 
     @contextlib.contextmanager
-    def flops(self, key, examples):
+    def flops(self, key, examples, plain=None):
         """Adds the FLOPs of the block, run on so many examples. Blocks of the same ``key`` (same shapes but for the number of
         examples, to which products, convolutions and attention are proportional) are traced once and counted every time.
 
-        A block inside another counts as its own only: a teacher asked in the middle of a step is no part of each later step.
+        plain: (a function that does the same work on some examples, how many), to be traced instead of a block whose operations are not
+        counted as they are (of a vectorised convolution each group would count as all). A block inside another counts as its own only:
+        a teacher asked in the middle of a step is no part of each later step.
         """
-        if key not in self._flops:
+        if key in self._flops:
+            yield
+        elif plain:
+            work, of = plain
+            with FlopCounterMode(display=False) as counter:
+                work()
+            self._flops[key] = counter.get_total_flops(), of
+            yield
+        else:
             before = self.costs.flops
             with FlopCounterMode(display=False) as counter:
                 yield
             self._flops[key] = counter.get_total_flops() - (self.costs.flops - before), examples
-        else:
-            yield
         traced, of = self._flops[key]
         self.costs.flops += traced * examples // of
 
@@ -82,6 +93,7 @@ class Meter:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.costs.unlearning_seconds, self.costs.cpu_seconds = self.seconds(), self.cpu_seconds()
+        self.costs.examples = math.ceil(self.examples - 1e-9)
         self.costs.peak_memory_bytes = self._peak()
 
     def _peak(self):

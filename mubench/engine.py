@@ -5,8 +5,7 @@ import functools
 import hashlib
 import math
 import os
-from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -20,16 +19,7 @@ from mubench.behaviour import Output
 from mubench.costs import Meter
 from mubench.errors import MubenchError
 from mubench.sophia import Sophia
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The most a run may use, whichever comes first: optimiser steps, seconds, CPU seconds, examples with a gradient."""
-
-    steps: float = math.inf
-    seconds: float = math.inf
-    cpu_seconds: float = math.inf
-    examples: float = math.inf
+from mubench.spec import Budget
 
 
 class NonFiniteLoss(MubenchError):
@@ -44,7 +34,8 @@ class Context:
     """What a method's hooks see.
 
     student: the model being trained; original: a frozen copy of it as it was; fresh(): a new, untrained one;
-    task: its `Behaviour`; forget, retain: the two sets, as views that hooks may replace by a part; seed; epoch, from 1, of epochs;
+    task: its `Behaviour`; model_name: what a task calls the model; forget, retain: the two sets, as views that hooks may replace by a part;
+    seed; epoch, from 1, of epochs;
     incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives); validation: held-out
     examples, for thresholds (never for training, and never the test set);
     trainable: name → parameter of all that may move. With LoRA (``adapt``: what `lora.solve` is told, ``share`` or ``rank``) those are
@@ -52,9 +43,9 @@ class Context:
     """
 
     def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original", blank=None, validation=None,
-                 adapt=None):
+                 adapt=None, model_name=None):
         self.accelerator = accelerator or make_accelerator()
-        self.task, self.forget, self.retain, self.seed = task, forget, retain, seed
+        self.task, self.model_name, self.forget, self.retain, self.seed = task, model_name, forget, retain, seed
         self.device = self.accelerator.device
         self._fresh, self._blank, self._validation = fresh, blank or fresh, validation
         self.student = self.fresh() if start == "fresh" else model.to(self.device)
@@ -127,6 +118,17 @@ class Context:
             self._teachers[name] = Teacher(self, functools.partial(getattr, self, source))
         return self._teachers[name]
 
+    @contextlib.contextmanager
+    def counted(self, purpose, batch, gradient=True, network=None, plain=None):
+        """Counts the work of the block, one pass over a batch (name → tensor): its FLOPs and, with a ``gradient``, its examples. Those of
+        another ``network`` than the student count for its share of the student's parameters. A step's own pass counts by itself.
+        plain: what is traced instead of the block (see `Meter.flops`)."""
+        examples = len(batch["index"] if "index" in batch else next(iter(batch.values())))
+        with self.meter.flops((purpose, gradient, *_shapes(batch)), examples, plain):
+            yield
+        if gradient:
+            self.meter.examples += examples if network is None else examples * _size(network) / _size(self.student)
+
     def freeze(self, mask, hold=True):
         """Only weights where ``mask`` (name of a trainable parameter → boolean tensor) is true may move; ``hold``: whatever the
         optimiser does."""
@@ -162,8 +164,9 @@ class Context:
         shared = 1 < world <= len(batches)  # else each process takes them all: none may be left without gradients
         for positions in batches[rank::world] if shared else batches:
             batch = self.batch(view, positions, "saliency")
-            with self.meter.flops(("saliency", *_shapes(batch)), len(positions)), self.accelerator.autocast():
+            with self.counted("saliency", batch, gradient=False), self.accelerator.autocast():
                 self.task.forward(self.student, batch).loss.mean().backward()
+        self.meter.examples += len(view)  # of all processes together
         found = {n: p.grad for n, p in self.student.named_parameters() if p.grad is not None}
         sums = {n: (self.accelerator.reduce(g, "sum") if shared else g).abs() for n, g in found.items()}
         self.student.zero_grad(set_to_none=True)
@@ -177,7 +180,7 @@ class Context:
         self.student.eval()
         for positions in torch.arange(len(view)).split(self.batch_size):
             batch = self.batch(view, positions, "measure")
-            with self.meter.flops(("measure", what, *_shapes(batch)), len(positions)), self.accelerator.autocast():
+            with self.counted(("measure", what), batch, gradient=False), self.accelerator.autocast():
                 pieces.append(what(self.task, self.student, batch))
         self.student.train(training)
         return torch.cat(pieces)
@@ -209,7 +212,7 @@ class Teacher:
         context, pieces = self.context, []
         for positions in torch.arange(len(view)).split(2 * context.batch_size):
             batch = context.batch(view, positions, "teacher")
-            with context.meter.flops(("teacher", features, *_shapes(batch)), len(positions)), context.accelerator.autocast():
+            with context.counted(("teacher", features), batch, gradient=False), context.accelerator.autocast():
                 with self._original() as model:
                     pieces.append(context.task.forward(model, batch, features))
         join = lambda name: None if getattr(pieces[0], name) is None else torch.cat([getattr(p, name) for p in pieces])
@@ -293,7 +296,7 @@ class Engine:
         context, costs = self.context, self.context.meter.costs
         if self.recipe.recompute:
             networks.recompute(context.student)
-        self._best = None
+        self._best, self._passes = None, {}
         if self.accelerator.sharded:
             self.model = self.accelerator.prepare_model(context.student, evaluation_mode=True)  # precision, and nothing else
             self._shards = networks.Shards(context.student, context.device)
@@ -315,10 +318,9 @@ class Engine:
                         break
                     for group in self.optimizer.param_groups:
                         group["lr"] = lr = self._lr(context.step / total)
-                    shapes = tuple((on, len(positions)) for on, positions in step)
                     losses.append(self._step(step, terms, params, masked))
                     context.step += 1
-                    costs.steps, costs.examples = context.step, costs.examples + sum(n for _, n in shapes)
+                    costs.steps = context.step
                     if not math.isfinite(losses[-1]):
                         costs.losses.append(losses[-1])
                         raise NonFiniteLoss(f"{self.method.name}: the loss is {losses[-1]} at step {context.step} with lr {lr:g}: "
@@ -369,6 +371,8 @@ class Engine:
 
     def _step(self, step, terms, params, masked):
         """One optimiser step over the step's batches; returns its loss."""
+        meter, examples = self.context.meter, sum(len(positions) for _, positions in step)
+        counted = meter.examples
         self.optimizer.zero_grad(set_to_none=True)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         most = max(self.recipe.batch_size, self.recipe.forget_batch_size)  # a hook may ask for larger batches: their pieces are no larger
@@ -385,10 +389,9 @@ class Engine:
         for i, (on, positions, n) in enumerate(pieces):
             last = i == len(pieces) - 1
             batch = self.context.batch(self._views[on], positions, f"step/{self.context.step}")
-            key = ("step", on, last, tuple(terms), *_shapes(batch))
             if self.curriculum:
                 self.curriculum.counting = n < math.inf
-            with self.context.meter.flops(key, len(positions)), contextlib.ExitStack() as stack:
+            with self.context.counted(("step", on, last, tuple(terms)), batch, gradient=False), contextlib.ExitStack() as stack:
                 if not last and not self._shards:  # shards are reduced at once: a whole gradient is what they cannot hold
                     stack.enter_context(self.accelerator.no_sync(self.model))
                 with self.accelerator.autocast():
@@ -411,7 +414,12 @@ class Engine:
             with torch.no_grad():
                 for param, mask, before in masked:
                     torch.where(mask, _mine(param), before, out=_mine(param))
-        return (self.accelerator.reduce(total, "mean") if world > 1 else total).item()
+        more = meter.examples - counted  # what further passes, in hooks, have counted in this process
+        if world > 1:
+            total, more = self.accelerator.reduce(torch.stack([total.double() / world, total.new_tensor(more).double()]), "sum")
+        meter.examples = counted + examples + float(more)
+        self._passes[tuple(on for on, _ in step)] = (examples + float(more)) / examples
+        return float(total)
 
     def _loss(self, on, positions, batch, terms):
         """Σ over a batch and the terms on its examples of weight × measure."""
@@ -431,6 +439,8 @@ class Engine:
             given = batch
             for t in corrupted.values() if group is not as_it_is else ():
                 given = self._corrupt(given, positions, rows[t.on], t)
+            if group is as_it_is:
+                self.context.meter.examples += len(positions)  # a second pass
             out = self.context.task.forward(self.model, given, features=any(t.measure == "rep" for t in group))
             for t in group:
                 mine, theirs, task = out[rows[t.on]], None, self.context.task
@@ -488,8 +498,8 @@ class Engine:
             forget, retain = batches("forget"), batches("retain")
             if not forget or not retain:
                 raise MubenchError(f"{self.method.name} pairs the two sets: neither may be empty")
-            pairs = zip(cycle(forget), retain) if len(retain) >= len(forget) else zip(forget, cycle(retain))
-            return [list(pair) for pair in pairs]
+            lengths = {"longer": max(len(forget), len(retain)), "shorter": min(len(forget), len(retain)), "forget": len(forget)}
+            return [list(pair) for pair in islice(zip(cycle(forget), cycle(retain)), lengths[self.method.epoch_length])]
         if schedule in ("joint", "alternate"):
             return [[b] for on in active for b in batches(on)]
         return [[b] for b in batches(schedule.removesuffix("_only"))]
@@ -516,13 +526,13 @@ class Engine:
     def _spent(self, step):
         """Whether the next step would go over the budget; notes which."""
         costs, budget, meter = self.context.meter.costs, self.budget, self.context.meter
-        clocks = torch.tensor([meter.seconds(), meter.cpu_seconds()], device=self.accelerator.device)
-        if self.accelerator.num_processes > 1 and min(budget.seconds, budget.cpu_seconds) < math.inf:
-            clocks = self.accelerator.reduce(clocks, "mean")
-        over = {"steps": costs.steps + 1 > budget.steps,
-                "examples": costs.examples + sum(len(p) for _, p in step) > budget.examples,
-                "seconds": clocks[0] > budget.seconds, "cpu_seconds": clocks[1] > budget.cpu_seconds}
-        costs.stopped_by = next((name for name, gone in over.items() if gone), "epochs")
+        passes = self._passes.get(tuple(on for on, _ in step), 1)
+        needs = {"steps": costs.steps + 1, "examples": meter.examples + passes * sum(len(positions) for _, positions in step)}
+        if budget.seconds is not None:
+            clock = torch.tensor(meter.seconds(), device=self.accelerator.device)
+            needs["seconds"] = (self.accelerator.reduce(clock, "mean") if self.accelerator.num_processes > 1 else clock).item()
+        limits = budget.asdict()
+        costs.stopped_by = next((name for name, much in needs.items() if limits[name] is not None and much > limits[name]), "epochs")
         return costs.stopped_by != "epochs"
 
 
@@ -574,6 +584,10 @@ def _share(tensor, like):
 
 def _frozen(model):
     return model.eval().requires_grad_(False)
+
+
+def _size(model):
+    return sum(p.numel() for p in model.parameters())
 
 
 def _shapes(batch):

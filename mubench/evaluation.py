@@ -4,7 +4,10 @@ import pandas as pd
 import torch
 from accelerate.utils import gather_object, send_to_device
 
+from mubench.errors import MubenchError
+
 SETS = ("test", "forget", "retain", "transfer")
+UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
 
 
 def predict(task, model, sets, incompetent=None, accelerator=None):
@@ -82,5 +85,30 @@ def scores(task, frame):
 
 def validator(task, sets, accelerator=None):
     """model → its primary score in [0, 1] on the validation set; no other set is touched."""
-    shown = task.scored({"validation": sets["validation"]})
-    return lambda model: scores(task, predict(task, model, shown, accelerator=accelerator))["validation"]
+    def score(model):
+        return scores(task, predict(task, model, task.scored({"validation": sets["validation"]}), accelerator=accelerator))["validation"]
+    return score
+
+
+class Curve:
+    """The scores of a job along its training: a point at the start and after ``every`` so many steps (None: none at all), off the clock."""
+
+    def __init__(self, job, every=None):
+        if every is not None and every < 1:
+            raise MubenchError(f"eval_every={every}: it counts steps, so it must be at least 1")
+        self.job, self.every, self.points = job, every, []
+
+    def add(self, context):
+        """The point of where the training is."""
+        meter, shown = context.meter, {name: view for name, view in self.job.shown.items() if name != "transfer"}
+        frame = predict(self.job.task, context.student, shown, accelerator=context.accelerator)
+        self.points.append(self._point(frame, step=context.step, seconds=meter.seconds(), cpu_seconds=meter.cpu_seconds(), flops=meter.costs.flops))
+
+    def whole(self, frame, costs):
+        """All points, the last from the final predictions."""
+        clocks = {"seconds": costs["unlearning_seconds"], "cpu_seconds": costs["cpu_seconds"], "flops": costs["flops"]}
+        last = [self._point(frame[frame["set"] != "transfer"], step=costs["steps"], **clocks)] if self.every else []
+        return self.points + last
+
+    def _point(self, frame, **where):
+        return {**where, **{f"{name}_score": value for name, value in scores(self.job.task, frame).items()}}

@@ -37,8 +37,9 @@ def gradients(context, view, size=1, change=None):
             batch = context.batch(view, positions, "gradients")
             given, count = change(batch) if change else batch, -(-len(positions) // size)
             groups = {name: values.unflatten(0, (count, -1)) for name, values in given.items()}
-            with context.meter.flops(("gradients", size, *((k, v.shape[2:]) for k, v in groups.items())), len(positions)), \
-                    context.accelerator.autocast(), torch.random.fork_rng(devices=[]):
+            first = {name: values[0] for name, values in groups.items()}
+            plain = lambda: single(params, first), len(first["index"])
+            with context.accelerator.autocast(), torch.random.fork_rng(devices=[]), context.counted(("gradients", size), batch, plain=plain):
                 found = None
                 if count > 1 and together:
                     try:

@@ -8,7 +8,8 @@ import time
 
 from mubench import registry
 from mubench.errors import MubenchError
-from mubench.results import Incompatible, Store, make_spec, read
+from mubench.results import Store, read
+from mubench.spec import Incompatible, make_spec
 
 SUITES = ("mini", "paper")
 
@@ -33,16 +34,16 @@ def expand_methods(names):
     return list(dict.fromkeys(found))
 
 
-def expand(tasks, methods, models=None, ratios=(5,), seeds=(0,), **options):
-    """Every `RunSpec` of tasks × models × ratios × seeds × methods; the references (retrain, original) come first, as the
-    others' budgets depend on them. Returns the specs and a sentence for each pair that cannot work."""
+def expand(tasks, methods, models=None, ratios=None, seeds=None, **options):
+    """Every `RunSpec` of tasks × models × ratios × seeds × methods, None standing for the default; the references (retrain, original) come
+    first. Returns the specs and a sentence for each pair that cannot work."""
     specs, left_out = {}, []
     methods = sorted(expand_methods(methods), key=lambda m: (registry.methods.get(m).start != "fresh", bool(_terms(m))))
     for name in expand_tasks(tasks):
         task = registry.load_task(name)
         for model in list(task.models) if models == ["all"] else models or [None]:
-            for ratio in ratios:
-                for seed in seeds:
+            for ratio in ratios or [None]:
+                for seed in seeds if seeds is not None else [None]:
                     for method in methods:
                         try:
                             spec = make_spec(task=name, model=model, method=method, ratio=ratio, seed=seed, **options)
@@ -112,9 +113,9 @@ def forecast(specs, out):
     on this machine."""
     import statistics
 
-    from mubench.runner import machine
+    from mubench.machine import hardware
 
-    store, here, unknown = Store(out), machine(), []
+    store, here, unknown = Store(out), hardware()["machine"], []
     todo, taken, total = [spec for spec in specs if not store.done(spec)], {}, 0.0
     for spec in todo:
         kind = spec.task, spec.model, spec.method, spec.limit
@@ -140,7 +141,7 @@ def reason(spec, out):
 
 def _work(specs, out, since, force, options, progress, report=print, current=None, parent=None):
     """Do every run nobody else has done or is doing; wait for those that others are doing, in case they die."""
-    from mubench.runner import try_run
+    from mubench.runner import run_spec
 
     store, waiting = Store(out), list(specs)
     while waiting:
@@ -157,7 +158,7 @@ def _work(specs, out, since, force, options, progress, report=print, current=Non
                     if current is not None:
                         current.value = spec.id.encode()
                     try:
-                        try_run(spec, store, progress=parent is None, **options)
+                        run_spec(spec, store, progress=parent is None, **options)
                         line, failed = summary(read(store.path(spec))), False
                     except Exception as error:
                         if together() and not isinstance(error, MubenchError):

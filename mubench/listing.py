@@ -82,10 +82,14 @@ def _task(task):
 
 
 def _method(cls):
-    defaults = "\n".join(f"  {name:18} {value!r}" for name, value in cls.defaults().items())
-    space = "".join(f"  {name:18} {_choice(choice)}\n" for name, choice in cls.space().items())
-    return (f"{cls.name}: {inspect.getdoc(cls)}\n\npaper: {cls.paper or '-'}\n\nhyperparameters and defaults (None: as the original's "
-            f"recipe):\n{defaults}\n\n" + (f"searched by `mubench tune`:\n{space}" if space else "")).rstrip()
+    values = lambda said: "".join(f"\n  {name:18} {value!r}" for name, value in said.items())
+    official = "there is none" if cls.official is None else values(cls.official) or "the same"
+    parts = {f"{cls.name}:": f" {inspect.getdoc(cls)}", "paper:": f" {cls.paper or '-'}",
+             "hyperparameters and defaults (None: as the original's recipe):": values(cls.defaults()),
+             "deviations from the official code:": "".join(f"\n  - {fact}" for fact in cls.deviations),
+             "in the official protocol:": official if official.startswith("\n") else f" {official}",
+             "searched by `mubench tune`:": "".join(f"\n  {name:18} {_choice(of)}" for name, of in cls.space().items())}
+    return "\n\n".join(title + said for title, said in parts.items() if said)
 
 
 def _choice(choice):

@@ -271,3 +271,16 @@ def _found(source, function, *args, **kwargs):
         elif "RepositoryNotFoundError" in said:
             remedy = "there is no such repository, or it is private: check the name, or `hf auth login`"
         raise MubenchError(f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): {remedy}") from error
+
+
+def weights_hash(model):
+    """SHA-256 over names, shapes and bytes of all weights and buffers, in alphabetical order."""
+    import hashlib
+
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,21 +1,28 @@
 """Original checkpoints: found, verified, trained. Safetensors only; the hash of the weights goes into every result."""
+import hashlib
 import json
-import platform
+import os
+import shutil
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mubench import networks
+from mubench import networks, registry
 from mubench.cache import cache_dir, whole, writing
 from mubench.errors import MubenchError
+from mubench.spec import ENGINE
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
 
-def resolve(task, model, checkpoint=None):
-    """Folder or hub id of the original of a task's model: what the user passes, the package's, the cache's, the published one."""
+def resolve(task, model, checkpoint=None, seed=0):
+    """Folder or hub id of an original of a task's model: what the user passes; of seed 0 the package's, the cache's or the published one;
+    of others the cache's, trained on first need."""
     if checkpoint is not None:
         return str(checkpoint)
+    if seed:
+        return str(ensure(task, model, seed))
     for folder in (task.originals_dir(model), trained_dir(task, model)):
         if networks.weights(folder):
             return str(folder)
@@ -25,17 +32,44 @@ def resolve(task, model, checkpoint=None):
                        "or give --checkpoint FOLDER")
 
 
-def trained_dir(task, model):
-    """Where `train` puts an original of the user's own making."""
-    return cache_dir() / "originals" / task.name / model
+def trained_root():
+    """Where all originals of the user's own making lie."""
+    return cache_dir() / "originals"
 
 
-def load(task, model, checkpoint=None):
-    """The original model and its facts: ``{"source", "sha256", "card"}``.
+def trained_dir(task, model, seed=0):
+    """Where `train` puts an original of the user's own making: a folder for each seed, recipe, architecture and version of the code."""
+    declared = task.models[model]
+    key = [ENGINE, registry.tasks.code(type(task)), asdict(task.model_recipe(model)), declared.architecture, declared.config, declared.pretrained]
+    return trained_root() / task.name / f"{model}-{seed}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def ensure(task, model, seed):
+    """The folder of the original of a seed, trained if it is not there; processes that need the same one wait for the first."""
+    from filelock import FileLock
+
+    folder = trained_dir(task, model, seed)
+    how = f"mubench original {task.name} --model {model} --train --seed {seed}"
+    if networks.weights(folder):
+        return folder
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise MubenchError(f"{task.name} has no original {model} of seed {seed} yet, and several processes cannot train it as they begin: `{how}` first")
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+    with lock:
+        if not networks.weights(folder):  # nobody has trained it while we waited
+            print(f"training the original {model} of {task.name} for seed {seed}, once: `{how}`; kept in {folder}", file=sys.stderr, flush=True)
+            train(task, model, None, seed, progress=False)
+    return folder
+
+
+def load(task, model, checkpoint=None, seed=0):
+    """The original model that runs of a seed start from, and its facts: ``{"source", "sha256", "card"}``.
 
     Raises `MubenchError` for a folder without safetensors, a file cut short or altered, or a model with another head.
     """
-    source, declared, cls = resolve(task, model, checkpoint), task.models[model], task.model_class(model)
+    source, declared, cls = resolve(task, model, checkpoint, seed), task.models[model], task.model_class(model)
     if checkpoint is not None and not Path(source).is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
         raise MubenchError(f"no checkpoint folder {source!r}: give a folder with {WEIGHTS} and config.json, or a hub id")
     try:
@@ -58,6 +92,8 @@ def load(task, model, checkpoint=None):
         if described[0] != facts["sha256"]:
             raise MubenchError(f"the weights in {folder} are not those their card describes (checksum {facts['sha256'][:12]}…, card "
                                f"{described[0][:12]}…): reinstall the package or train the original anew")
+        if Path(source).is_relative_to(trained_root()) and facts["card"].get("data") != task.split().data:
+            raise MubenchError(f"the original in {folder} was trained on other rows than {task.name} has now: remove that folder, or train it anew")
     try:
         kind, classes = networks.described(folder)
         if kind != networks.kind(cls):
@@ -82,43 +118,42 @@ def train(task, model, folder=None, seed=0, progress=True):
 
     folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the seed.
     """
-    import torch
+    from mubench import machine, runner
+    from mubench.engine import threads
+    from mubench.evaluation import predict, scores
+    from mubench.job import Job
 
-    from mubench.engine import Context, Engine, threads
-    from mubench.evaluation import predict, scores, validator
-    from mubench.registry import load_method
-
-    folder = Path(folder or trained_dir(task, model))
+    kept = None if folder else trained_dir(task, model, seed)
+    folder = Path(folder or kept.with_name(f".{kept.name}.{os.getpid()}"))  # in the cache it appears whole or not at all
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    split = task.split(5)
-    sets = task.sets(model, split)
-    context = Context(task, None, lambda: task.build(model, seed), sets["forget"], sets["train"], seed, start="fresh")
+    job = Job.of_original(task, model, seed)
+    costs, student = runner.train(job, progress), job.context.student
     with threads(task.threads):
-        used = torch.get_num_threads()
-        engine = Engine(load_method("retrain"), context, task.model_recipe(model), progress=progress, validate=validator(task, sets))
-        costs = engine.run()
-        frame = predict(task, context.student, _scored(task, sets))
+        frame, here = predict(task, student, _scored(task, job.sets)), machine.environment(job.context.accelerator)
     with whole(folder / CARD) as card_file:
         with networks.no_bars():
-            context.student.save_pretrained(folder, safe_serialization=True)
+            student.save_pretrained(folder, safe_serialization=True)
         chosen = {"validation": costs.validation} if costs.validation else {}
         card = {"task": task.name, "model": model, "architecture": task.models[model].architecture,
-                "parameters": sum(p.numel() for p in context.student.parameters()), "seed": seed,
-                "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), **chosen, "data": split.data,
+                "parameters": sum(p.numel() for p in student.parameters()), "seed": seed,
+                "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), **chosen, "data": task.split().data,
                 "sha256": networks.weights_sha256(folder), "train_seconds": round(costs.unlearning_seconds, 1),
-                "environment": {"python": platform.python_version(), **_versions(), "machine": platform.machine(), "threads": used},
+                "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},
                 "made": time.strftime("%Y-%m-%d", time.gmtime())}
         card_file.write_text(json.dumps(card, indent=1) + "\n")
+    if kept:
+        shutil.rmtree(kept, ignore_errors=True)
+        folder.rename(kept)
     return card
 
 
-def verify(task, model, checkpoint=None):
+def verify(task, model, checkpoint=None, seed=0):
     """Measure an original again; returns ``{"card", "scores"}``, raising if a recorded score cannot be reproduced to 0.005."""
     from mubench.engine import threads
     from mubench.evaluation import predict, scores
 
-    network, facts = load(task, model, checkpoint)
+    network, facts = load(task, model, checkpoint, seed)
     sets = task.sets(model, task.split(5))
     with threads(task.threads):
         found = scores(task, predict(task, network, _scored(task, sets)))
@@ -132,8 +167,3 @@ def verify(task, model, checkpoint=None):
 def _scored(task, sets):
     return task.scored({name: view for name, view in sets.items() if name in ("train", "validation", "test", "transfer")})
 
-
-def _versions():
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "transformers")}

@@ -1,10 +1,11 @@
 """What a run needs of a GPU, for people: a table, and the command lines with which it fits."""
 from dataclasses import replace
 
+from mubench import spec
 from mubench.errors import MubenchError
 from mubench.lora import Unreachable
 from mubench.memory import FILLED, GIB, RANK, Model, Setup, facts, masked, need, teachers
-from mubench.registry import load_method, load_task
+from mubench.registry import load_task
 
 
 def fitting(model, method, recipe, gib, lora=False):
@@ -17,17 +18,14 @@ def fitting(model, method, recipe, gib, lora=False):
 
 
 def command(run, setup):
-    """The command line of a run laid out so; run: ``["mubench", "run", …]``."""
-    words = list(run) + (["--precision", "bf16"] if setup.weights == "mixed" else [])
-    changes = ["recompute=true"] * setup.recompute + [f"accumulate={setup.accumulate}"] * (setup.accumulate > 1)
-    words += ["--set", *changes] if changes else []
+    """The command line of a run laid out so; run: some fields of its spec."""
+    changes = {"recompute": "true"} if setup.recompute else {}
+    changes |= {"accumulate": setup.accumulate} if setup.accumulate > 1 else {}
+    words = spec.command(run | {"params": changes, "precision": "bf16" if setup.weights == "mixed" else "no"})
     if setup.offload:
-        return ["accelerate", "launch", "--use_deepspeed", "--zero_stage", "3", "--offload_param_device", "cpu",
-                "--offload_optimizer_device", "cpu", "--mixed_precision", "bf16", "-m", *words]
-    if setup.gpus > 1:
-        return ["accelerate", "launch", "--num_processes", str(setup.gpus), "--use_fsdp", "--fsdp_version", "2",
-                "-m", *words]
-    return words
+        return ("accelerate launch --use_deepspeed --zero_stage 3 --offload_param_device cpu --offload_optimizer_device cpu "
+                f"--mixed_precision bf16 -m {words}")
+    return f"accelerate launch --num_processes {setup.gpus} --use_fsdp --fsdp_version 2 -m {words}" if setup.gpus > 1 else words
 
 
 def sharded(setup):
@@ -46,10 +44,10 @@ def peak(reference, name, methods, adapt=None):
     return max(sum(need(model, m, r, Setup("float32", bool(adapt))).values()) for m, r in recipes.items()) if model.tensors else None
 
 
-def exhausted(spec, why):
-    """The reason of a run that failed, perhaps for want of memory: with what it needs by the estimate."""
+def exhausted(run, why):
+    """The reason of a run (a `RunSpec`) that failed, perhaps for want of memory: with what it needs by the estimate."""
     try:
-        known = peak(spec.task, spec.model, [load_method(spec.method, **spec.params)], spec.adapt)
+        known = peak(run.task, run.model, [run.make_method()], run.adapt)
     except (MemoryError, RuntimeError):  # still too little even for the estimate
         known = None
     return f"{why} (out of memory?{f' The model alone needs about {known / GIB:.2g} GiB by the estimate' if known else ''})"
@@ -86,12 +84,12 @@ def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
              f"{recipe.batch_size}{beside}", tabulate(rows, heads, floatfmt=".3g", missingval="?")]
     if model.why:
         lines.append(f"activations not estimated: {model.why}")
-    run = ["mubench", "run", reference, method.name, "--model", name]
-    run += [word for n, v in (adapt or {}).items() for word in ({"share": "--lora", "rank": "--lora-rank"}[n], f"{v:g}")]
+    run = {"task": reference, "method": method.name, "model": name}
+    run |= {{"share": "lora", "rank": "lora_rank"}[n]: f"{v:g}" for n, v in (adapt or {}).items()}
     fits = {}
     for gib in sizes if model.tensors else ():
         setup = fitting(model, method, recipe, gib, bool(adapt))
-        words = " ".join(command(run, setup)) if setup else "more than these settings can save: LoRA, or larger GPUs"
+        words = command(run, setup) if setup else "more than these settings can save: LoRA, or larger GPUs"
         said = "" if not setup else " (untried)" if setup.offload else " (tested on CPU processes, on no GPUs yet)" if sharded(setup) else ""
         fits.setdefault(words + said, []).append(f"{gib:g}")
     lines += [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]

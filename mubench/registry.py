@@ -70,13 +70,19 @@ class Registry:
         return reference.partition("@")[0] if "@" in str(reference) else self.get(reference).name
 
     def fingerprint(self, reference):
-        """What changes when the code behind a reference changes: the class's version, or the hash of its file (of weights: theirs)."""
+        """The `fingerprint` of the code a reference stands for; None of weights, which have none."""
+        from mubench.fingerprint import fingerprint
+
+        return None if "@" in str(reference) else fingerprint(self.get(reference))
+
+    def code(self, reference):
+        """What changes when the code behind a reference changes what it does: of what is the suite's its version, of methods and of others'
+        tasks the fingerprint; of weights their hash."""
         if "@" in str(reference):
             return reference.partition("@")[2]
-        if ".py" in str(reference):
-            path = Path(str(reference).partition(":")[0])
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        return self.get(reference).version
+        cls = self.get(reference)
+        ours = self.kind == "task" and cls.__module__.startswith("mubench.")
+        return [cls.version, None if ours else self.fingerprint(reference)]
 
     def _from_file(self, reference):
         path, _, name = reference.partition(":")
@@ -85,13 +91,15 @@ class Registry:
             raise MubenchError(f"no file {str(path)!r} for {self.kind} {reference!r}: give path/to/file.py:Class")
         if path.stem in self.modules:
             raise MubenchError(f"{path} would be called {path.stem!r}, which is a {self.kind} of mubench: rename the file")
-        unique = f"mubench_plugin_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
+        text = path.read_text()
+        unique = f"mubench_plugin_{path.stem}_{hashlib.sha256(f'{path.resolve()}:{text}'.encode()).hexdigest()[:8]}"
         module = sys.modules.get(unique)
         if module is None:
             spec = importlib.util.spec_from_file_location(unique, path)
             module = sys.modules[unique] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
+            module.SOURCE_OF_PLUGIN = text  # what runs, whatever becomes of the file
             try:
-                spec.loader.exec_module(module)
+                exec(compile(text, path, "exec"), vars(module))
             except Exception as error:
                 del sys.modules[unique]
                 raise MubenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
@@ -127,15 +135,11 @@ methods = Registry("method")
 
 def load_task(reference):
     """A ``Task`` by registry name, ``path/to/file.py:Class``, class or instance."""
-    from mubench.tasks.base import Task
-
-    return reference if isinstance(reference, Task) else tasks.get(reference)()
+    return reference if isinstance(reference, tasks.base) else tasks.get(reference)()
 
 
 def load_method(reference, **hyperparameters):
     """A ``Method`` by registry name, ``path/to/file.py:Class`` or class, with its hyperparameters set; an instance as it is."""
-    from mubench.methods.base import Method
-
-    if isinstance(reference, Method):
+    if isinstance(reference, methods.base):
         return reference
     return methods.get(reference)(**hyperparameters)

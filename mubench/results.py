@@ -1,112 +1,24 @@
-"""Runs and their records: what is run (`RunSpec`), what came of it (`Result`), where both are kept (`Store`)."""
+"""The record of a run (`Result`) and where records are kept (`Store`)."""
 import contextlib
-import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import time
+import traceback
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from mubench import networks, registry
+from mubench import machine
 from mubench.cache import file_hash, fsync, whole, writing
 from mubench.errors import MubenchError
-from mubench.splits import ratio_name
 
-SCHEMA = 1
+SCHEMA = 2
 RESULT, PREDICTIONS, MODEL, ERROR = "result.json", "predictions.parquet", "model", "error.json"
-
-
-class Incompatible(MubenchError):
-    """The method needs what the task does not provide."""
-
-
-class RunSpec(BaseModel):
-    """What exactly is run; frozen. ``id`` is the hash of its canonical JSON and of the versions of task and method."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str = Field(description="registry name of the task, or path/to/file.py:Class")
-    model: str = Field(description="name of the task's model")
-    method: str = Field(description="registry name of the method, path/to/file.py:Class, or name@hash of weights that other code has unlearned")
-    ratio: str = Field("5", description="deletion ratio in per cent, above 0 and at most 50; ignored with split_file")
-    seed: int = Field(0, ge=0, description="of everything random in unlearning, not of the split")
-    params: dict[str, Any] = Field({}, description="hyperparameters passed; the others keep the method's defaults")
-    split_file: Optional[str] = Field(None, description="an index file used instead of the standard split")
-    checkpoint: Optional[str] = Field(None, description="the original model, a folder or hub id, instead of the standard one")
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
-    lora: Optional[float] = Field(None, gt=0, le=100, description="train LoRA adapters of so many per cent of the original's parameters")
-    lora_rank: Optional[int] = Field(None, gt=0, description="or of this rank")
-    curriculum: Optional[Literal["superloss"]] = Field(None, description="weighs examples by how easy they are")
-    curriculum_lambda: float = Field(1.0, gt=0, allow_inf_nan=False, description="of superloss: the larger, the more alike all examples count")
-    curriculum_tau: Union[Literal["mean", "log_classes"], float] = Field("mean", description="of superloss: the loss of an average example")
-    max_steps: Optional[int] = Field(None, gt=0, description="budget of optimiser steps")
-    max_seconds: Optional[float] = Field(None, gt=0, description="budget of seconds")
-    limit: Optional[int] = Field(None, gt=0, description="only so many rows of each set: a trial, never ranked")
-    trials: int = Field(0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand")
-
-    @property
-    def adapt(self):
-        """What LoRA is asked for (see `lora.solve`), or None."""
-        said = {"share": self.lora, "rank": self.lora_rank}
-        return {name: value for name, value in said.items() if value is not None} or None
-
-    @property
-    def plain(self):
-        """Whether the method runs as it is, without LoRA and curriculum."""
-        return not (self.adapt or self.curriculum)
-
-    @property
-    def id(self):
-        """12 hex digits, the same for the same spec, whatever order its options were given in."""
-        said = self.model_dump(exclude_defaults=True) | {"ratio": self.ratio, "seed": self.seed}
-        said["versions"] = [str(registry.tasks.fingerprint(self.task)), str(registry.methods.fingerprint(self.method))]
-        if self.split_file:
-            del said["ratio"]
-            said["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
-        if self.checkpoint and networks.weights(self.checkpoint):
-            said["checkpoint"] = networks.weights_sha256(self.checkpoint)  # other weights in the same folder are another run
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def folder(self):
-        """Where its result lies in a store: task/model/method/ratio/id."""
-        names = registry.tasks.name(self.task), self.model, registry.methods.name(self.method)
-        return Path(*names, "file" if self.split_file else self.ratio, self.id)
-
-
-def make_spec(**fields):
-    """A `RunSpec` from what a user typed: names checked, ratio and hyperparameters brought to one form."""
-    task = registry.load_task(fields["task"])
-    method = registry.load_method(fields["method"], **fields.get("params") or {})
-    fields["model"] = task.model(fields.get("model"))
-    fields["ratio"] = ratio_name(fields.get("ratio", "5"))
-    fields["params"] = {n: v for n in fields.get("params") or {} if (v := getattr(method, n)) != method.defaults()[n]}
-    if fields.get("split_file") and not Path(fields["split_file"]).is_file():
-        raise MubenchError(f"no index file {str(fields['split_file'])!r}: give a file with one row index per line")
-    if missing := method.needs - set(task.provides):
-        raise Incompatible(f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "
-                           "does not provide")
-    try:
-        spec = RunSpec(**{k: v for k, v in fields.items() if v is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise MubenchError(f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}") from None
-    if spec.adapt and method.start == "fresh":
-        raise Incompatible(f"{method.name} starts from a new model, LoRA adapts a trained one: run it without")
-    if spec.adapt and not method.adapts:
-        raise Incompatible(f"{method.name} edits the weights themselves, LoRA leaves them as they are: run it without")
-    if spec.lora and spec.lora_rank:
-        raise MubenchError(f"lora={spec.lora:g} and lora_rank={spec.lora_rank} are two answers to one question: give one of them")
-    if spec.curriculum_tau == "log_classes" and not task.num_labels:
-        raise MubenchError(f"curriculum_tau='log_classes': {task.name} has no classes, use mean or a number")
-    if not spec.curriculum and {"curriculum_lambda", "curriculum_tau"} & {*spec.model_dump(exclude_defaults=True)}:
-        raise MubenchError("curriculum_lambda and curriculum_tau are of a curriculum: say curriculum='superloss' too")
-    return spec
 
 
 class Result(BaseModel):
@@ -114,20 +26,23 @@ class Result(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema", description="version of this format")
-    id: str = Field(description="hash of the spec")
+    schema_version: Literal[2] = Field(SCHEMA, alias="schema", description="version of this format")
+    migrated: Optional[Literal[1]] = Field(None, description="the schema it was written in, where that is older; what that lacks is None")
+    id: str = Field(description="hash of the spec and the code")
     spec: dict = Field(description="what was passed (RunSpec)")
     task: dict = Field(description="name, version, tier, metric and its options, further measures (also), labels, random_guess")
-    method: dict = Field(description="name, version, paper, row of Table 2, all hyperparameters, the recipe they came to")
+    method: dict = Field(description="name, version, fingerprint of its code, paper, row of Table 2, all hyperparameters, the recipe they came to")
+    engine: Optional[int] = Field(None, description="version of the training code")
     model: dict = Field(description="name, class, number of parameters; with LoRA its share, parameters and the rank of each layer")
     split: dict = Field(description="name, sizes, checksum of the forget rows, checksum of the training rows")
-    checkpoint: dict = Field(description="the original: source, weights hash, its test score")
+    checkpoint: dict = Field(description="the original: source, weights hash, its test score, the seed it was trained with")
+    budget: Optional[dict] = Field(None, description="the most it might use, resolved before the run: examples, steps, seconds; None: no limit")
     costs: dict = Field(description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses; None: not known")
     evaluation_seconds: float
     metrics: dict[str, Optional[float]] = Field(description="fractions; a function of the predictions and facts alone")
     predictions: dict = Field(description="sha256 and rows of predictions.parquet")
     weights: Optional[str] = Field(None, description="sha256 over names, shapes and bytes of the unlearned weights, saved or not")
-    environment: dict = Field(description="versions, hardware, git state")
+    environment: dict = Field(description="versions, processor, memory, threads, calibration_seconds (see `mubench.machine`), git state")
     command: str = Field(description="the command that repeats this run")
     tuning: Optional[dict] = Field(None, description="how the hyperparameters were chosen (`mubench.tune`); None: by hand")
     curve: list[dict[str, Optional[float]]] = Field([], description="with eval_every: step, seconds, cpu_seconds, FLOPs and scores along the run")
@@ -138,17 +53,25 @@ class Result(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_this_schema(cls, said):
-        """Nothing is guessed of a record of another schema."""
+        """Records of schema 1 are migrated; of others nothing is guessed."""
         if isinstance(said, dict) and type(version := said.get("schema", SCHEMA)) is int and version != SCHEMA:
-            raise PydanticCustomError("schema", "its schema is {version}, this mubench reads {known}: its command with --force runs it again",
+            if version == 1:
+                return migrated(said)
+            raise PydanticCustomError("schema", "its schema is {version}, this mubench reads 1 and {known}: its command with --force runs it again",
                                       {"version": version, "known": SCHEMA})
         return said
 
     @property
     def seconds(self):
         """What unlearning took: CPU seconds on a machine without GPU, which other load hardly changes, wall clock on one with."""
-        cpu = self.costs.get("cpu_seconds") if "CPU" in self.environment["machine"] else None
+        cpu = self.costs.get("cpu_seconds") if self.environment.get("device") == "cpu" else None
         return self.costs["unlearning_seconds"] if cpu is None else cpu
+
+    @property
+    def clock(self):
+        """What two records share whose times may be compared, or None: where the machine is not known, times are compared with none."""
+        known = [self.environment.get(name) for name in machine.ALIKE]
+        return None if self.migrated or None in known else tuple(map(str, known))
 
     @property
     def facts(self):
@@ -162,6 +85,14 @@ class Result(BaseModel):
                     **{measure: True for measure in self.task.get("also", ())}}
         except (KeyError, TypeError) as error:
             raise MubenchError(f"result {self.id} lacks a fact that metrics need: {error}") from None
+
+
+def migrated(said):
+    """A record of schema 1 as one of schema 2: what was not recorded then is None. The spec, the numbers and the id stay."""
+    if not isinstance(environment := said.get("environment"), dict):
+        return said | {"schema": SCHEMA, "migrated": 1}
+    cpu = "CPU" in str(environment.get("machine"))  # what schema 1 had to say of the device
+    return said | {"schema": SCHEMA, "migrated": 1, "environment": {"device": "cpu" if cpu else "cuda", **environment}}
 
 
 def task_facts(task):
@@ -273,6 +204,22 @@ class Store:
         if old.exists() and not final.exists():
             old.rename(final)
 
+    @contextlib.contextmanager
+    def recording(self, spec):
+        """What makes the block fail is recorded: the reason, and what costs there were until then."""
+        try:
+            yield
+        except Exception as error:
+            known = isinstance(error, MubenchError)
+            why = str(error) if known else f"{type(error).__name__}: {error}"
+            if isinstance(error, MemoryError) or re.search("(out of|not enough|allocate) memory", why, re.IGNORECASE):  # PyTorch's have no class in common
+                from mubench import plan
+
+                why = plan.exhausted(spec, why)
+            recorded = {"costs": error.costs.asdict()} if hasattr(error, "costs") else {}
+            self.write_error(spec, why, traceback=None if known else traceback.format_exc(), **recorded)
+            raise
+
     def write_error(self, spec, reason, **recorded):
         """Record that a run failed, and what was recorded until then."""
         with whole(self.path(spec) / ERROR) as path:
@@ -332,7 +279,7 @@ def read(folder):
         return Result.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        raise MubenchError(f"{path} is no result of schema {SCHEMA}: {' '.join(filter(None, ['.'.join(map(str, first['loc'])), first['msg']]))}") from None
+        raise MubenchError(f"{path} is no result of schema 1 or {SCHEMA}: {' '.join(filter(None, ['.'.join(map(str, first['loc'])), first['msg']]))}") from None
 
 
 def read_predictions(folder):

@@ -4,31 +4,32 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shlex
 import sys
 
-from mubench.cache import writing
+from mubench.cache import whole, writing
 from mubench.errors import MubenchError
 from mubench.registry import methods
-from mubench.results import Incompatible, Store, make_spec, read
+from mubench.results import Store, read
+from mubench.spec import Incompatible, command, make_spec, retrain_of
 
-OBJECTIVE = "overall, the retrain-free score, with validation rows instead of test rows"
+OBJECTIVE = "gap to retrain, the lower the better, with validation rows instead of test rows"
+WORST = 1.0  # the gap of a model that diverged
 
 
-def tune(task, method="salun", trials=20, *, model=None, ratio=5, seed=0, budget_seconds=None, workers=1, out="results", **options):
+def tune(task, method="salun", trials=20, *, budget_seconds=None, workers=1, out="results", **options):
     """Choose a method's hyperparameters, then run what was chosen; returns its `Result`.
 
-    task, method, model, ratio, out and options: as in `mubench.run`; ``params`` are fixed and not searched. The space is what the
-    method declares (`Method.space`); the first trial is its defaults. trials: how many settings are tried, each on at most what retraining
-    takes (see `runner.budget`); budget_seconds: no trial begins after so many seconds of trials, those of all workers added up. seed: of
-    the trials and of the run after them. The objective is `OBJECTIVE`: no test row is looked at. A trial whose loss diverges counts as 0;
-    one that is worse than the median of the others after the same epoch is pruned, unless the method edits its weights after the last
-    one. Trials are kept in ``out``: whoever is interrupted, a second call goes on.
+    task, method, out and options: as in `mubench.run`; ``params`` are fixed and not searched. The space is what the method declares
+    (`Method.space`); the first trial is its defaults. trials: how many settings are tried, each on at most the examples that retraining uses
+    (see `Budget`); budget_seconds: no trial begins after so many seconds of trials, those of all workers added up. seed: of the trials and of
+    the run after them. The objective is `OBJECTIVE`: the model is retrained once, and no test row is looked at. A trial whose loss diverges
+    counts as the worst; one that is worse than the median of the others after the same epoch is pruned, unless the method edits its weights
+    after the last one. Trials are kept in ``out``: whoever is interrupted, a second call goes on.
 
     Raises `MubenchError` where there is nothing to tune, or another process is tuning the same.
     """
-    spec = make_spec(task=task, method=method, model=model, ratio=ratio, seed=seed, **options)
-    chosen = tune_all([spec], trials, [seed], budget_seconds, workers, out)
+    spec = make_spec(task=task, method=method, **options)
+    chosen = tune_all([spec], trials, [spec.seed], budget_seconds, workers, out)
     return read(Store(out).path(chosen[0]))
 
 
@@ -54,7 +55,7 @@ def tune_all(specs, trials=20, seeds=(0,), budget_seconds=None, workers=1, out="
             with plan.alone():
                 plan.go(workers, report)
                 params, facts = plan.choice()
-            facts["command"] = _command(plan, seeds)
+            facts["command"] = command(plan.spec, "tune", seed=list(seeds), trials=plan.trials, budget_seconds=plan.budget_seconds)
             for seed in seeds:
                 found = plan.variant(params, seed=seed, trials=facts["trials"])
                 _finish(found, Store(out), facts, report)
@@ -76,7 +77,7 @@ class Plan:
         self.space = {name: choice for name, choice in method.space().items() if name not in spec.params}
         if not self.space:
             raise Incompatible(f"{method.name} has nothing to tune" + (" besides what is given" if spec.params else ""))
-        self.defaults = {name: method.defaults()[name] for name in self.space}
+        self.defaults = {name: method.defaults(spec.protocol)[name] for name in self.space}
         self.prunes = method.finish is methods.base.finish
         digest = hashlib.sha256(json.dumps([spec.id, self.space], sort_keys=True).encode()).hexdigest()[:12]
         self.journal = os.path.join(out, ".tune", f"{spec.task.rpartition('/')[2]}-{method.name}-{digest}".replace(":", "-"))
@@ -110,7 +111,7 @@ class Plan:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(self.journal + ".journal"))
-        study = optuna.create_study(study_name="tune", storage=storage, direction="maximize", load_if_exists=True)
+        study = optuna.create_study(study_name="tune", storage=storage, direction="minimize", load_if_exists=True)
         # Random numbers that depend on what is done: a study that was interrupted does not draw its first settings again.
         study.sampler = optuna.samplers.TPESampler(seed=self.spec.seed + len(study.trials), n_startup_trials=5, constant_liar=True)
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if self.prunes else optuna.pruners.NopPruner()
@@ -165,33 +166,48 @@ class Plan:
     def _try(self, study, trial):
         import optuna
 
-        from mubench.engine import NonFiniteLoss, threads
-        from mubench.runner import Unlearning, task_of
+        from mubench.engine import NonFiniteLoss
+        from mubench.job import Job
+        from mubench.runner import train
 
-        spec = self.variant(trial.params)
-        task = task_of(spec.task)
-        with threads(task.threads):
-            unlearning = Unlearning.make(task, spec, Store(self.out))
-            reference = unlearning.original_score("validation")
+        job, retrained = Job.of(self.variant(trial.params)), self.retrained()
 
-            def observe(context):
-                trial.report(_objective(unlearning, reference), context.epoch)
-                if trial.should_prune():
-                    raise optuna.TrialPruned
+        def observe(context):
+            trial.report(_objective(job, retrained), context.epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
 
-            try:
-                unlearning.run(progress=False, observe=observe if self.prunes else None)
-                study.tell(trial, _objective(unlearning, reference))
-            except NonFiniteLoss:
-                study.tell(trial, 0.0)
-            except optuna.TrialPruned:
-                study.tell(trial, state=_state().PRUNED)
+        try:
+            train(job, progress=False, observe=observe if self.prunes else None)
+            study.tell(trial, _objective(job, retrained))
+        except NonFiniteLoss:
+            study.tell(trial, WORST)
+        except optuna.TrialPruned:
+            study.tell(trial, state=_state().PRUNED)
+
+    def retrained(self):
+        """The predictions of the model retrained without D_f, which trials are compared with; trained once, for all methods."""
+        import pandas as pd
+        from filelock import FileLock
+
+        from mubench.job import Job
+        from mubench.runner import train
+
+        spec = retrain_of(self.spec)
+        path = os.path.join(self.out, ".tune", f"retrain-{spec.id}.parquet")
+        with FileLock(path + ".lock"):
+            if not os.path.exists(path):
+                job = Job.of(spec)
+                train(job, progress=False)
+                with whole(path) as temporary:
+                    _predictions(job).to_parquet(temporary)
+        return pd.read_parquet(path)
 
     def choice(self):
         """The best setting, of equals the earliest, and what a result says of how it was found."""
         trials = self.counted(self.study())
         complete = [t for t in trials if t.state == _state().COMPLETE]
-        best = max(complete, key=lambda t: (t.value, -t.number))
+        best = min(complete, key=lambda t: (t.value, t.number))
         default = next((t for t in complete if t.params == _storable(self.defaults)), None)
         return best.params, {
             "objective": OBJECTIVE, "value": best.value, "default_value": default and default.value, "trials": len(trials),
@@ -209,28 +225,35 @@ def _worker(plan, workers):
         sys.exit(130)
 
 
-def _objective(unlearning, reference):
-    """`OBJECTIVE` of the student as it is now, in [0, 1]; undefined is 0."""
-    from mubench.evaluation import predict, scorer
+def _predictions(job):
+    """Of the student as it is now; validation rows go by the name of test rows, which nobody looks at."""
+    from mubench.engine import threads
+    from mubench.evaluation import predict
+
+    shown = job.task.scored({name: job.sets[name] for name in ("validation", "forget", "retain")})
+    with threads(job.task.threads):
+        return predict(job.task, job.context.student, {"test": shown.pop("validation"), **shown}, accelerator=job.context.accelerator)
+
+
+def _objective(job, retrained):
+    """`OBJECTIVE` of the student as it is now, in [0, 1]; where it is undefined, the worst."""
+    from mubench.evaluation import scorer
     from mubench.metrics import METRICS, Predictions
 
-    task, sets = unlearning.task, unlearning.sets
-    shown = {"test": task.scored({"validation": sets["validation"]})["validation"], **task.scored({"forget": sets["forget"]})}
-    frame = predict(task, unlearning.context.student, shown, accelerator=unlearning.context.accelerator)
-    facts = {"num_labels": task.num_labels, "random_guess": task.random_guess, "original_test_score": reference, "scorer": scorer(task)}
-    value = METRICS["overall"].compute(Predictions(frame, facts))
-    return float(value) if value == value else 0.0
+    facts = {"num_labels": job.task.num_labels, "random_guess": job.task.random_guess, "scorer": scorer(job.task)}
+    value = float(METRICS["gap_to_retrain"].compute(Predictions(_predictions(job), facts, Predictions(retrained, facts))))
+    return value if value == value else WORST
 
 
 def _finish(spec, store, facts, report):
     from mubench.grid import summary
-    from mubench.runner import try_run
+    from mubench.runner import run_spec
 
     if not store.done(spec):
         with store.claim(spec) as mine:
             if not mine:
                 raise MubenchError(f"run {spec.id} is under way in another process on {store.root}")
-            try_run(spec, store, tuning=facts)
+            run_spec(spec, store, tuning=facts)
     report(f"{spec.folder.parent}, seed {spec.seed}, tuned in {spec.trials} trials: {summary(read(store.path(spec)))}", flush=True)
 
 
@@ -260,12 +283,3 @@ def _state():
 
     return TrialState
 
-
-def _command(plan, seeds):
-    from mubench.runner import command
-
-    words = shlex.split(command(plan.spec))
-    words[1] = "tune"
-    words[words.index("--seed") + 1:words.index("--seed") + 2] = map(str, seeds)
-    budget = ["--budget-seconds", f"{plan.budget_seconds:g}"] if plan.budget_seconds else []
-    return shlex.join([*words, "--trials", str(plan.trials), *budget])

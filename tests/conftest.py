@@ -1,14 +1,21 @@
-"""What every room's tests share: one thread, no network, and the command line, in this process or in another."""
+"""What every room's tests share: one thread, no network, a cache of their own, and the command line, in this process or in another."""
+import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hub import Hub
 
+from mubench import originals
+from mubench.cache import cache_dir
 from mubench.cli import main
+from mubench.registry import load_task
 
 # Before torch is imported anywhere; processes started by tests inherit it.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -24,6 +31,31 @@ exec(code)
 """
 HEAVY = ["mubench.runner", "datasets", "evaluate", "sklearn.linear_model", "pyarrow.parquet",
          "transformers.models.resnet.modeling_resnet"]
+
+SEEDS = 41  # of which fashion's resnet has an original at hand: training one takes a quarter of a minute
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache():
+    """A cache of the tests' own: what the user's holds, and for every seed a stand-in for the original, the shipped one under another card."""
+    theirs, mine = cache_dir(), Path(tempfile.mkdtemp(prefix="mubench-cache-"))
+    for name in ("archives", "prepared", "recomputed"):
+        (theirs / name).mkdir(parents=True, exist_ok=True)
+        (mine / name).symlink_to(theirs / name)
+    before = os.environ.get("MUBENCH_CACHE")
+    os.environ["MUBENCH_CACHE"] = str(mine)
+    task = load_task("fashion")
+    shipped = task.originals_dir("resnet")
+    card = json.loads((shipped / originals.CARD).read_text())
+    for seed in range(1, SEEDS):
+        folder = originals.trained_dir(task, "resnet", seed)
+        folder.mkdir(parents=True)
+        for name in (originals.WEIGHTS, "config.json"):
+            (folder / name).symlink_to(shipped / name)
+        (folder / originals.CARD).write_text(json.dumps(card | {"seed": seed}))
+    yield mine
+    os.environ.pop("MUBENCH_CACHE") if before is None else os.environ.update(MUBENCH_CACHE=before)
+    shutil.rmtree(mine)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ import sys
 from mubench import registry
 from mubench.engine import sharding
 from mubench.errors import MubenchError
-from mubench.results import Store, make_spec
+from mubench.results import Store
 from mubench.runner import run_spec
+from mubench.spec import make_spec
 
 
 class Best(registry.methods.get("finetune")):
@@ -22,7 +23,7 @@ CASES = {
     "alternate": {"method": "scrub", "curriculum": "superloss"},
     "mask": {"method": "salun"},
     "scale": {"method": "scrub", "params": {"batch_size": 16, "optimizer": "sgd", "lr": 0.01, "clip": 0}},  # AdamW hides a gradient's size
-    "adapters": {"method": "scrub", "lora": 10, "params": {"batch_size": 5, "accumulate": 2}},  # 3 left over: pieces of 1, 1 and 1, none
+    "adapters": {"method": "scrub", "lora": 10, "params": {"batch_size": 5, "accumulate": 2, "optimizer": "sgd", "lr": 0.05}},  # 3 left over: pieces of 1, 1 and 1, none
     "narrow": {"method": "neggrad", "limit": 4, "params": {"batch_size": 1}},  # fewer examples than processes
     "curve": {"method": "finetune", "params": {"epochs": 2, "batch_size": 16}, "observed": True},
     "best": {"method": f"{__file__}:Best", "params": {"epochs": 2, "batch_size": 16, "lr": 0.003}},

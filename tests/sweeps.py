@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from mubench.results import Store, make_spec, score
+from mubench.results import Store, score
+from mubench.spec import make_spec
 
 PLUGIN = '''
 import os, pathlib, signal, time

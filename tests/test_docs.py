@@ -10,6 +10,7 @@ import importlib.util
 import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -95,9 +96,11 @@ def follow(path, tmp_path, monkeypatch, slow):
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Originals that a page trains stay out of the user's cache."""
-    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+def own_cache(_cache, tmp_path_factory, monkeypatch):
+    """Originals that a page trains stay out of the other tests' cache."""
+    mine = tmp_path_factory.mktemp("cache")
+    shutil.copytree(_cache / "originals", mine / "originals", symlinks=True)
+    monkeypatch.setenv("MUBENCH_CACHE", str(mine))
 
 
 RUN = [p for p in PAGES if any(b.kind in ("bash", "python") and b.mark not in ("not run", "slow") for b in blocks(p))]

@@ -164,7 +164,7 @@ if (window.BOARD) {
       form.elements.a.value = names.label.includes(said.get("a")) ? said.get("a") : rivals[0] || sorted[0];
       form.elements.b.value = names.label.includes(said.get("b")) ? said.get("b") : rivals[1] || sorted[sorted.length - 1];
     };
-    const chosen = shown.filter((column) => ["test_score", "forget_score", "overall", "gap_to_retrain", "seconds"].includes(column.name));
+    const chosen = shown.filter((column) => ["gap_to_retrain", "test_score", "forget_score", "overall", "relative_flops"].includes(column.name));
     const show = () => {
       const [a, b] = ["a", "b"].map((field) => names.label.indexOf(form.elements[field].value));
       const of = (label) => { const found = new Map(); for (let i = 0; i < size; i += 1) if (columns.label[i] === label && !found.has(place(i))) found.set(place(i), i); return found; };
@@ -183,7 +183,7 @@ if (window.BOARD) {
           const [x, y] = [columns[column.name][i], columns[column.name][j]];
           const better = column.header.includes("↑") ? x - y : column.header.includes("↓") ? y - x : 0;
           const known = x !== null && y !== null;
-          if (column.name === "overall" && known) { won += better > 0; lost += better < 0; }
+          if (column.name === "gap_to_retrain" && known) { won += better > 0; lost += better < 0; }
           for (const [at, wins] of [[i, better > 0], [j, better < 0]]) {
             const there = make("td", known && wins ? null : cell(column, at), { class: "num" });
             if (known && wins) there.append(make("strong", cell(column, at)));
@@ -193,7 +193,7 @@ if (window.BOARD) {
         row.append(make("td", [...new Set([columns.n[i], columns.n[j]])].join(", "), { class: "num" }));
         return row;
       }));
-      $("#verdict").textContent = common.length ? `${names.label[a]} has the higher overall score in ${won} of ${common.length} groups, ${names.label[b]} in ${lost}.`
+      $("#verdict").textContent = common.length ? `${names.label[a]} has the smaller gap to retrain in ${won} of ${common.length} groups, ${names.label[b]} in ${lost}.`
         : `${names.label[a]} and ${names.label[b]} share no group.`;
       remember(Object.fromEntries(new FormData(form)));
     };

@@ -1,5 +1,6 @@
 """Image classification: pictures kept as bytes, normalised in the batch."""
 from mubench import networks
+from mubench.behaviour import pixel_range
 from mubench.tasks.base import Task
 
 
@@ -8,7 +9,7 @@ class ImageClassification(Task):
     side pictures are resized to where it differs from their own; where a model is pretrained, they are its image processor's."""
 
     modality = "image"
-    provides = Task.provides | {"signal"}
+    provides = Task.provides | {"signal", "pixels"}
 
     def with_corrupted(self, data):
         """``data`` with a transfer set: the rows that count in D_t, each under one corruption (see `_corruptions`)."""
@@ -39,6 +40,10 @@ class ImageClassification(Task):
         size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
         side = size.get("height") or size["shortest_edge"]  # of square pictures
         return {"size": side, "mean": processor.image_mean, "std": processor.image_std} | declared.inputs
+
+    def input_range(self, model):
+        inputs = self.inputs(model)
+        return pixel_range(inputs["mean"], inputs["std"])
 
     def preparation(self, model):
         return "pixels"

@@ -1,5 +1,6 @@
 """Video classification: clips as film strips or video files, normalised in the batch."""
 from mubench import networks
+from mubench.behaviour import pixel_range
 from mubench.errors import MubenchError
 from mubench.tasks._sources import whole_riff
 from mubench.tasks.base import Task
@@ -14,7 +15,7 @@ class VideoClassification(Task):
     """
 
     modality = "video"
-    provides = Task.provides | {"signal"}
+    provides = Task.provides | {"signal", "pixels"}
     stride = 4
 
     def preparation(self, model):
@@ -40,6 +41,10 @@ class VideoClassification(Task):
         inputs = self.inputs(model)
         mean, std = (torch.tensor(inputs[k]).reshape(-1, 1, 1) for k in ("mean", "std"))
         return {"pixel_values": (batch["frames"].float() / 255 - mean) / std, "labels": batch["labels"]}
+
+    def input_range(self, model):
+        inputs = self.inputs(model)
+        return pixel_range(inputs["mean"], inputs["std"])
 
     def inputs(self, model):
         """``mean``, ``std`` and, of pretrained models, ``size`` and number of ``frames``."""

@@ -1,5 +1,6 @@
 """Sentences about pairs of pictures: small pictures kept as bytes and normalised in the batch, large ones left to the processor."""
 from mubench import networks
+from mubench.behaviour import pixel_range
 from mubench.tasks.base import Task
 from mubench.tasks.text import Tokenized
 
@@ -12,7 +13,7 @@ class PairClassification(Tokenized, Task):
     model trained from scratch ``size``, the side pictures are padded to, ``mean`` and ``std`` of their pixels (in [0, 1])."""
 
     modality = "vision_language"
-    provides = Task.provides | {"pairs"}
+    provides = Task.provides | {"pairs", "pixels"}
 
     def preparation(self, model):
         return [self.models[model].inputs.get("size"), self.tokens_hash(model)]
@@ -38,6 +39,13 @@ class PairClassification(Tokenized, Task):
         if "pixels" in batch:
             batch["pixel_values"] = (batch.pop("pixels").float() / 255 - inputs["mean"]) / inputs["std"]
         return batch | {name: batch[name].long() for name in ("input_ids", "attention_mask")}
+
+    def input_range(self, model):
+        declared = self.models[model]
+        if not declared.pretrained:
+            return pixel_range(declared.inputs["mean"], declared.inputs["std"])
+        processor = networks.processor("AutoImageProcessor", declared.pretrained)
+        return pixel_range(processor.image_mean, processor.image_std)
 
     def paired(self, batch, order):
         """The batch's pictures with its texts in another order."""

@@ -218,7 +218,7 @@ def forget_me_not(entry, file):
 FAMILIES = {
     r"esd_targets": esd_targets,
     r"forget_me_not_loss": forget_me_not,
-    r"ssd_.*": ssd,
+    r"ssd_bs.*": ssd,
     r"fisher_forgetting_variance_golatkar": fisher,
     r"influence_woodfisher_params": influence,
     r"eul_paper_formula": eul,

@@ -121,7 +121,7 @@ def test_a_record_of_another_schema_is_left_out_with_the_reason_everywhere(store
     stored("original"), stored("salun")
     record = json.loads((old / "result.json").read_text())
     (old / "result.json").write_text(json.dumps({**record, "schema": 0}))
-    reason = "its schema is 0, this mubench reads 1: its command with --force runs it again"
+    reason = "its schema is 0, this mubench reads 1 and 2: its command with --force runs it again"
     assert reason in paper(stored.root, tmp_path / "paper").read_text() and set(pd.read_csv(tmp_path / "paper/table_4.csv")["n"]) == {1}
     assert reason in board(stored.root).text()
     figure, *_ = mu.ablate("bias", ["fashion"], ["salun"], seeds=(0, 1), out=stored.root, run=False)

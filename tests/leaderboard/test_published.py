@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from mubench.leaderboard.board import Board, board
+from mubench.leaderboard.reading import read_run
+from mubench.leaderboard.rows import REFERENCES, SCHEMA_1_ENGINE, SEEDS
 
 ROOT = Path(__file__).parents[2]
 RENEW = "`make leaderboard` renews the published tables"
@@ -60,7 +62,7 @@ def test_stale_findings_are_noticed(tmp_path):
     renew = lambda: subprocess.run([sys.executable, tmp_path / "docs/_findings.py"], check=True)
     renew()
     assert stale_findings(tmp_path) == []
-    published.assign(overall=published["overall"] / 2).to_parquet(tmp_path / "leaderboard/runs.parquet")
+    published.assign(gap_to_retrain=published["gap_to_retrain"] / 2).to_parquet(tmp_path / "leaderboard/runs.parquet")
     assert stale_findings(tmp_path) == ["docs/findings.md is not what the runs give"]
     renew()
     assert stale_findings(tmp_path) == []
@@ -68,6 +70,55 @@ def test_stale_findings_are_noticed(tmp_path):
     added.parent.mkdir(parents=True)
     added.write_text("{}")
     assert stale_findings(tmp_path) == ["the studies are not those that were read"]
+
+
+# -- what must hold of the published tables ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published():
+    return Board(pd.read_parquet(ROOT / "leaderboard/runs.parquet"))
+
+
+def test_retraining_is_at_0_and_no_reference_has_a_rank(published):
+    for table in (published.rows, published.across):
+        assert (table.loc[table["method"] == "retrain", "gap_to_retrain"].dropna() == 0).all()
+        assert table.loc[table["method"].isin(REFERENCES), "rank"].isna().all()
+
+
+def test_ranked_rows_have_five_seeds_and_no_more_work_than_retraining(published):
+    ranked = published.rows[published.rows["rank"].notna()]
+    assert len(ranked) and (ranked["n"] >= SEEDS).all() and (ranked["gap_to_retrain_n"] >= SEEDS).all()
+    assert (ranked["relative_flops"] <= 1 + 1e-9).all()
+    few = published.rows[(published.rows["n"] < SEEDS) & ~published.rows["method"].isin(REFERENCES)]
+    assert all(f"{row.n} of {SEEDS} seeds" in row.remarks for row in few.itertuples())
+    means = published.across[published.across["rank"].notna()]
+    assert (means["runs"] >= SEEDS * means["groups"]).all() and (means["relative_flops"] <= 1 + 1e-9).all()
+
+
+def test_ranks_are_in_the_order_of_the_gap(published):
+    tables = (["group", "variant"], published.rows), (["tier", "selection", "facet", "value"], published.across)
+    for keys, table in tables:
+        for _, part in table[table["rank"].notna()].groupby(keys):
+            assert part["gap_to_retrain"].is_monotonic_increasing
+            assert part["rank"].tolist() == part["gap_to_retrain"].rank(method="min").tolist()
+
+
+def test_published_records_of_schema_1_migrate_and_stand_on_the_board(published, tmp_path):
+    old = published.runs[published.runs["schema"] == 1]
+    assert len(old) == 656 and (old["fingerprint"] == "").all() and (old["engine"] == SCHEMA_1_ENGINE).all()
+    assert old["relative_seconds"].isna().all()
+    for _, run in old[old["seed"] == 1].drop_duplicates("task").iterrows():
+        read = read_run(ROOT / run["folder"])
+        assert read.result.migrated == 1
+        assert read.result.engine is read.result.budget is read.result.clock is None
+        assert read.group[4] == run["checkpoint"] == "standard"
+    few = old[(old["task"] == "fashion") & (old["variant"] == "default") & (old["seed"] < 2)]
+    for run in few[few["method"].isin([*REFERENCES, "salun"])].itertuples():
+        shutil.copytree(ROOT / run.folder, tmp_path / run.folder)
+    [salun] = board(tmp_path).rows.query("method == 'salun'").to_dict("records")
+    assert salun["n"] == 2 and salun["schema"] == 1
+    assert salun["remarks"] == "2 of 5 seeds; all seeds from one original" and salun["gap_to_retrain"] > 0
 
 
 @pytest.mark.slow

@@ -200,18 +200,19 @@ def test_sorting_filtering_and_the_address(page, site):
     assert len(cells(page, 2)) == 100 and "the first 100 shown" in page.locator("#count").text_content()
     page.get_by_role("button", name="overall ↑").click()
     assert page.locator("th[aria-sort=descending]").text_content() == "overall ↑"
-    values = [*map(number, cells(page, 11))]
+    values = [*map(number, cells(page, 12))]
     assert values == sorted(values, reverse=True)
-    page.get_by_role("button", name="overall ↑").click()
-    values = [*map(number, cells(page, 11))]
+    page.get_by_role("button", name="gap ↓").click()
+    assert page.locator("th[aria-sort=ascending]").text_content() == "gap ↓"
+    values = [*map(number, cells(page, 6))]
     assert values == sorted(values)
     page.get_by_label("task").select_option("birds")
     page.get_by_label("search").fill("method_02")
     assert set(cells(page, 3)) == {"birds"} and set(cells(page, 2)) == {"method_02"}
-    assert {"task=birds", "q=method_02", "sort=overall"} <= set(page.url.partition("#")[2].split("&"))
-    seen, count = cells(page, 11), page.locator("#count").text_content()
+    assert {"task=birds", "q=method_02", "sort=gap_to_retrain"} <= set(page.url.partition("#")[2].split("&"))
+    seen, count = cells(page, 12), page.locator("#count").text_content()
     page.reload()
-    assert cells(page, 11) == seen and page.locator("#count").text_content() == count
+    assert cells(page, 12) == seen and page.locator("#count").text_content() == count
     page.get_by_role("button", name="Clear filters").click()
     assert "#" not in page.url and len(cells(page, 2)) == 100
     page.get_by_role("button", name="Show more").click()
@@ -226,7 +227,7 @@ def test_the_download_holds_what_is_shown(page, attacked):
 
     table = pd.read_csv(download.value.path())
     assert set(table["task"]) == {"reviews"} and f"{len(table)} of " in page.locator("#count").text_content()
-    assert table["overall"].between(0, 1).all() and "overall_half_width" in table
+    assert table["gap_to_retrain"].between(0, 1).all() and "gap_to_retrain_half_width" in table
     assert not table["label"].astype(str).str.match(r"[=+@-]").any()
 
 
@@ -246,7 +247,8 @@ def test_injected_markup_is_shown_and_never_run(page, attacked):
 def test_two_methods_are_compared(page, site):
     page.goto((site / "compare.html").as_uri() + "#a=method_01&b=method_04")
     assert page.get_by_label("first").input_value() == "method_01"
-    assert re.match(r"method_01 has the higher overall score in \d+ of \d+ groups", page.locator("#verdict").text_content())
+    said = page.locator("#verdict").text_content()
+    assert re.match(r"method_01 has the smaller gap to retrain in \d+ of \d+ groups", said)
     page.get_by_label("second").select_option("method_05")
     assert "b=method_05" in page.url and page.locator("#comparison tbody tr").count() > 10
 
@@ -257,7 +259,7 @@ def test_the_static_tables_sort_by_keyboard(page, site):
     button = table.get_by_role("button", name="test ↑")
     button.focus()
     page.keyboard.press("Enter")
-    values = [number(text) for text in table.locator("tbody tr > :nth-child(3)").all_text_contents()]
+    values = [number(text) for text in table.locator("tbody tr > :nth-child(4)").all_text_contents()]
     assert values == sorted(values)
 
 

@@ -17,6 +17,7 @@ from mubench.errors import MubenchError
 from mubench.leaderboard import submission
 from mubench.leaderboard.reading import Taxonomy, read_run
 from mubench.leaderboard.submission import Submission, lacking, submit
+from mubench.spec import ENGINE
 
 ROOT = Path(__file__).parent.parent.parent
 METHOD = """
@@ -133,9 +134,9 @@ def test_weights_of_other_code(cli, tmp_path):
 # -- what a ranked row needs -------------------------------------------------------------------------------------------------
 
 
-def made(stored, seeds=5, seconds=10.0, references=("original", "retrain"), **options):
-    runs = [read_run(stored("salun", seed, seconds=seconds, **options)) for seed in range(seeds)]
-    return runs + [read_run(stored(name, seed)) for name in references for seed in range(5 if name == "retrain" else 1)]
+def made(stored, seeds=5, references=("original", "retrain"), **options):
+    runs = [read_run(stored("salun", seed, **options)) for seed in range(seeds)]
+    return runs + [read_run(folder) for folder in stored.five(*references)]
 
 
 def test_nothing_is_missing(stored):
@@ -143,14 +144,84 @@ def test_nothing_is_missing(stored):
     assert lacking(made(stored, references=()), made(stored, 0)) == []  # references may be the leaderboard's own
 
 
-@pytest.mark.parametrize("options, said", [
-    ({"seeds": 3}, "has 3 of 5 seeds: mubench run fashion salun --model resnet --ratio 5 --seed 3 4"),
-    ({"seconds": 200.0}, "takes 200.0 s, retraining 100.0 s: it is slower"), ({"references": ["retrain"]}, "no original of seed 0 beside it: mubench run"),
-    ({"references": ["original"]}, "no retrain of seed 0 1 2 3 4 beside it: mubench run fashion retrain"), ({"seeds": 0}, "there is no result but"),
-    ({"machine": "another"}, "no time to compare: it needs seconds, and a retrain on the same machine .another, 1 threads"),
-    ({"limit": 5}, "on a few rows only: run it without --limit"), ({"checkpoint": "a" * 64}, "no original of seed 0 beside it")])
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"seeds": 3}, "has 3 of 5 seeds: mubench run fashion salun --model resnet --ratio 5 --seed 3 4"),
+        ({"flops": 40 * 10**9}, r"takes 4e\+10 FLOPs, retraining 3e\+10: it is more work than what it replaces"),
+        (
+            {"references": ["retrain"]},
+            "no original of seed 0 1 2 3 4 beside it: mubench run fashion original --model resnet --ratio 5 --seed 0 1",
+        ),
+        ({"references": ["original"]}, "no retrain of seed 0 1 2 3 4 beside it: mubench run fashion retrain"),
+        ({"seeds": 0}, "there is no result but"),
+        ({"engine": ENGINE + 1}, "is of an older version of task, method or engine: run it again"),
+        ({"limit": 5}, "on a few rows only: run it without --limit"),
+        ({"checkpoint": "mine"}, "starts from another original: run it without --checkpoint"),
+    ],
+)
 def test_what_is_missing_is_said(stored, options, said):
     assert any(re.search(said, sentence) for sentence in lacking(made(stored, **options)))
+
+
+def test_no_time_and_unknown_work(stored):
+    assert lacking(made(stored, seconds=1e6, machine="another")) == []
+    runs = made(stored, 4)
+    runs[0].result.costs["flops"] = None
+    said = "is of unknown work: `mubench run` counts FLOPs, weights from elsewhere are not ranked"
+    assert f"fashion/resnet/salun/5 {said}" in lacking(runs)
+
+
+def test_one_original_is_enough_for_seeds_that_start_from_it(stored):
+    runs = [read_run(folder) for folder in stored.five("salun", "retrain", schema=1, original="c" * 64)]
+    assert lacking([*runs, read_run(stored("original", 3, schema=1, original="c" * 64))]) == []
+
+
+# -- one row, one code -------------------------------------------------------------------------------------------------
+
+
+def refused(runs):
+    return [*submission._one_method(Submission(name="x", title="X"), [read_run(folder) for folder in runs])]
+
+
+def test_two_states_of_a_methods_code_are_refused(stored):
+    said = refused([stored("salun", 0), stored("salun", 1, code="b" * 16), stored("retrain", 0, code="c" * 16)])
+    codes = f"{'a' * 16}, {'b' * 16}"
+    [said] = said
+    assert said == f"it holds results of salun from 2 states of its code (fingerprints {codes}): run all seeds with one"
+
+
+def test_the_same_settings_with_other_hyperparameters_are_refused(stored):
+    [said] = refused([stored("salun", 0), stored("salun", 1, hyperparameters={"epochs": 4})])
+    assert said.startswith("it holds results of salun that were passed the same settings, {}, but record different")
+    assert refused([stored("scrub", 0), stored("scrub", 1, protocol="official", hyperparameters={"epochs": 4})]) == []
+
+
+def test_two_results_of_one_seed_are_refused(stored):
+    first, other = stored("elsewhere@aaaaaaaaaaaa", 0), stored("elsewhere@bbbbbbbbbbbb", 0)
+    [said] = refused([first, other])
+    ids = ", ".join(sorted([first.name, other.name]))
+    assert said == f"it holds 2 results of fashion/resnet/elsewhere/5, seed 0 (ids {ids}): keep the one that is meant"
+
+
+def test_a_method_file_edited_between_two_seeds_is_refused_and_one_reformatted_is_not(tmp_path):
+    file, results = tmp_path / "mine.py", tmp_path / "results"
+    original = mubench.load_task("fashion").originals_dir("resnet")
+    run = lambda seed: mubench.run("fashion", f"{file}:Mine", limit=5, seed=seed, checkpoint=str(original), out=results)
+    file.write_text(METHOD)
+    run(0)
+    file.write_text(METHOD.replace("    schedule", "    # another line\n    schedule"))
+    run(1)
+    list(submit(results, "Mine", out=tmp_path / "reformatted"))
+    file.write_text(METHOD.replace("-0.1", "-0.2"))
+    run(2), run(0)
+    with pytest.raises(MubenchError, match=r"it holds results of mine from 2 states of its code \(fingerprints"):
+        list(submit(results, "Mine", out=tmp_path / "edited"))
+    assert not (tmp_path / "edited").exists()
+    there = tmp_path / "reformatted/mine/results"
+    shutil.copytree(results, there, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+    with pytest.raises(MubenchError, match="2 states of its code"):
+        list(submission.check(tmp_path / "reformatted/mine"))
 
 
 # -- ways in -----------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 """How far a result may be believed: what each level establishes, what takes it away, and what is flagged."""
+import json
 import re
 import shutil
 
@@ -9,12 +10,12 @@ from hub import Hub, commit
 from submissions import Altered, tiny
 
 import mubench
-from mubench import registry
+from mubench import originals, registry
 from mubench.errors import MubenchError
 from mubench.leaderboard import submission, verify
 from mubench.leaderboard.reading import read_run
 from mubench.leaderboard.verify import Level, compare, flags, level, re_evaluate, rerun
-from mubench.runner import weights_hash
+from mubench.networks import weights_hash
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def test_predictions_are_made_again_from_the_weights(good):
 
 
 def test_the_run_is_done_again(good):
-    assert "run again in" in check(good.root, rerun=True, record=True)
+    said = check(good.root, rerun=True, record=True)
+    assert re.search(r"run again in .* s: the same weights, metrics within 0.0000", said)
     assert level(good.result)[0] is Level.REPRODUCED
 
 
@@ -103,9 +105,11 @@ def test_numbers_without_predictions_are_reported(good):
     ({"task__labels": list("abcdefghij")}, "task.labels"), ({"task__metric_options": {"positive_labels": [1]}}, "takes no arguments"),
     ({"task__also": ["accuracy"]}, "task.also"), ({"checkpoint__sha256": "0" * 64}, "checkpoint.sha256"),
     ({"split__checksum": "0" * 64}, "split.checksum"), ({"split__data": "0" * 64}, "split.data"), ({"split__forget": 1}, "split.forget"),
-    ({"id": "0" * 12}, "id is 000000000000"), ({"spec__seed": 7}, "id is"), ({"spec__limit": None}, "limited is True"),
+    ({"id": "0" * 12}, "id is 000000000000"), ({"spec__seed": 7}, "seed of the original is '7'"),
+    ({"spec__seed": 7, "checkpoint__seed": 7}, "id is"), ({"spec__limit": None}, "limited is True"),
     ({"status": "complete"}, "limited is False"), ({"method__hyperparameters__lr_factor": 5.0}, "hyperparameters.lr_factor is 5.0 .* but 0.03"),
-    ({"method__recipe__lr": 5.0}, "recipe.lr is 5.0"), ({"method__taxonomy__retain": "Rep"}, "taxonomy.retain is Rep"),
+    ({"method__recipe__lr": 5.0}, "recipe.lr is 5.0"), ({"budget__examples": 10**9}, "budget is .*1000000000"),
+    ({"method__taxonomy__retain": "Rep"}, "taxonomy.retain is Rep"),
     ({"spec__model": "vit"}, "spec's model is 'vit'"), ({"spec__ratio": "10"}, "spec's ratio"), ({"method__name": "salun"}, "spec's method")])
 def test_facts_are_those_of_the_suite(good, changes, complaint):
     good.edit(**changes)
@@ -130,6 +134,36 @@ def test_the_score_of_the_original_is_that_of_its_card(tmp_path):
         compare(read_run(store.result))
 
 
+def test_originals_of_other_seeds_are_compared_with_those_trained_here(good, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
+    task, seed = mubench.load_task("fashion"), 1
+    run = read_run(good.edit(spec__seed=seed, checkpoint__seed=seed).result)
+    assert verify._compare_original(run, task) == ["original of seed 1 not compared: it does not ship with the suite"]
+    folder = originals.trained_dir(task, "resnet", seed)
+    folder.mkdir(parents=True)
+    other = ["original of seed 1 is another than the one trained here"]
+    for sha, said in ((run.result.checkpoint["sha256"], []), ("0" * 64, other)):
+        (folder / originals.CARD).write_text(json.dumps({"sha256": sha, "scores": {"test": 0.5}}))
+        assert verify._compare_original(run, task) == said
+
+
+def test_other_code_of_a_method_of_the_suite_is_flagged(good):
+    good.edit(method__fingerprint="0" * 16)
+    assert compare(read_run(good.result)) == ["made with other code of neggrad than the suite's"]
+    good.edit(method__hyperparameters__lr_factor=5.0)
+    with pytest.raises(MubenchError, match="hyperparameters.lr_factor is 5.0"):
+        compare(read_run(good.result))
+
+
+@pytest.mark.parametrize("changes", [{"method__version": 99}, {"engine": 99}, {"task__version": 99}])
+def test_other_versions_are_flagged(good, changes):
+    good.edit(**changes)
+    try:
+        assert compare(read_run(good.result)) == ["made with another version of task, method or engine"]
+    except MubenchError as error:
+        assert "task.version is 99" in str(error)
+
+
 def relabel(frame):
     return frame.assign(target=(frame["target"] + 1) % 10, prediction=(frame["prediction"] + 1) % 10,
                         logits=[np.roll(row, 1) for row in frame["logits"]])
@@ -151,8 +185,6 @@ def test_predictions_are_of_the_tasks_examples_and_say_one_thing(good, change, c
 
 @pytest.mark.parametrize("name", [n for n in registry.tasks.names() if registry.tasks.get(n).tier == "mini"])
 def test_weights_are_read_into_the_tasks_own_network(name):
-    from mubench import originals
-
     task = mubench.load_task(name)
     for model in task.models:
         folder = task.originals_dir(model)
@@ -176,8 +208,23 @@ def test_predictions_of_another_model_pass_until_its_weights_are_asked_for(good)
     assert "recomputed" in check(good.root)
     with pytest.raises(MubenchError, match="of .* in 20 examples .*drawn by seed 3.* is not what the weights give, claimed for one .*, found .*; tolerance: 0.01"):
         re_evaluate(read_run(good.result), seed=3)
+    with pytest.raises(MubenchError, match=r"metric \w+ is .* but .* when run again \(tolerance 1e-12\)"):
+        rerun(read_run(good.result))
+    good.edit(weights="0" * 64)
     with pytest.raises(MubenchError, match=r"metric \w+ is .* in result.json but .* when run again \(tolerance 0.03\)"):
         rerun(read_run(good.result))
+
+
+def test_a_record_of_schema_1_of_another_seed_is_not_run_again(good):
+    run = read_run(good.edit(spec__seed=3, checkpoint__seed=3).result)
+    run.result.migrated, run.result.checkpoint["seed"] = 1, None
+    with pytest.raises(verify.Unavailable, match="its original is not that of seed 3"):
+        rerun(run)
+
+
+def test_a_run_of_another_machine_is_compared_by_its_metrics(good):
+    good.edit(weights="0" * 64)
+    assert "other weights, as on another machine, metrics within 0.0000" in rerun(read_run(good.result))
 
 
 def test_other_weights_than_those_evaluated(good, tmp_path):
@@ -265,7 +312,9 @@ def test_retraining_passed_off_as_a_method(stored):
 
 def test_times_that_the_machine_cannot_do(stored):
     reference = read_run(stored("retrain", seconds=100.0))
-    assert "time claim: 3e+09 FLOPs in 1 cpu seconds, retrain on the same machine does 3e+07" in (
+    assert "time claim: 3e+09 FLOPs in 1 cpu seconds, retrain on the same machine does 3e+08" in (
         flagged(read_run(stored("salun", seconds=1.0)), [], [reference]))
     assert not flagged(read_run(stored("salun", 1, seconds=50.0)), [], [reference])
     assert not flagged(read_run(stored("salun", 2, seconds=1.0, machine="another")), [], [reference])
+    old = read_run(stored("salun", 3, seconds=1.0, schema=1))  # which does not say the machine
+    assert not flagged(old, [], [reference])

@@ -313,6 +313,15 @@ def test_the_nearest_wrong_class_lies_across_the_closest_boundary():
     assert method.nearest(made, made.forget[torch.arange(4)]).tolist() == [1, 2, 2, 0]
 
 
+def test_the_range_of_pixels_is_that_of_the_model_that_is_run():
+    asked, made = [], context()
+    made.model_name = "second"
+    made.task.input_range = lambda name: asked.append(name) or (torch.tensor(-1.0), torch.tensor(1.0))
+    run("boundary_shrink", made, units="pixels")
+    assert asked == ["second"]
+    run("boundary_shrink", context())  # nothing is asked of a behaviour that knows of no range
+
+
 def test_unsir_never_shows_the_forget_set_again():
     seen = []
 
@@ -416,3 +425,64 @@ def test_a_target_of_none_wants_a_formula():
     assert Term("forget", "rep", "none", how=lambda *_: None).target == "none"
     with pytest.raises(Exception, match="is no term"):
         Term("forget", "rep", "none")
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+F, R, KINDS = len(FORGET), len(RETAIN), len({row % CLASSES for row in FORGET})
+JOINT = R + 3 + 2  # examples of an epoch of pairs: all of D_r in 2 batches, as many of D_f's
+
+
+def examples(name, behaviour=None, **hyperparameters):
+    return run(name, context(behaviour=behaviour), **hyperparameters).context.meter.costs.examples
+
+
+@pytest.mark.parametrize("name, hyperparameters, expected", [
+    ("ssd", {}, F + N), ("ssd", {"batch": 4, "alpha": 1.0}, F + N),
+    ("fisher", {}, R), ("fisher", {"labels": "given"}, R), ("fisher", {"labels": "expected"}, CLASSES * R),
+    ("influence", {}, N + R), ("influence", {"samples": 4}, N + 5),
+    ("salun", {"epochs": 2}, F + 2 * N), ("neggrad", {"epochs": 2}, 2 * F), ("neggrad_plus", {"epochs": 2}, 2 * JOINT),
+    ("boundary_shrink", {"epochs": 3}, 3 * 2 * F),
+    ("unsir", {"impair": 0, "noises": 4, "noise_steps": 6, "retain_share": 1.0, "epochs": 1}, 6 * 4 * KINDS + R)])
+def test_hooks_and_one_shot_passes_count_their_examples(name, hyperparameters, expected):
+    assert examples(name, **hyperparameters) == expected
+
+
+def test_autoencoders_count_by_their_share_of_the_students_parameters():
+    width, hidden, latent = 5, 2, 2
+    weights = sum(a * b + b for a, b in ((width, hidden), (hidden, 2 * latent), (latent, hidden), (hidden, width)))
+    share = weights / sum(p.numel() for p in Net().parameters())
+    assert examples("laf", epochs=1, vae_epochs=7, latent=latent) == math.ceil(7 * N * share + JOINT)
+
+
+def test_each_input_alone_is_one_more_pass():
+    class Pairs(Classes):
+        def paired(self, batch, order):
+            return batch | {"x": batch["x"][order]}
+
+        def one_input(self, batch, what):
+            return batch | {"x": batch["x"] * (what == "text")}
+
+    assert examples("multi_delete", Pairs(), epochs=1, alone="pictures") == JOINT + (JOINT - R)
+    assert examples("multi_delete", Pairs(), epochs=1) == JOINT + 2 * (JOINT - R)
+
+
+def test_a_pass_without_a_gradient_counts_its_flops_alone():
+    """Uphill, an adversary needs a forward pass and the gradient of its inputs; at the neighbour a forward pass."""
+    plain, adversary = (run(name, context(), epochs=1).context.meter.costs for name in ("neggrad", "boundary_shrink"))
+    forward = 2 * F * sum(p.numel() for p in Net().parameters() if p.ndim > 1)
+    assert adversary.flops - plain.flops == 3 * forward and adversary.examples - plain.examples == F
+
+
+@pytest.mark.parametrize("name", ["laf", "rmu"])
+def test_what_a_teacher_is_asked_before_the_first_step_counts(name):
+    method, made = load_method(name), context()
+    method.prepare(made)
+    assert made.meter.costs.flops > 0 and (made.meter.examples > 0) == (name == "laf")
+
+
+@pytest.mark.parametrize("length, steps", [("longer", (4, 2)), ("shorter", (2, 1)), ("forget", (2, 2))])
+def test_an_epoch_of_pairs_ends_with_the_set_it_is_told(length, steps):
+    """D_f has 2 batches and D_r 4, or 1."""
+    made = [run("neggrad_plus", context(), epochs=1, epoch_length=length, forget_batch_size=2, batch_size=size) for size in (2, 9)]
+    assert tuple(engine.context.step for engine in made) == steps

@@ -144,6 +144,12 @@ def test_dpo_prefers_a_refusal():
     assert first_loss("dpo", beta=0.5) == pytest.approx(expected + mean(mean(nll(STUDENT, i)) for i in (4, 5)), **CLOSE)
 
 
+def test_a_refused_answer_is_one_more_pass():
+    plain, refused = (run(name, lr=0.0, retain="none").context.meter.costs for name in ("npo", "dpo"))
+    assert (plain.steps, plain.examples) == (1, 4) and (refused.steps, refused.examples) == (1, 8)
+    assert run("dpo", lr=0.0).context.meter.costs.examples == 8 + 2
+
+
 def test_idk_learns_refusals_and_the_retain_set():
     expected = mean(mean(nll(STUDENT, i, refusal(i))) for i in range(4)) + mean(mean(nll(STUDENT, i)) for i in (4, 5))
     assert first_loss("idk") == pytest.approx(expected, **CLOSE)

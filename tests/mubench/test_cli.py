@@ -83,7 +83,7 @@ def test_listings_import_nothing_heavy():
     code = """
 import contextlib, io, sys
 from mubench.cli import main
-heavy = {"torch", "transformers", "datasets", "pandas", "numpy", "pydantic", "accelerate", "sklearn"}
+heavy = {"torch", "transformers", "datasets", "pandas", "numpy", "accelerate", "sklearn"}
 for words in (["--help"], ["ls", "tasks"], ["ls", "models"], ["ls", "methods"], ["ls", "metrics"]):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         main(words)

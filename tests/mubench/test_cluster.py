@@ -18,7 +18,8 @@ from sweeps import LIMIT, NEEDS, check_full_disk, check_whole, small_disk, snaps
 from mubench import cluster as module
 from mubench.errors import MubenchError
 from mubench.grid import reason, sweep
-from mubench.results import Store, make_spec
+from mubench.results import Store
+from mubench.spec import make_spec
 
 pytest.importorskip("ray", reason="sweeps on a cluster need Ray: pip install 'mubench[ray]'")
 MEMORY = 80 * 2**20  # of a node's shared objects, the least that Ray takes

@@ -52,13 +52,12 @@ def unlearned(store, spec, like):
 @pytest.mark.parametrize("way", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", processes.CASES)
 def test_two_processes_are_one(launch, start, way, case):
-    """Both sum the same gradients in another order. Rounding (1e-7 in float32) is enlarged by AdamW where a gradient is near 0, most of all
-    in adapters, whose first step is ±lr whatever the gradient: hence a bound on how far apart the weights end, relative to how far they
-    moved. SGD does not enlarge it. bf16 rounds to 4e-3, and the mask's threshold may let other weights through."""
+    """Both sum the same gradients in another order. Rounding (1e-7 in float32) is enlarged by AdamW where a gradient is near 0: hence a bound
+    on how far apart the weights end, relative to how far they moved. SGD, by which adapters are trained here, does not enlarge it. bf16 rounds to 4e-3, and the mask's threshold may let other weights through."""
     spec, like = processes.spec(case), type(originals.load(load_task("fashion"), "vit", None)[0])
     one, two = (read(launch(w)[0].path(spec)) for w in ("one", way))
-    apart = {"scale": 1e-3, "adapters": 0.1, "bf16": 0.1}.get(case, 0.01)
-    losses = {"adapters": 1e-2, "bf16": 1e-2}.get(case, 1e-5)
+    apart = {"scale": 1e-3, "adapters": 1e-3, "bf16": 0.1}.get(case, 0.01)
+    losses = {"bf16": 1e-2}.get(case, 1e-5)
     score = {"bf16": 0.0209}.get(case, 0)  # one of 48 examples
     assert (one.environment["processes"], two.environment["processes"]) == (1, 2)
     assert one.costs["steps"] == two.costs["steps"] > 0 and one.costs["examples"] == two.costs["examples"]
@@ -95,7 +94,7 @@ BREAKS = """
 import os, sys
 from mubench import grid
 from mubench.engine import Engine
-from mubench.results import make_spec
+from mubench.spec import make_spec
 step = Engine._step
 def broken(engine, *args):
     if os.environ["RANK"] == "1" and engine.context.step == 1:

@@ -13,12 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 import mubench
 from mubench.behaviour import Behaviour
 from mubench.costs import Meter
-from mubench.engine import Budget, Context, Engine, NonFiniteLoss
+from mubench.engine import Context, Engine, NonFiniteLoss
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import SCHEDULES, Method, Term, first
 from mubench.recipe import Recipe
 from mubench.registry import load_method
+from mubench.spec import Budget
 
 CLASSES = 3
 RECIPE = Recipe(lr=0.05, epochs=2, batch_size=4, forget_batch_size=3, optimizer="sgd", weight_decay=0.01, clip=0.0)
@@ -374,7 +375,7 @@ def test_flops_are_those_of_the_matrix_products():
 def test_costs_are_filled():
     costs = prepared("salun").run()
     assert costs.unlearning_seconds > 0 and costs.peak_memory_bytes > 2**20 and len(costs.losses) == 2
-    assert costs.steps == 2 * (2 + 3) and costs.examples == 2 * 16
+    assert costs.steps == 2 * (2 + 3) and costs.examples == 6 + 2 * 16  # the saliency of D_f, and the steps
 
 
 def test_the_progress_bar_is_silent_where_nobody_watches(capfd):

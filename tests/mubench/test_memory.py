@@ -10,13 +10,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mubench import networks, originals
-from mubench.engine import Budget, Context, Engine, make_accelerator
+from mubench.engine import Context, Engine, make_accelerator
 from mubench.errors import MubenchError
 from mubench.listing import pairs
 from mubench.memory import GIB, Model as Facts, Setup, facts, need, saved
 from mubench.plan import command, fitting, report
 from mubench.recipe import Recipe
 from mubench.registry import load_method, load_task
+from mubench.spec import Budget
 from mubench.tasks.base import Model, Task
 
 LLAMA = dict(vocab_size=32000, num_attention_heads=32, max_position_embeddings=2048)
@@ -196,9 +197,8 @@ def test_the_simplest_setting_that_fits(llama):
     assert fitting(llama, load_method("scrub"), recipe, 40) is not None and fitting(llama, load_method("bad_t"), recipe, 40) is None
     for setup, gib in zip(few, (40, 80)):
         assert sum(need(llama, method, recipe, setup).values()) < gib * GIB
-    assert command(["mubench", "run", "t", "m"], replace(few[0], gpus=8, accumulate=1)) == (
-        "accelerate launch --num_processes 8 --use_fsdp --fsdp_version 2 "
-        "-m mubench run t m --precision bf16 --set recompute=true").split()
+    assert command({"task": "t", "method": "m"}, replace(few[0], gpus=8, accumulate=1)) == (
+        "accelerate launch --num_processes 8 --use_fsdp --fsdp_version 2 -m mubench run t m --set recompute=true --precision bf16")
 
 
 def test_the_report_says_what_it_does_not_know(monkeypatch):

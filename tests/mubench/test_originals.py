@@ -1,4 +1,5 @@
 """Originals: which epoch's weights are kept, and that the test set has no say in it."""
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import datasets
@@ -139,3 +140,49 @@ def test_an_engine_with_nothing_to_choose_by_says_so(task):
 def test_a_validator_needs_one_set_only(task):
     sets = task.sets("tiny", task.split(5))
     assert validator(task, {"validation": sets["validation"]})(task.build("tiny")) == 0.5
+
+
+# -- originals of further seeds ----------------------------------------------------------------------------------------
+
+
+def test_the_original_of_a_seed_is_trained_on_first_need_and_kept(task, capfd):
+    originals.train(task, "tiny", progress=False)
+    facts = [originals.load(task, "tiny", seed=1)[1] for _ in range(2)]
+    assert facts[0] == facts[1] and facts[0]["card"]["seed"] == 1 and facts[0]["source"] == str(originals.trained_dir(task, "tiny", 1))
+    said = capfd.readouterr().err
+    assert said.count("training the original tiny of bias for seed 1") == 1 and "`mubench original bias --model tiny --train --seed 1`" in said
+    assert originals.load(task, "tiny")[1]["card"]["seed"] == 0
+
+
+def test_an_original_that_was_being_trained_is_there_whole_or_not_at_all(task, monkeypatch):
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tiny, "save_pretrained", killed)
+        with pytest.raises(KeyboardInterrupt):
+            originals.load(task, "tiny", seed=1)
+    assert not originals.trained_dir(task, "tiny", 1).exists()
+    assert originals.load(task, "tiny", seed=1)[1]["card"]["seed"] == 1
+
+
+def test_an_original_of_other_rows_is_refused(task):
+    originals.load(task, "tiny", seed=1)
+    path = originals.trained_dir(task, "tiny", 1) / originals.CARD
+    path.write_text(path.read_text().replace(task.split().data, "0" * 64))
+    with pytest.raises(MubenchError, match="was trained on other rows than bias has now"):
+        originals.load(task, "tiny", seed=1)
+
+
+def test_several_processes_of_one_run_do_not_train_it_as_they_begin(task, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MubenchError, match="`mubench original bias --model tiny --train --seed 1` first"):
+        originals.load(task, "tiny", seed=1)
+
+
+def test_workers_that_need_the_same_one_train_it_once(task, monkeypatch):
+    trained, train = [], originals.train
+    monkeypatch.setattr(originals, "train", lambda *args, **options: trained.append(args) or train(*args, **options))
+    with ThreadPoolExecutor(3) as pool:
+        folders = list(pool.map(lambda _: originals.ensure(task, "tiny", 1), range(3)))
+    assert len({*folders}) == 1 and len(trained) == 1

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import mubench as mu
 from mubench import cache, results
 from mubench.errors import MubenchError
-from mubench.results import Result, RunSpec, Store, make_spec, read, read_predictions, score
+from mubench.results import Result, Store, read, read_predictions, score
+from mubench.spec import RunSpec, make_spec
 
 PARAMS = {"alpha": 0.8, "epochs": 3, "lr": 1e-4, "milestones": (2, 4), "schedule": "union"}
 
@@ -52,7 +53,7 @@ def test_every_field_changes_the_id(tmp_path):
     rows = tmp_path / "rows.txt"
     rows.write_text("1\n2\n")
     other = dict(method="salun", model="vit", ratio=10, seed=1, params={"alpha": 0.8}, split_file=str(rows), checkpoint="folder",
-                 precision="bf16", max_steps=5, max_seconds=5.0, limit=5, trials=5, lora=50, lora_rank=5, curriculum="superloss")
+                 precision="bf16", protocol="official", max_examples=5, max_steps=5, max_seconds=5.0, limit=5, trials=5, lora=50, lora_rank=5, curriculum="superloss")
     weighed = dict(curriculum_lambda=5.0, curriculum_tau="log_classes")
     assert {"task", *other, *weighed} == set(RunSpec.model_fields)
     ids = [make().id, *(make(**{name: value}).id for name, value in other.items())]
@@ -346,7 +347,7 @@ def test_score_refuses_an_invented_metric(folder):
 
 
 @pytest.mark.parametrize("changes, complaint", [
-    ({"schema": 2}, "schema"), ({"metrics": {"test_score": "high"}}, "metrics.test_score"), ({"status": "great"}, "status"),
+    ({"schema": 3}, "schema"), ({"metrics": {"test_score": "high"}}, "metrics.test_score"), ({"status": "great"}, "status"),
     ({"extra": 1}, "extra"), ({"predictions": {}}, "checksum is not the recorded None"),
     ({"task": {}}, "lacks a fact .*labels"), ({"checkpoint": {}}, "lacks a fact .*test_score")])
 def test_what_is_no_result_is_refused(folder, changes, complaint):
@@ -360,14 +361,14 @@ def test_a_truncated_record_is_refused(folder, keep):
     text = (folder / "result.json").read_bytes()
     cut = int(len(text) * keep) if isinstance(keep, float) else keep
     (folder / "result.json").write_bytes(text[:cut - 1 if cut < 0 else cut])  # the last byte is a newline
-    with pytest.raises(MubenchError, match="is no result of schema 1"):
+    with pytest.raises(MubenchError, match="is no result of schema 1 or 2"):
         read(folder)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"null", b"[]", b"{}", b'{"schema": 1}', b"[" * 100_000])
 def test_a_corrupt_record_is_refused(folder, content):
     (folder / "result.json").write_bytes(content)
-    with pytest.raises(MubenchError, match="is no result of schema 1"):
+    with pytest.raises(MubenchError, match="is no result of schema 1 or 2"):
         read(folder)
 
 

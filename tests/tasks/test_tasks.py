@@ -126,11 +126,12 @@ def test_originals_score_what_their_cards_say(name, model):
 
 def test_a_run_is_the_same_whether_its_data_was_prepared_just_now_or_before(tmp_path, monkeypatch):
     from mubench import runner
+    from mubench.job import task_of
 
     monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
     weights = []
     for name in ("first", "second"):
-        runner.task_of.cache_clear()
+        task_of.cache_clear()
         weights.append(runner.run("fashion", "finetune", out=tmp_path / name, limit=200).weights)
     assert weights[0] == weights[1]
 

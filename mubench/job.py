@@ -1,0 +1,126 @@
+"""A `Job`: a run with all it needs, resolved before it starts. Here alone jobs and their results are put together."""
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mubench import networks, originals
+from mubench.engine import Context, make_accelerator
+from mubench.errors import MubenchError
+from mubench.evaluation import SETS, UNTRAINED, predict, scores
+from mubench.fingerprint import fingerprint
+from mubench.machine import environment
+from mubench.metrics import compute_all
+from mubench.recipe import Recipe
+from mubench.registry import load_method, load_task
+from mubench.results import SCHEMA, Result, split_facts, task_facts
+from mubench.spec import ENGINE, Budget, Options, command
+
+
+@functools.lru_cache(maxsize=2)
+def task_of(reference):
+    return load_task(reference)  # kept: the runs of a grid share the decoded data
+
+
+@dataclass
+class Job:
+    """A method, or None where weights are only measured, on a context.
+
+    task: the `Behaviour`; options: the `RunSpec` of a run on a task, else its `Options`; sets: name → examples; recipe, budget: what the
+    method trains by, and the most it may use. Of a run on a task also: split, the deletion `Split`; checkpoint: the facts of the
+    original; network: of the student's class.
+    """
+
+    task: object
+    method: object
+    options: Options
+    sets: dict
+    context: Context
+    recipe: Recipe = None
+    budget: Budget = Budget()
+    split: object = None
+    checkpoint: dict = None
+
+    @classmethod
+    def make(cls, task, method, options, sets, network, fresh, recipe, budget=None, blank=None, model=None, **facts):
+        """The one assembly: ``network`` is unlearned by a method; ``fresh`` and ``blank`` make new models (see `Context`); model: its name."""
+        context = Context(task, network, fresh, sets["forget"], sets["retain"], options.seed, make_accelerator(options.precision), method.start,
+                          blank, sets.get("validation"), options.adapt, model)
+        budget = budget or Budget(options.max_examples, options.max_steps, options.max_seconds)
+        return cls(task, method, options, sets, context, method.recipe(recipe), budget, **facts)
+
+    @classmethod
+    def of(cls, spec, task=None, student=None):
+        """The job of a `RunSpec`. task: its task as an instance, where that is not what its name stands for (a sample of it); student:
+        unlearned weights, which are only measured."""
+        task = task or task_of(spec.task)
+        split = task.split(spec.ratio, spec.split_file)
+        sets = task.sets(spec.model, split, spec.limit)
+        network, checkpoint = originals.load(task, spec.model, spec.checkpoint, spec.seed)
+        facts = {"split": split, "checkpoint": checkpoint | {"network": network}}
+        if student is not None:
+            context = Context(task, student, None, sets["forget"], sets["retain"], spec.seed, make_accelerator(spec.precision))
+            return cls(task, None, spec, sets, context, **facts)
+        method = spec.make_method()
+        fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
+        return cls.make(task, method, spec, sets, network, fresh, task.model_recipe(spec.model),
+                        Budget.of(spec, method, task, len(split.retain)), blank, spec.model, **facts)
+
+    @classmethod
+    def of_original(cls, task, model, seed=0):
+        """The job that trains the original of a task's model: retraining, on all of D."""
+        sets = task.sets(model, task.split())
+        return cls.make(task, load_method("retrain"), Options(seed=seed), sets | {"retain": sets["train"]}, None,
+                        lambda: task.build(model, seed), task.model_recipe(model), model=model)
+
+    @property
+    def shown(self):
+        """Set name → the examples that are scored."""
+        return self.task.scored({name: self.sets[name] for name in SETS if name in self.sets})
+
+    def original_score(self, name):
+        """The original's score on a set, before training: from its card, or measured where there is none or only a part of the rows is used."""
+        if (card := self.checkpoint["card"]) and not self.options.limit and name in card["scores"]:
+            return card["scores"][name]
+        shown = self.task.scored({name: self.sets[name]})
+        return scores(self.task, predict(self.task, self.checkpoint["network"], shown, accelerator=self.context.accelerator))[name]
+
+    def saved(self, what):
+        """What of the student is kept: all of it (True), its ``"adapter"``, or nothing."""
+        if what == "adapter" and not self.context.adapters:
+            raise MubenchError("there is no adapter to save without LoRA: add --lora, or save the model")
+        return {"adapter": self.context.adapters, True: self.context.student}.get(what)
+
+    def predict(self):
+        """The predictions of the student, and files to lay beside them."""
+        task, spec, student, shown = self.task, self.options, self.context.student, self.shown
+        blank = task.build(spec.model, UNTRAINED + spec.seed, blank=True)
+        frame = predict(task, student, shown, blank, self.context.accelerator)
+        return frame, task.exhibits(lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0], student, shown)
+
+    def result(self, frame, costs, test_score, **said):
+        """The `Result` of a run on a task, its metrics computed from the predictions; ``said``: what only the caller knows."""
+        spec, method, student, card = self.options, self.method, self.context.student, self.checkpoint
+        facts = {"name": spec.method.partition("@")[0], "version": 1, "fingerprint": None, "hyperparameters": {}, "recipe": None} if method is None else {
+            "name": method.name, "version": method.version, "fingerprint": fingerprint(type(method)), "paper": method.paper,
+            "taxonomy": method.taxonomy(), "hyperparameters": method.hyperparameters(), "recipe": asdict(self.recipe)}
+        status = "limited" if spec.limit else "complete" if costs["stopped_by"] == "epochs" else "stopped"
+        made = Result(
+            schema=SCHEMA, status=status, id=spec.id, spec=spec.model_dump(), task=task_facts(self.task), method=facts | said.pop("method", {}),
+            engine=method and ENGINE, split=split_facts(self.split), budget=method and self.budget.asdict(), costs=costs,
+            model={"name": spec.model, "class": type(card["network"]).__name__, "parameters": sum(p.numel() for p in student.parameters()),
+                   **({"lora": self.context.adapters.asdict()} if self.context.adapters else {})},
+            checkpoint={"source": portable(card["source"]), "sha256": card["sha256"], "test_score": test_score,
+                        "seed": None if spec.checkpoint else spec.seed},
+            metrics={}, predictions={}, weights=networks.weights_hash(student), environment=environment(self.context.accelerator),
+            **{"command": command(spec, max_examples=method and self.budget.examples)} | said)
+        made.metrics = compute_all(frame, made.facts)
+        return made
+
+
+def portable(source):
+    """A checkpoint's source without this machine's folders: relative to the package or to the cache, where it lies there."""
+    path = Path(source).resolve()
+    for root in (Path(__file__).resolve().parent.parent, originals.trained_root().resolve()):
+        if path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return source
