@@ -12,7 +12,7 @@ from mubench.job import Job
 from mubench.recipe import Recipe
 from mubench.registry import load_task
 from mubench.results import Store
-from mubench.runner import carry_out, train
+from mubench.runner import carry_out
 from mubench.spec import Options, RunSpec, command
 from mubench.splits import ratio_name
 
@@ -65,7 +65,7 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
                 raise MubenchError(f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one")
             return type(model)(model.config)
     job = Job.make(behaviour, chosen, asked, sets, model if inplace else copy.deepcopy(model), fresh, Recipe(lr=1e-3, epochs=10, batch_size=32))
-    costs = train(job, progress)
+    costs = job.train(progress)
     return Unlearned(job.context.student.eval(), costs)
 
 

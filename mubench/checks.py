@@ -188,7 +188,6 @@ def _small(method, tasks):
     task of the mini tier that provides it, untrained, on some of its rows."""
     from mubench.api import Unlearned, unlearn
     from mubench.job import Job
-    from mubench.runner import train
     from mubench.spec import Options
 
     if method.needs <= PROBLEM:
@@ -202,7 +201,7 @@ def _small(method, tasks):
     def run(method, seed):
         job = Job.make(task, method, Options(seed=seed), sets, copy.deepcopy(network), functools.partial(task.build, model, seed),
                        task.model_recipe(model))
-        return Unlearned(job.context.student, train(job, progress=False))
+        return Unlearned(job.context.student, job.train(progress=False))
     return network, run
 
 

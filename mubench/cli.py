@@ -345,12 +345,13 @@ def _original(args):
     import json
 
     from mubench import originals
+    from mubench.job import train_original
     from mubench.registry import load_task
 
     task = load_task(args.task)
     model = task.model(args.model)
     if args.train:
-        shown = originals.train(task, model, args.out, args.seed or 0)
+        shown = train_original(task, model, args.out, args.seed or 0)
     elif args.verify:
         shown = originals.verify(task, model, seed=args.seed or 0)
     else:

@@ -1,12 +1,18 @@
 """A `Job`: a run with all it needs, resolved before it starts. Here alone jobs and their results are put together."""
 import functools
+import json
+import os
+import shutil
+import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mubench import networks, originals
-from mubench.engine import Context, make_accelerator
+from mubench import curriculum, networks, originals
+from mubench.cache import whole, writing
+from mubench.engine import Context, Engine, make_accelerator, threads
 from mubench.errors import MubenchError
-from mubench.evaluation import SETS, UNTRAINED, predict, scores
+from mubench.evaluation import SETS, UNTRAINED, predict, scores, validator
 from mubench.fingerprint import fingerprint
 from mubench.machine import environment
 from mubench.metrics import compute_all
@@ -55,7 +61,7 @@ class Job:
         task = task or task_of(spec.task)
         split = task.split(spec.ratio, spec.split_file)
         sets = task.sets(spec.model, split, spec.limit)
-        network, checkpoint = originals.load(task, spec.model, spec.checkpoint, spec.seed)
+        network, checkpoint = original(task, spec.model, spec.checkpoint, spec.seed)
         facts = {"split": split, "checkpoint": checkpoint | {"network": network}}
         if student is not None:
             context = Context(task, student, None, sets["forget"], sets["retain"], spec.seed, make_accelerator(spec.precision))
@@ -71,6 +77,14 @@ class Job:
         sets = task.sets(model, task.split())
         return cls.make(task, load_method("retrain"), Options(seed=seed), sets | {"retain": sets["train"]}, None,
                         lambda: task.build(model, seed), task.model_recipe(model), model=model)
+
+    def train(self, progress=True, observe=None, every=None):
+        """Unlearn: the student of the context is changed. Returns the `Costs`; ``observe`` and ``every`` as in `Engine`."""
+        options, task = self.options, self.task
+        validate = validator(task, self.sets, self.context.accelerator) if "validation" in self.sets else None
+        weigh = curriculum.make(options.curriculum, options.curriculum_lambda, options.curriculum_tau, task.num_labels)
+        with threads(task.threads):
+            return Engine(self.method, self.context, self.recipe, self.budget, True, progress, validate, observe, every, weigh).run()
 
     @property
     def shown(self):
@@ -115,6 +129,56 @@ class Job:
             **{"command": command(spec, max_examples=method and self.budget.examples)} | said)
         made.metrics = compute_all(frame, made.facts)
         return made
+
+
+def original(task, model, checkpoint=None, seed=0):
+    """`originals.load`, the original of a seed being trained if it is not there; processes that need the same one wait for the first."""
+    from filelock import FileLock
+
+    folder = originals.trained_dir(task, model, seed)
+    if checkpoint is not None or not seed or networks.weights(folder):
+        return originals.load(task, model, checkpoint, seed)
+    how = originals.how_to_train(task, model, seed)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise MubenchError(f"{task.name} has no original {model} of seed {seed} yet, and several processes cannot train it as they begin: `{how}` first")
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{folder}.lock")
+    with lock:
+        if not networks.weights(folder):  # nobody has trained it while we waited
+            print(f"training the original {model} of {task.name} for seed {seed}, once: `{how}`; kept in {folder}", file=sys.stderr, flush=True)
+            train_original(task, model, seed=seed, progress=False)
+    return originals.load(task, model, seed=seed)
+
+
+def train_original(task, model, folder=None, seed=0, progress=True):
+    """Train the original of a task's model on all of D by its recipe; writes weights, config and card, returns the card.
+
+    folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the seed.
+    """
+    kept = None if folder else originals.trained_dir(task, model, seed)
+    folder = Path(folder or kept.with_name(f".{kept.name}.{os.getpid()}"))  # in the cache it appears whole or not at all
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    job = Job.of_original(task, model, seed)
+    costs, student = job.train(progress), job.context.student
+    with threads(task.threads):
+        frame, here = predict(task, student, originals.scored(task, job.sets)), environment(job.context.accelerator)
+    with whole(folder / originals.CARD) as card_file:
+        with networks.no_bars():
+            student.save_pretrained(folder, safe_serialization=True)
+        chosen = {"validation": costs.validation} if costs.validation else {}
+        card = {"task": task.name, "model": model, "architecture": task.models[model].architecture,
+                "parameters": sum(p.numel() for p in student.parameters()), "seed": seed,
+                "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), **chosen, "data": task.split().data,
+                "sha256": networks.weights_sha256(folder), "train_seconds": round(costs.unlearning_seconds, 1),
+                "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},
+                "made": time.strftime("%Y-%m-%d", time.gmtime())}
+        card_file.write_text(json.dumps(card, indent=1) + "\n")
+    if kept:
+        shutil.rmtree(kept, ignore_errors=True)
+        folder.rename(kept)
+    return card
 
 
 def portable(source):

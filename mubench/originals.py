@@ -1,15 +1,11 @@
 """Original checkpoints: found, verified, trained. Safetensors only; the hash of the weights goes into every result."""
 import hashlib
 import json
-import os
-import shutil
-import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 from mubench import networks, registry
-from mubench.cache import cache_dir, whole, writing
+from mubench.cache import cache_dir
 from mubench.errors import MubenchError
 from mubench.spec import ENGINE
 
@@ -18,18 +14,21 @@ WEIGHTS, CARD = "model.safetensors", "card.json"
 
 def resolve(task, model, checkpoint=None, seed=0):
     """Folder or hub id of an original of a task's model: what the user passes; of seed 0 the package's, the cache's or the published one;
-    of others the cache's, trained on first need."""
+    of others the cache's. Raises `MubenchError` where it is not trained yet."""
     if checkpoint is not None:
         return str(checkpoint)
-    if seed:
-        return str(ensure(task, model, seed))
-    for folder in (task.originals_dir(model), trained_dir(task, model)):
+    for folder in [task.originals_dir(model)] * (not seed) + [trained_dir(task, model, seed)]:
         if networks.weights(folder):
             return str(folder)
-    if task.models[model].original:
+    if not seed and task.models[model].original:
         return task.models[model].original
-    raise MubenchError(f"{task.name} has no original {model} yet: `mubench original {task.name} --model {model} --train` makes one, "
-                       "or give --checkpoint FOLDER")
+    raise MubenchError(f"{task.name} has no original {model}{f' of seed {seed}' * bool(seed)} yet: `{how_to_train(task, model, seed)}` makes one, or give "
+                  "--checkpoint FOLDER")
+
+
+def how_to_train(task, model, seed=0):
+    """The command that trains an original."""
+    return f"mubench original {registry.tasks.reference(task)} --model {model} --train --seed {seed}"
 
 
 def trained_root():
@@ -44,26 +43,6 @@ def trained_dir(task, model, seed=0):
     return trained_root() / task.name / f"{model}-{seed}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
-def ensure(task, model, seed):
-    """The folder of the original of a seed, trained if it is not there; processes that need the same one wait for the first."""
-    from filelock import FileLock
-
-    folder = trained_dir(task, model, seed)
-    how = f"mubench original {task.name} --model {model} --train --seed {seed}"
-    if networks.weights(folder):
-        return folder
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise MubenchError(f"{task.name} has no original {model} of seed {seed} yet, and several processes cannot train it as they begin: `{how}` first")
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{folder}.lock")
-    with lock:
-        if not networks.weights(folder):  # nobody has trained it while we waited
-            print(f"training the original {model} of {task.name} for seed {seed}, once: `{how}`; kept in {folder}", file=sys.stderr, flush=True)
-            train(task, model, None, seed, progress=False)
-    return folder
-
-
 def load(task, model, checkpoint=None, seed=0):
     """The original model that runs of a seed start from, and its facts: ``{"source", "sha256", "card"}``.
 
@@ -75,7 +54,7 @@ def load(task, model, checkpoint=None, seed=0):
     try:
         folder = networks.local(source, declared.part)
     except MubenchError as error:
-        raise error if checkpoint else MubenchError(f"{error}; or train it: `mubench original {task.name} --model {model} --train`") from None
+        raise error if checkpoint else MubenchError(f"{error}; or train it: `{how_to_train(task, model)}`") from None
     if not networks.weights(folder):
         raise MubenchError(f"{source} has no {WEIGHTS}: only safetensors are read; save yours with "
                            "model.save_pretrained(folder, safe_serialization=True)")
@@ -113,41 +92,6 @@ def load(task, model, checkpoint=None, seed=0):
     return network, facts
 
 
-def train(task, model, folder=None, seed=0, progress=True):
-    """Train the original of a task's model on all of D by its recipe; writes weights, config and card, returns the card.
-
-    folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the seed.
-    """
-    from mubench import machine, runner
-    from mubench.engine import threads
-    from mubench.evaluation import predict, scores
-    from mubench.job import Job
-
-    kept = None if folder else trained_dir(task, model, seed)
-    folder = Path(folder or kept.with_name(f".{kept.name}.{os.getpid()}"))  # in the cache it appears whole or not at all
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    job = Job.of_original(task, model, seed)
-    costs, student = runner.train(job, progress), job.context.student
-    with threads(task.threads):
-        frame, here = predict(task, student, _scored(task, job.sets)), machine.environment(job.context.accelerator)
-    with whole(folder / CARD) as card_file:
-        with networks.no_bars():
-            student.save_pretrained(folder, safe_serialization=True)
-        chosen = {"validation": costs.validation} if costs.validation else {}
-        card = {"task": task.name, "model": model, "architecture": task.models[model].architecture,
-                "parameters": sum(p.numel() for p in student.parameters()), "seed": seed,
-                "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), **chosen, "data": task.split().data,
-                "sha256": networks.weights_sha256(folder), "train_seconds": round(costs.unlearning_seconds, 1),
-                "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},
-                "made": time.strftime("%Y-%m-%d", time.gmtime())}
-        card_file.write_text(json.dumps(card, indent=1) + "\n")
-    if kept:
-        shutil.rmtree(kept, ignore_errors=True)
-        folder.rename(kept)
-    return card
-
-
 def verify(task, model, checkpoint=None, seed=0):
     """Measure an original again; returns ``{"card", "scores"}``, raising if a recorded score cannot be reproduced to 0.005."""
     from mubench.engine import threads
@@ -156,7 +100,7 @@ def verify(task, model, checkpoint=None, seed=0):
     network, facts = load(task, model, checkpoint, seed)
     sets = task.sets(model, task.split(5))
     with threads(task.threads):
-        found = scores(task, predict(task, network, _scored(task, sets)))
+        found = scores(task, predict(task, network, scored(task, sets)))
     recorded = (facts["card"] or {}).get("scores", {})
     off = {name: (recorded[name], found[name]) for name in recorded if abs(recorded[name] - found.get(name, -1)) > 0.005}
     if off:
@@ -164,6 +108,7 @@ def verify(task, model, checkpoint=None, seed=0):
     return {"sha256": facts["sha256"], "source": facts["source"], "scores": found}
 
 
-def _scored(task, sets):
+def scored(task, sets):
+    """The sets that an original's card has scores of."""
     return task.scored({name: view for name, view in sets.items() if name in ("train", "validation", "test", "transfer")})
 

@@ -69,6 +69,13 @@ class Registry:
         """The name a reference goes by in folders and tables."""
         return reference.partition("@")[0] if "@" in str(reference) else self.get(reference).name
 
+    def reference(self, thing):
+        """What an instance is called on a command line: its name, or ``path/to/file.py:Class`` where only that is known."""
+        if thing.name in self.names():
+            return thing.name
+        cls = type(thing)
+        return f"{sys.modules[cls.__module__].__spec__.origin}:{cls.__qualname__}"
+
     def fingerprint(self, reference):
         """The `fingerprint` of the code a reference stands for; None of weights, which have none."""
         from mubench.fingerprint import fingerprint

@@ -1,10 +1,9 @@
 """The one path: RunSpec → Job → training → predictions → Result → store. All that unlearns or measures goes along it, or a part of it."""
 import time
 
-from mubench import curriculum
-from mubench.engine import Engine, threads
+from mubench.engine import threads
 from mubench.errors import MubenchError
-from mubench.evaluation import Curve, validator
+from mubench.evaluation import Curve
 from mubench.job import Job
 from mubench.results import Store, now, read
 from mubench.spec import make_spec
@@ -39,7 +38,7 @@ def carry_out(job, store=None, save_model=False, progress=True, eval_every=None,
     with threads(job.task.threads):
         job.saved(save_model)
         started, test_score, curve = now(), job.original_score("test"), Curve(job, eval_every)
-        costs = costs or train(job, progress, curve.add if eval_every else None, eval_every).asdict()
+        costs = costs or job.train(progress, curve.add if eval_every else None, eval_every).asdict()
         clock = time.perf_counter()
         frame, exhibits = job.predict()
         seconds = time.perf_counter() - clock
@@ -48,11 +47,3 @@ def carry_out(job, store=None, save_model=False, progress=True, eval_every=None,
         store.write(job.options, result, frame, job.saved(save_model), exhibits)
     return result
 
-
-def train(job, progress=True, observe=None, every=None):
-    """Unlearn: the student of the job's context is changed. Returns the `Costs`; ``observe`` and ``every`` as in `Engine`."""
-    options, task, context = job.options, job.task, job.context
-    validate = validator(task, job.sets, context.accelerator) if "validation" in job.sets else None
-    weigh = curriculum.make(options.curriculum, options.curriculum_lambda, options.curriculum_tau, task.num_labels)
-    with threads(task.threads):
-        return Engine(job.method, context, job.recipe, job.budget, True, progress, validate, observe, every, weigh).run()

@@ -168,7 +168,6 @@ class Plan:
 
         from mubench.engine import NonFiniteLoss
         from mubench.job import Job
-        from mubench.runner import train
 
         job, retrained = Job.of(self.variant(trial.params)), self.retrained()
 
@@ -178,7 +177,7 @@ class Plan:
                 raise optuna.TrialPruned
 
         try:
-            train(job, progress=False, observe=observe if self.prunes else None)
+            job.train(progress=False, observe=observe if self.prunes else None)
             study.tell(trial, _objective(job, retrained))
         except NonFiniteLoss:
             study.tell(trial, WORST)
@@ -191,14 +190,13 @@ class Plan:
         from filelock import FileLock
 
         from mubench.job import Job
-        from mubench.runner import train
 
         spec = retrain_of(self.spec)
         path = os.path.join(self.out, ".tune", f"retrain-{spec.id}.parquet")
         with FileLock(path + ".lock"):
             if not os.path.exists(path):
                 job = Job.of(spec)
-                train(job, progress=False)
+                job.train(progress=False)
                 with whole(path) as temporary:
                     _predictions(job).to_parquet(temporary)
         return pd.read_parquet(path)

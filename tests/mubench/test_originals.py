@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from mubench import originals, registry
+from mubench import job, originals, registry
 from mubench.costs import Meter
 from mubench.engine import Engine
 from mubench.errors import MubenchError
 from mubench.evaluation import validator
+from mubench.job import original, train_original
 from mubench.recipe import Recipe
 from mubench.runner import run
 from mubench.tasks.base import Model, Task
@@ -87,7 +88,7 @@ def task(tmp_path, monkeypatch):
 def trained(task, **changes):
     """The card of an original trained with a recipe that differs, its bias and its count of batches."""
     task.recipe = Recipe(**(vars(Bias.recipe) | changes))
-    card = originals.train(task, "tiny", progress=False)
+    card = train_original(task, "tiny", progress=False)
     network = originals.load(task, "tiny")[0]
     return card, network.bias.item(), network.seen.item()
 
@@ -110,7 +111,7 @@ def test_of_equals_the_first_is_kept(task):
 
 
 def test_retraining_keeps_the_best_epoch_too_and_other_methods_do_not(task, tmp_path, monkeypatch):
-    originals.train(task, "tiny", progress=False)
+    train_original(task, "tiny", progress=False)
     monkeypatch.setitem(registry.tasks.modules, "bias", __name__)
     retrained = run("bias", "retrain", out=tmp_path / "results")
     assert retrained.costs["validation"] == [0.5, 0.5, 1.0, 0.5, 0.5] and retrained.metrics["test_score"] == 0 and retrained.method["recipe"]["keep_best"]
@@ -146,11 +147,11 @@ def test_a_validator_needs_one_set_only(task):
 
 
 def test_the_original_of_a_seed_is_trained_on_first_need_and_kept(task, capfd):
-    originals.train(task, "tiny", progress=False)
-    facts = [originals.load(task, "tiny", seed=1)[1] for _ in range(2)]
+    train_original(task, "tiny", progress=False)
+    facts = [original(task, "tiny", seed=1)[1] for _ in range(2)]
     assert facts[0] == facts[1] and facts[0]["card"]["seed"] == 1 and facts[0]["source"] == str(originals.trained_dir(task, "tiny", 1))
     said = capfd.readouterr().err
-    assert said.count("training the original tiny of bias for seed 1") == 1 and "`mubench original bias --model tiny --train --seed 1`" in said
+    assert said.count("training the original tiny of bias for seed 1") == 1 and f"`{originals.how_to_train(task, 'tiny', 1)}`" in said
     assert originals.load(task, "tiny")[1]["card"]["seed"] == 0
 
 
@@ -161,28 +162,28 @@ def test_an_original_that_was_being_trained_is_there_whole_or_not_at_all(task, m
     with monkeypatch.context() as patch:
         patch.setattr(Tiny, "save_pretrained", killed)
         with pytest.raises(KeyboardInterrupt):
-            originals.load(task, "tiny", seed=1)
+            original(task, "tiny", seed=1)
     assert not originals.trained_dir(task, "tiny", 1).exists()
-    assert originals.load(task, "tiny", seed=1)[1]["card"]["seed"] == 1
+    assert original(task, "tiny", seed=1)[1]["card"]["seed"] == 1
 
 
 def test_an_original_of_other_rows_is_refused(task):
-    originals.load(task, "tiny", seed=1)
+    original(task, "tiny", seed=1)
     path = originals.trained_dir(task, "tiny", 1) / originals.CARD
     path.write_text(path.read_text().replace(task.split().data, "0" * 64))
     with pytest.raises(MubenchError, match="was trained on other rows than bias has now"):
-        originals.load(task, "tiny", seed=1)
+        original(task, "tiny", seed=1)
 
 
 def test_several_processes_of_one_run_do_not_train_it_as_they_begin(task, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(MubenchError, match="`mubench original bias --model tiny --train --seed 1` first"):
-        originals.load(task, "tiny", seed=1)
+    with pytest.raises(MubenchError, match="`mubench original .*:Bias --model tiny --train --seed 1` first"):
+        original(task, "tiny", seed=1)
 
 
 def test_workers_that_need_the_same_one_train_it_once(task, monkeypatch):
-    trained, train = [], originals.train
-    monkeypatch.setattr(originals, "train", lambda *args, **options: trained.append(args) or train(*args, **options))
+    trained, train = [], job.train_original
+    monkeypatch.setattr(job, "train_original", lambda *args, **options: trained.append(args) or train(*args, **options))
     with ThreadPoolExecutor(3) as pool:
-        folders = list(pool.map(lambda _: originals.ensure(task, "tiny", 1), range(3)))
+        folders = list(pool.map(lambda _: original(task, "tiny", seed=1)[1]["source"], range(3)))
     assert len({*folders}) == 1 and len(trained) == 1

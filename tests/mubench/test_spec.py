@@ -105,7 +105,7 @@ def test_time_cuts_only_where_the_user_said_so(tmp_path):
 def test_passes_in_hooks_use_up_the_budget(tmp_path):
     """SalUn's saliency is one pass over D_f; its epoch ends one batch early where the budget has no room for it."""
     job = Job.of(spec("salun", params={"batch_size": 20, "epochs": 1}))
-    assert runner.train(job, progress=False).examples == 3 * LIMIT
+    assert job.train(progress=False).examples == 3 * LIMIT
     short = mu.run("fashion", "salun", limit=LIMIT, params={"batch_size": 20, "epochs": 1}, max_examples=3 * LIMIT - 1, out=tmp_path)
     assert short.costs["examples"] == 3 * LIMIT - 20 and short.costs["stopped_by"] == "examples"
 

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 import mubench as mu
-from mubench import evaluation, runner, tuning
+from mubench import evaluation, tuning
 from mubench.errors import MubenchError
 from mubench.job import Job
 from mubench.metrics import METRICS, Predictions
@@ -77,7 +77,7 @@ def test_the_objective_is_the_gap_to_retrain_on_validation_rows(tmp_path, monkey
     frames = []
     for method in ("retrain", "salun"):
         job = Job.of(make_spec(task="fashion", method=method, **SMALL))
-        runner.train(job, progress=False)
+        job.train(progress=False)
         shown = {"test": job.sets["validation"], **{name: job.sets[name] for name in ("forget", "retain")}}
         frames.append(predict(job.task, job.context.student, shown))
     share = lambda frame, name: frame[frame["set"] == name]["score"].mean()
