@@ -241,6 +241,7 @@ def read_run(folder, limits=LIMITS):
         if result.predictions:
             Predicted.model_validate(result.predictions)
     _consistent(folder, record, spec)
+    _ended(folder, result)
     hashes = {RESULT: hashlib.sha256(text).hexdigest()}
     if not result.predictions and not os.path.lexists(folder / PREDICTIONS):
         return Run(folder, result, spec, None, dict(result.metrics), hashes)
@@ -339,6 +340,16 @@ def _consistent(folder, record, spec):
             raise MubenchError(f"{folder / RESULT}: the spec's {what} is {plain(asked)!r}, the record's {found!r}")
     if spec.method != name and name in registry.methods.names():
         raise MubenchError(f"{folder / RESULT}: {plain(spec.method)!r} goes by the name of {name}, a method of the suite")
+
+
+def _ended(folder, result):
+    """How a run ended is what its costs say."""
+    stopped = result.costs.get("stopped_by", "epochs")
+    if result.status != "limited" and (result.status == "complete") != (stopped == "epochs"):
+        raise MubenchError(f"{folder / RESULT}: it is said to be {result.status}, but stopped by {plain(stopped)}")
+    most, used = (result.budget or {}).get("examples"), result.costs.get("examples")
+    if most is not None and used is not None and used > most and stopped != "examples":
+        raise MubenchError(f"{folder / RESULT}: it used {used:,} examples of a budget of {most:,}, and is not said to be stopped by it")
 
 
 _TYPES = {"set": "string", "index": "int64", "target": "int64 string", "prediction": "int64 string", "score": "double float",

@@ -298,6 +298,9 @@ def rerun(run):
     with tempfile.TemporaryDirectory() as folder, foreign(run.folder):
         found = read(run_spec(make_spec(**spec.model_dump()), Store(folder), progress=False))
     same = found.weights == run.result.weights
+    if same and not run.result.migrated:  # work decides who is ranked: the same run has the same
+        for name in ("examples", "steps", "flops", "stopped_by"):
+            _same(run, f"costs.{name}", run.result.costs.get(name), found.costs[name])
     agree(run.folder, run.result.metrics, found.metrics, 1e-12 if same else RERUN, "when run again")
     apart = max((abs(v - found.metrics[n]) for n, v in run.result.metrics.items() if v is not None), default=0)
     weights = "the same weights" if same else "other weights, as on another machine"

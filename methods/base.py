@@ -147,6 +147,9 @@ class Method:
             if name not in known:
                 raise nearest(f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`")
             setattr(self, name, self._typed(name, value))
+        if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None:
+            raise MubenchError(f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them (the official "
+                               "protocol sets lr)")
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
@@ -193,11 +196,13 @@ class Method:
         return {name: getattr(cls, name) for name in cls.hints()} | cls.overrides(protocol)
 
     @classmethod
-    def space(cls):
+    def space(cls, protocol="suite"):
         """What `mubench tune` searches: ``search`` and, of a method that trains the original on, rate and epochs."""
         if cls.start == "fresh" or cls.schedule == "none":
             return cls.search
-        return {"lr_factor": (cls.lr_factor / 10, cls.lr_factor * 10, "log"), "epochs": (1, 5)} | cls.search
+        rate = "lr" if cls.overrides(protocol).get("lr") else "lr_factor"
+        middle = cls.defaults(protocol)[rate]
+        return {rate: (middle / 10, middle * 10, "log"), "epochs": (1, max(5, cls.defaults(protocol)["epochs"] or 1))} | cls.search
 
     def hyperparameters(self):
         """Hyperparameter name → value of this instance."""

@@ -46,6 +46,9 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     needs what the model does not give, an unknown hyperparameter, or a loss that becomes NaN or infinite.
     """
     asked = Options.checked(**{name: options.pop(name) for name in [*options] if name in Options.model_fields})
+    if isinstance(method, registry.methods.base) and (options or asked.protocol != "suite"):
+        raise MubenchError(f"{method.name} is given with its hyperparameters: set {', '.join(options) or 'the protocol'} where you make it, or pass "
+                           "its name")
     cls = method if isinstance(method, registry.methods.base) else registry.methods.get(method)
     chosen = registry.load_method(method, **cls.overrides(asked.protocol) | options)
     wrap = lambda d: d if d is None or isinstance(d, (Examples, Wrapped)) else Wrapped(d, collate)
@@ -90,7 +93,7 @@ def evaluate(task, checkpoint, *, model=None, ratio=None, split_file=None, seed=
     spec = RunSpec.checked(task=reference, model=model, method=f"{name}@{networks.weights_hash(network)[:12]}", seed=seed, limit=limit, **rows)
     costs = {"unlearning_seconds": seconds, **dict.fromkeys(("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")),
              "stopped_by": "epochs", "losses": [], "validation": []}
-    said = spec.model_dump(exclude={"trials"}) | {"method": str(checkpoint) if loaded else "CHECKPOINT"}
+    said = spec.model_dump() | {"method": str(checkpoint) if loaded else "CHECKPOINT"}
     result = carry_out(Job.of(spec, task, network), out and Store(out), save_model, costs=costs, method={"name": str(name), "paper": paper},
                        command=command(said, "evaluate", name=name, out=out, seconds=seconds))
     return result.metrics

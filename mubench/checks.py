@@ -63,7 +63,7 @@ def check_method(reference):
     for seed in (0, 0, 1):
         network, run = _small(method, tasks)
         before = copy.deepcopy(network.state_dict())
-        done = run(method=cls(), seed=seed)
+        done = run(method=cls, seed=seed)
         _holds(all(torch.equal(v, network.state_dict()[k]) for k, v in before.items()), "the original model stays as it was")
         _holds(all(p.isfinite().all() for p in done.model.parameters()), "the weights stay finite on a small problem")
         models.append((done.model.state_dict(), before))
@@ -199,7 +199,7 @@ def _small(method, tasks):
     network, sets = task.build(model), task.sets(model, task.split(5), limit=16)
 
     def run(method, seed):
-        job = Job.make(task, method, Options(seed=seed), sets, copy.deepcopy(network), functools.partial(task.build, model, seed),
+        job = Job.make(task, method(), Options(seed=seed), sets, copy.deepcopy(network), functools.partial(task.build, model, seed),
                        task.model_recipe(model))
         return Unlearned(job.context.student, job.train(progress=False))
     return network, run

@@ -63,9 +63,9 @@ def parser(sweep=None):
                    help="a kind, or the name of a task or method (its facts, its hyperparameters)")
 
     def options(p, *names, many=()):
-        """Flags for fields of `RunSpec` (default: all but task, method and what tuning finds): names, types, choices and help are its own."""
+        """Flags for fields of `RunSpec` (default: all that are no places): names, types, choices and help are its own."""
         for name, field in RunSpec.model_fields.items():
-            if name in names or not names and name not in ("task", "method", "params", "trials"):
+            if name in names or not names and name not in ("task", "method", "params", *["trials"] * p.prog.endswith(" tune")):
                 kinds = [kind for kind in (typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Union else
                                            [field.annotation]) if kind is not type(None)]
                 choices = typing.get_args(kinds[0]) if len(kinds) == 1 and typing.get_origin(kinds[0]) is typing.Literal else None
@@ -106,7 +106,7 @@ def parser(sweep=None):
 
     p = verb("ablate", _ablate, "vary one thing: a grid with its own figure and table", "mubench ablate lora fashion --method salun --seed 0 1 2")
     p.add_argument("kind", metavar="KIND", help="lora (share of trained parameters), curriculum, ratio (deletion capacity), scale (FLOPs, sizes), "
-                   "budget (time) or bias (transfer set)")
+                   "budget (work) or bias (transfer set)")
     p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
     p.add_argument("--method", nargs="+", metavar="METHOD", help="methods (default: the five that the MU-Bench paper compares)")
     options(p, "model", "ratio", "seed", "limit", many=("model", "ratio", "seed"))
@@ -244,7 +244,7 @@ def _options(args):
     from mubench.spec import RunSpec
 
     return {"params": params} | {name: getattr(args, name) for name in RunSpec.model_fields if name in args and name not in (
-        "task", "method", "model", "ratio", "seed")}
+        "task", "method", "model", "ratio", "seed", *["trials"] * (args.function is _tune))}
 
 
 def _show(out, specs):
@@ -347,15 +347,16 @@ def _original(args):
     from mubench import originals
     from mubench.job import train_original
     from mubench.registry import load_task
+    from mubench.spec import Options
 
-    task = load_task(args.task)
+    task, seed = load_task(args.task), Options.checked(seed=args.seed).seed
     model = task.model(args.model)
     if args.train:
-        shown = train_original(task, model, args.out, args.seed or 0)
+        shown = train_original(task, model, args.out, seed)
     elif args.verify:
-        shown = originals.verify(task, model, seed=args.seed or 0)
+        shown = originals.verify(task, model, seed=seed)
     else:
-        facts = originals.load(task, model, seed=args.seed or 0)[1]
+        facts = originals.load(task, model, seed=seed)[1]
         shown = {"source": facts["source"], **(facts["card"] or {"sha256": facts["sha256"]})}
     print(json.dumps(shown, indent=1))
 

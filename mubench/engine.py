@@ -285,6 +285,8 @@ class Engine:
                 context.adapters.merge()
             for p in context._resting:
                 p.requires_grad_(True)
+        if self.budget.examples is not None and meter.costs.examples > self.budget.examples:  # by a pass of a hook, which is never cut
+            meter.costs.stopped_by = "examples"
         if self.accelerator.num_processes > 1:  # each has counted its own
             flops = torch.tensor(meter.costs.flops, dtype=torch.float64, device=context.device)
             meter.costs.flops = int(self.accelerator.reduce(flops, "sum").item())

@@ -15,69 +15,79 @@ CONTRACTS = {"mubench.methods.base", "mubench.tasks.base"}  # every class has th
 @functools.cache
 def fingerprint(cls):
     """Of a class's file and of the helpers it imports: modules beside it in the package of methods or of its own, and files of the user's that
-    are not installed. 16 hex digits, the same on every version of Python."""
-    package, found, waiting = cls.__module__.partition(".")[0], {}, [cls.__module__]
+    are not installed. 16 hex digits, the same on every version of Python. What is imported under a computed name is not seen."""
+    found, waiting = {}, [cls.__module__]
     while waiting:
         name = waiting.pop()
-        if name not in found and (text := _source(name, package)) is not None:
+        if name not in found and (source := _source(name)) is not None:
+            text, package = source
             found[name] = tree = ast.parse(text)
-            waiting += _imported(tree, name)
+            waiting += [child for child in _imported(tree, name if package else name.rpartition(".")[0]) if _own(child, cls.__module__)]
     parts = [_canonical(found[name]) for name in sorted(found, key=lambda name: (name != cls.__module__, name))]
     return hashlib.sha256("\n".join([cls.__qualname__, *parts]).encode()).hexdigest()[:DIGITS]
 
 
-def _source(name, package):
-    """The source of a module that counts as the class's own, else None."""
-    module = sys.modules.get(name)
-    if module is not None and hasattr(module, "SOURCE_OF_PLUGIN"):
-        return module.SOURCE_OF_PLUGIN
-    top = name.partition(".")[0]
-    own = name.startswith(("mubench.methods.", "mubench.tasks.")) and name not in CONTRACTS if top == "mubench" else (
-        top == package or not _installed(top))
+def _own(name, of):
+    """Whether a module counts as a part of the code in the module ``of``: of the suite's methods and tasks, of its package, or of the user's."""
+    top, package = name.partition(".")[0], of.partition(".")[0]
+    if top == "mubench":
+        return name.startswith(("mubench.methods.", "mubench.tasks.")) and name not in CONTRACTS
+    return package != "mubench" and (top == package or not _installed(top))
+
+
+def _source(name):
+    """The source of a module, and whether it is a package; None where it has none."""
+    text = vars(sys.modules.get(name, ast)).get("SOURCE_OF_PLUGIN")
+    if text is not None:
+        return text, False
     try:
-        origin = importlib.util.find_spec(name).origin if own else None  # finding a module of a package imports the package
-    except (ImportError, AttributeError, ValueError):
+        spec = importlib.util.find_spec(name)  # of a module in a package this imports the package
+        path = Path(spec.origin)
+        return (path.read_text(), bool(spec.submodule_search_locations)) if path.suffix == ".py" else None
+    except (ImportError, AttributeError, ValueError, TypeError, OSError):
         return None
-    return Path(origin).read_text() if origin and origin.endswith(".py") else None
 
 
 @functools.cache
 def _installed(top):
     """Whether a top-level module is Python's or was installed: not a file of the user's."""
     try:
-        origin = importlib.util.find_spec(top).origin
-    except (ImportError, AttributeError, ValueError):
+        path = Path(importlib.util.find_spec(top).origin).resolve()
+    except (ImportError, AttributeError, ValueError, TypeError):
         return True
-    places = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return not origin or not origin.endswith(".py") or any(Path(origin).is_relative_to(place) for place in places)
+    places = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return path.suffix != ".py" or bool({"site-packages", "dist-packages"} & {*path.parts}) or any(path.is_relative_to(place) for place in places)
 
 
-def _imported(tree, name):
-    """The names of the modules that a module imports, wherever it does."""
+def _imported(tree, package):
+    """The names of the modules that a module in a ``package`` imports, wherever it does, and of the packages they are in."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = name.rsplit(".", node.level)[0] if node.level else ""
-            base = ".".join(filter(None, [above, node.module]))
-            yield from [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[:len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join(filter(None, [*above, node.module]))
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:i + 1]) for i in range(len(parts)))
 
 
 def _canonical(node):
     """A syntax tree as text: kinds of nodes and the fields that are not empty; without docstrings, positions and contexts."""
     if isinstance(node, list):
-        return f"[{','.join(_canonical(part) for part in node if not _documents(part))}]"
+        return f"[{','.join(map(_canonical, node))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = []
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            documented = value and isinstance(value[0], ast.Expr) and isinstance(value[0].value, ast.Constant) and isinstance(value[0].value.value, str)
-            value = value[1:] if documented else value
+            documented = bool(value) and isinstance(value[0], ast.Expr) and isinstance(value[0].value, ast.Constant) and isinstance(value[0].value.value, str)
+            value = [part for part in value[documented:] if not (isinstance(node, ast.ClassDef) and _documents(part))]
         if name not in ("ctx", "kind", "type_comment") and value not in (None, []):
             fields.append(f"{name}={_canonical(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
 
 
 def _documents(node):
-    return isinstance(node, ast.Assign) and any(isinstance(target, ast.Name) and target.id in SAID for target in node.targets)
+    """Whether a statement of a class sets an attribute that only documents."""
+    return isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) and node.targets[0].id in SAID

@@ -88,6 +88,8 @@ def sweep(specs, out="results", workers=1, force=False, report=print, cluster=No
     """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
     others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder. cluster: where Ray is and
     what a run needs there, as `mubench.cluster.sweep` takes them; options: ``save_model`` and ``eval_every``, as in `mubench.run`."""
+    if workers < 1:
+        raise MubenchError(f"workers={workers}: at least 1 process must do the runs")
     store = Store(out)
     since = store.clock()
     before, todo = [], []
@@ -120,9 +122,12 @@ def forecast(specs, out):
     for spec in todo:
         kind = spec.task, spec.model, spec.method, spec.limit
         if kind not in taken:
-            records = [json.loads(path.read_text()) for path in sorted(store.path(spec).parent.parent.glob("*/*/result.json"))[:20]]
-            taken[kind] = [r["costs"]["unlearning_seconds"] + r["evaluation_seconds"] for r in records
-                           if r["environment"]["machine"] == here and r["spec"].get("limit") == spec.limit]
+            taken[kind] = []
+            for path in sorted(store.path(spec).parent.parent.glob("*/*/result.json"))[:20]:
+                with contextlib.suppress(MubenchError):  # what is damaged forecasts nothing; the board names it
+                    r = read(path)
+                    if r.environment.get("machine") == here and r.spec.get("limit") == spec.limit:
+                        taken[kind].append(r.costs["unlearning_seconds"] + r.evaluation_seconds)
         if taken[kind]:
             total += statistics.median(taken[kind])
         else:

@@ -100,6 +100,8 @@ class Job:
 
     def saved(self, what):
         """What of the student is kept: all of it (True), its ``"adapter"``, or nothing."""
+        if what not in (None, False, True, "adapter"):
+            raise MubenchError(f"save_model={what!r}: it is True, False or 'adapter'")
         if what == "adapter" and not self.context.adapters:
             raise MubenchError("there is no adapter to save without LoRA: add --lora, or save the model")
         return {"adapter": self.context.adapters, True: self.context.student}.get(what)
@@ -126,7 +128,7 @@ class Job:
             checkpoint={"source": portable(card["source"]), "sha256": card["sha256"], "test_score": test_score,
                         "seed": None if spec.checkpoint else spec.seed},
             metrics={}, predictions={}, weights=networks.weights_hash(student), environment=environment(self.context.accelerator),
-            **{"command": command(spec, max_examples=method and self.budget.examples)} | said)
+            **{"command": command(spec, trials=spec.trials or None, max_examples=method and self.budget.examples)} | said)
         made.metrics = compute_all(frame, made.facts)
         return made
 
@@ -160,7 +162,18 @@ def train_original(task, model, folder=None, seed=0, progress=True):
     folder = Path(folder or kept.with_name(f".{kept.name}.{os.getpid()}"))  # in the cache it appears whole or not at all
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    job = Job.of_original(task, model, seed)
+    try:
+        card = _trained(Job.of_original(task, model, seed), task, model, folder, seed, progress)
+        if kept:
+            shutil.rmtree(kept, ignore_errors=True)
+            folder.rename(kept)
+        return card
+    finally:
+        if kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _trained(job, task, model, folder, seed, progress):
     costs, student = job.train(progress), job.context.student
     with threads(task.threads):
         frame, here = predict(task, student, originals.scored(task, job.sets)), environment(job.context.accelerator)
@@ -175,9 +188,6 @@ def train_original(task, model, folder=None, seed=0, progress=True):
                 "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},
                 "made": time.strftime("%Y-%m-%d", time.gmtime())}
         card_file.write_text(json.dumps(card, indent=1) + "\n")
-    if kept:
-        shutil.rmtree(kept, ignore_errors=True)
-        folder.rename(kept)
     return card
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mubench import networks, registry
 from mubench.cache import cache_dir
 from mubench.errors import MubenchError
-from mubench.spec import ENGINE
+from mubench.spec import ENGINE, command
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 
@@ -28,7 +28,7 @@ def resolve(task, model, checkpoint=None, seed=0):
 
 def how_to_train(task, model, seed=0):
     """The command that trains an original."""
-    return f"mubench original {registry.tasks.reference(task)} --model {model} --train --seed {seed}"
+    return command({"task": registry.tasks.reference(task), "model": model, "seed": seed}, "original", train=True)
 
 
 def trained_root():
@@ -71,8 +71,12 @@ def load(task, model, checkpoint=None, seed=0):
         if described[0] != facts["sha256"]:
             raise MubenchError(f"the weights in {folder} are not those their card describes (checksum {facts['sha256'][:12]}…, card "
                                f"{described[0][:12]}…): reinstall the package or train the original anew")
-        if Path(source).is_relative_to(trained_root()) and facts["card"].get("data") != task.split().data:
-            raise MubenchError(f"the original in {folder} was trained on other rows than {task.name} has now: remove that folder, or train it anew")
+    if checkpoint is None and Path(source).is_relative_to(trained_root()):
+        wanted = {"task": task.name, "model": model, "seed": seed, "data": task.split().data}
+        said = facts["card"] or {}
+        if wrong := [f"{name} {said.get(name)!r}, not {value!r}" for name, value in wanted.items() if said.get(name) != value]:
+            raise MubenchError(f"the original in {folder} is another than its place says ({wrong[0]}): remove that folder, `{how_to_train(task, model, seed)}` "
+                               "makes it anew")
     try:
         kind, classes = networks.described(folder)
         if kind != networks.kind(cls):

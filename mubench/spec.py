@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mubench import networks, registry
 from mubench.errors import MubenchError
@@ -24,19 +24,19 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0, description="of everything random in unlearning and of the original it starts from, not of the split")
+    seed: int = Field(0, ge=0, lt=2**63, description="of everything random in unlearning and of the original it starts from, not of the split")
     protocol: Literal["suite", "official"] = Field(
         "suite", description="suite: every method by the original's optimiser and batches; official: by those of its authors' code")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
-    lora: Optional[float] = Field(None, gt=0, le=100, description="train LoRA adapters of so many per cent of the original's parameters")
+    lora: Optional[float] = Field(None, gt=0, le=100, allow_inf_nan=False, description="train LoRA adapters of so many per cent of the original's parameters")
     lora_rank: Optional[int] = Field(None, gt=0, description="train LoRA adapters of this rank")
     curriculum: Optional[Literal["superloss"]] = Field(None, description="weighs examples by how easy they are")
     curriculum_lambda: float = Field(1.0, gt=0, allow_inf_nan=False, description="of superloss: the larger, the more alike all examples count")
-    curriculum_tau: Union[Literal["mean", "log_classes"], float] = Field(
+    curriculum_tau: Union[Literal["mean", "log_classes"], FiniteFloat] = Field(
         "mean", description="of superloss, the loss of an average example: mean, log_classes or a number")
-    max_examples: Optional[int] = Field(None, gt=0, description="budget of examples with a gradient (default: what retraining uses)")
+    max_examples: Optional[int] = Field(None, gt=0, description="budget of examples with a gradient (default, of runs on a task: what retraining uses)")
     max_steps: Optional[int] = Field(None, gt=0, description="budget of optimiser steps")
-    max_seconds: Optional[float] = Field(None, gt=0, description="budget of seconds: what it cuts depends on the machine")
+    max_seconds: Optional[float] = Field(None, gt=0, allow_inf_nan=False, description="budget of seconds: what it cuts depends on the machine")
 
     @model_validator(mode="after")
     def _one_answer(self):
@@ -120,6 +120,8 @@ def make_spec(**fields):
     fields["model"] = task.model(fields.get("model"))
     fields = {name: field.default for name, field in RunSpec.model_fields.items()} | {n: v for n, v in fields.items() if v is not None}
     fields["ratio"], protocol = ratio_name(fields["ratio"]), fields["protocol"]
+    if not isinstance(fields["params"], dict):
+        raise MubenchError(f"params={fields['params']!r}: it must be a dict, hyperparameter → value")
     method = registry.load_method(fields["method"], **cls.overrides(protocol) | fields["params"])
     fields["params"] = {n: v for n in fields["params"] if (v := getattr(method, n)) != cls.defaults(protocol)[n]}
     if fields["split_file"] and not Path(fields["split_file"]).is_file():
@@ -168,11 +170,11 @@ def retrain_of(spec):
 def command(spec, verb="run", **flags):
     """The command line of a verb for a spec, quoted for the shell.
 
-    spec: a `RunSpec`, or some of its fields; flags: more of the verb's, or other values for the spec's. Defaults are left out, but for model,
+    spec: a `RunSpec`, or some of its fields; flags: more of the verb's (True: a switch), or other values for the spec's. Defaults are left out, but for model,
     ratio and seed where they are given.
     """
-    fields = (spec if isinstance(spec, dict) else spec.model_dump(exclude={"trials"})) | flags
-    words = ["mubench", verb, fields.pop("task"), fields.pop("method")]
+    fields = (spec if isinstance(spec, dict) else spec.model_dump()) | flags
+    words = ["mubench", verb, *(fields.pop(name) for name in ("task", "method") if name in fields)]
     for name, value in (fields.pop("params", None) or {}).items():
         words += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
     defaults = {name: field.default for name, field in RunSpec.model_fields.items()} | {"out": "results"}
@@ -180,5 +182,6 @@ def command(spec, verb="run", **flags):
     rest = [name for name, value in fields.items() if name not in ("model", "ratio", "seed") and value not in (None, defaults.get(name))]
     for name in where + rest:
         value = fields[name]
-        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, (list, tuple)) else [value])]
+        values = [] if value is True else value if isinstance(value, (list, tuple)) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return shlex.join(words)

@@ -74,7 +74,8 @@ class Plan:
     def __init__(self, spec, out, trials, budget_seconds):
         method = methods.get(spec.method)
         self.spec, self.out, self.trials, self.budget_seconds = spec, out, trials, budget_seconds
-        self.space = {name: choice for name, choice in method.space().items() if name not in spec.params}
+        given = {*spec.params, *["lr_factor"] * ("lr" in spec.params)}
+        self.space = {name: choice for name, choice in method.space(spec.protocol).items() if name not in given}
         if not self.space:
             raise Incompatible(f"{method.name} has nothing to tune" + (" besides what is given" if spec.params else ""))
         self.defaults = {name: method.defaults(spec.protocol)[name] for name in self.space}

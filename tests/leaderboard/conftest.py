@@ -123,6 +123,7 @@ class Stored:
                 "cpu_seconds": seconds,
                 "flops": FLOPS.get(method, 3 * 10**9) if flops is None else flops,
                 "peak_memory_bytes": 10**6,
+                "stopped_by": "examples" if status == "stopped" else "epochs",
             },
         )
         if frame is None:

@@ -58,6 +58,22 @@ def test_the_run_is_done_again(good):
     assert level(good.result)[0] is Level.REPRODUCED
 
 
+@pytest.mark.parametrize("costs", [{"flops": 1}, {"examples": 1}, {"steps": 99}])
+def test_claimed_work_is_compared_when_the_run_is_done_again(good, costs):
+    good.edit(**{f"costs__{name}": value for name, value in costs.items()})
+    with pytest.raises(MubenchError, match=f"costs.{next(iter(costs))} is"):
+        check(good.root, rerun=True)
+
+
+@pytest.mark.parametrize("changes, said", [
+    ({"costs__examples": 10**9}, "used 1,000,000,000 examples of a budget of 50"),
+    ({"status": "complete", "spec__limit": None, "costs__stopped_by": "examples"}, "said to be complete, but stopped by examples")])
+def test_how_a_run_ended_is_what_its_costs_say(good, changes, said):
+    good.edit(**changes)
+    with pytest.raises(MubenchError, match=said):
+        check(good.root)
+
+
 def test_a_level_that_a_submission_claims_itself_is_overwritten(good):
     check(good.root, rerun=True, record=True)
     check(good.root, record=True)

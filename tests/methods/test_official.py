@@ -23,7 +23,7 @@ def test_the_authors_settings_are_hyperparameters(name):
         assert all(cls.defaults()[key] != value for key, value in cls.official.items())  # what is not said is equal
 
 
-@pytest.mark.parametrize("name", WITHOUT_CODE)
+@pytest.mark.parametrize("name", sorted(WITHOUT_CODE))
 def test_without_official_code_there_is_no_official_protocol(name):
     assert methods.get(name).deviations[0].startswith("There is no official code: ")
     with pytest.raises(MubenchError, match=f"{name} has no official protocol: There is no official code"):

@@ -43,6 +43,18 @@ def test_every_method_on_a_plain_module(net, examples, method):
     assert (done.costs.steps == 0) == (method == "original" or load_method(method).schedule == "none")
 
 
+@pytest.mark.parametrize("options", [{"epochs": 7}, {"protocol": "official"}, {"foo": 3}])
+def test_a_method_that_is_made_already_takes_no_more_settings(net, examples, options):
+    with pytest.raises(MubenchError, match="salun is given with its hyperparameters: set"):
+        mubench.unlearn(net, examples[:10], examples[10:], load_method("salun", epochs=1), progress=False, **options)
+
+
+def test_the_official_protocol_on_a_plain_module(net, examples):
+    suite, official = (mubench.unlearn(net, examples[:10], examples[10:], "neggrad", protocol=protocol, epochs=1, progress=False).model
+                       for protocol in ("suite", "official"))
+    assert any(not torch.equal(a, b) for a, b in zip(suite.parameters(), official.parameters()))
+
+
 @pytest.mark.parametrize("method", ["ul", "sga_tau", "scrub_r"])
 def test_a_threshold_wants_held_out_examples(net, examples, method):
     with pytest.raises(MubenchError, match="pass validation="):

@@ -163,7 +163,7 @@ def test_an_original_that_was_being_trained_is_there_whole_or_not_at_all(task, m
         patch.setattr(Tiny, "save_pretrained", killed)
         with pytest.raises(KeyboardInterrupt):
             original(task, "tiny", seed=1)
-    assert not originals.trained_dir(task, "tiny", 1).exists()
+    assert not [*originals.trained_dir(task, "tiny", 1).parent.glob("*tiny-1-*[!k]")]
     assert original(task, "tiny", seed=1)[1]["card"]["seed"] == 1
 
 
@@ -171,13 +171,21 @@ def test_an_original_of_other_rows_is_refused(task):
     original(task, "tiny", seed=1)
     path = originals.trained_dir(task, "tiny", 1) / originals.CARD
     path.write_text(path.read_text().replace(task.split().data, "0" * 64))
-    with pytest.raises(MubenchError, match="was trained on other rows than bias has now"):
+    with pytest.raises(MubenchError, match="is another than its place says .data "):
+        original(task, "tiny", seed=1)
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))])
+def test_an_original_that_is_not_what_its_place_says_is_refused(task, change):
+    original(task, "tiny", seed=1)
+    change(originals.trained_dir(task, "tiny", 1) / originals.CARD)
+    with pytest.raises(MubenchError, match="is another than its place says .*--seed 1 --train` makes it anew"):
         original(task, "tiny", seed=1)
 
 
 def test_several_processes_of_one_run_do_not_train_it_as_they_begin(task, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(MubenchError, match="`mubench original .*:Bias --model tiny --train --seed 1` first"):
+    with pytest.raises(MubenchError, match="`mubench original .*:Bias --model tiny --seed 1 --train` first"):
         original(task, "tiny", seed=1)
 
 

@@ -110,6 +110,11 @@ def test_passes_in_hooks_use_up_the_budget(tmp_path):
     assert short.costs["examples"] == 3 * LIMIT - 20 and short.costs["stopped_by"] == "examples"
 
 
+def test_a_pass_of_a_hook_that_goes_over_the_budget_is_said(tmp_path):
+    one_shot = mu.run("fashion", "ssd", limit=LIMIT, max_examples=100, out=tmp_path)
+    assert one_shot.costs["examples"] == 3 * LIMIT > 100 and one_shot.costs["stopped_by"] == "examples"
+
+
 def test_a_method_that_needs_more_than_retraining_runs_to_its_end(tmp_path):
     done = mu.run("fashion", "amnesiac", limit=LIMIT, out=tmp_path)
     assert done.costs["stopped_by"] == "epochs" and done.budget["examples"] is None and "--max-examples" not in done.command
@@ -159,6 +164,43 @@ def test_helpers_are_part_of_it(tmp_path, monkeypatch):
     helper.write_text("WEIGHT = -0.2\n")
     fingerprint.cache_clear()
     assert registry.methods.fingerprint(reference) != one
+
+
+def code(tmp_path, files, monkeypatch):
+    """The fingerprint of ``mine.py`` among some files."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    fingerprint.cache_clear()
+    return registry.methods.fingerprint(f"{tmp_path / 'mine.py'}:Mine")
+
+
+@pytest.mark.parametrize("files, changed", [
+    ({"pack_a/__init__.py": "X = 1", "pack_a/inner.py": "", "mine.py": "import pack_a.inner\n" + METHOD}, {"pack_a/__init__.py": "X = 2"}),
+    ({"pack_b/__init__.py": "", "pack_b/sub/__init__.py": "from .deep import X", "pack_b/sub/deep.py": "X = 1",
+      "mine.py": METHOD.replace("\nclass", "from pack_b.sub import X\n\nclass")}, {"pack_b/sub/deep.py": "X = 2"}),
+    ({"mine.py": "paper = 0.1\n" + METHOD}, {"mine.py": "paper = 0.9\n" + METHOD}),
+    ({"mine.py": METHOD.replace("lr_factor =", "lr_factor = paper =")}, {"mine.py": METHOD.replace("lr_factor = 0.1", "lr_factor = paper = 0.2")})])
+def test_packages_of_ones_own_and_names_that_look_like_documentation_are_part_of_it(tmp_path, monkeypatch, files, changed):
+    assert code(tmp_path, files, monkeypatch) != code(tmp_path, changed, monkeypatch)
+
+
+def test_what_only_documents_is_not(tmp_path, monkeypatch):
+    said = METHOD.replace("    schedule", '    paper = "A"\n    deviations = ("x",)\n    schedule')
+    assert code(tmp_path, {"mine.py": METHOD}, monkeypatch) == code(tmp_path, {"mine.py": said}, monkeypatch)
+
+
+def test_libraries_are_not_wherever_they_lie(tmp_path, monkeypatch):
+    """A folder of libraries on the path is no file of the user's, and methods of the suite have no helpers outside it."""
+    library = tmp_path / "elsewhere" / "site-packages" / "a_library_of_somebody"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text("X = 1\n")
+    monkeypatch.syspath_prepend(str(library.parent))
+    files = {"mine.py": "import a_library_of_somebody\n" + METHOD}
+    one = code(tmp_path, files, monkeypatch)
+    (library / "__init__.py").write_text("X = 2\n")
+    assert code(tmp_path, files, monkeypatch) == one
 
 
 def test_every_method_has_its_own_and_parents_count():
@@ -214,11 +256,35 @@ def test_the_official_protocol_is_the_authors_settings(tmp_path):
         spec("eul", protocol="official")
 
 
+def test_the_rate_has_one_answer(tmp_path):
+    with pytest.raises(MubenchError, match="lr=.* and lr_factor=50 are two answers"):
+        spec("salun", protocol="official", params={"lr_factor": 50})
+    assert "lr_factor" not in registry.methods.get("salun").space("official")
+    low, high, _ = registry.methods.get("salun").space("official")["lr"]
+    assert low < registry.methods.get("salun").official["lr"] < high
+
+
+@pytest.mark.parametrize("options, complaint", [
+    ({"max_seconds": float("inf")}, "max_seconds=inf"), ({"curriculum": "superloss", "curriculum_tau": float("nan")}, "curriculum_tau"),
+    ({"seed": 10**23}, "seed=1000"), ({"params": ["lr"]}, "params=.'lr'.: it must be a dict"), ({"protocol": "offical"}, "protocol='offical'"),
+    ({"max_examples": 0}, "max_examples=0")])
+def test_what_no_run_can_be(options, complaint):
+    with pytest.raises(MubenchError, match=complaint):
+        spec(**options)
+
+
+def test_a_tuned_result_says_the_command_that_repeats_it(tmp_path):
+    tuned = make_spec(task="fashion", method="neggrad", params={"epochs": 2}, trials=3, limit=LIMIT)
+    record = read(runner.run_spec(tuned, Store(tmp_path), progress=False))
+    assert "--trials 3" in record.command and make_spec(task="fashion", method="neggrad", params={"epochs": 2}, trials="3", limit=LIMIT).id == record.id
+
+
 def test_the_one_writer_of_command_lines():
     run = RunSpec(task="fashion", model="resnet", method="salun", params={"milestones": (1, 2)}, lora=12.5)
     assert command(run) == "mubench run fashion salun --set 'milestones=[1, 2]' --model resnet --ratio 5 --seed 0 --lora 12.5"
     assert command(run, seed=[0, 1], out="my results").endswith("--seed 0 1 --lora 12.5 --out 'my results'")
     assert command({"task": "fashion", "method": "retrain", "model": "resnet"}) == "mubench run fashion retrain --model resnet"
+    assert command({"task": "my task.py:T", "model": "m", "seed": 1}, "original", train=True) == "mubench original 'my task.py:T' --model m --seed 1 --train"
     assert command(run.model_copy(update={"split_file": "rows.txt"})).count("--ratio") == 0
 
 
