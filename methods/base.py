@@ -147,7 +147,7 @@ class Method:
             if name not in known:
                 raise nearest(f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`")
             setattr(self, name, self._typed(name, value))
-        if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None:
+        if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None and self.lr_factor != 1:
             raise MubenchError(f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them (the official "
                                "protocol sets lr)")
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
