@@ -1,9 +1,9 @@
-# `make demo` shows a model forget; `make test` runs the tests; `make docs` builds the documentation. All install into .venv first.
+# `make demo` shows a model forget; `make test` runs the tests, `make lint` the linter; `make docs` builds the documentation. All install into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test test-slow docs bench leaderboard picture clean
+.PHONY: install demo lint test test-slow docs bench leaderboard picture clean
 
 install: $(VENV)/installed
 
@@ -15,6 +15,10 @@ $(VENV)/installed: setup.cfg constraints.txt
 
 demo: install
 	$(BIN)/mubench run fashion original,retrain,finetune,neggrad,neggrad_plus,rand_label,bad_t,scrub,salun --ratio 5 --out results/demo
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
 
 test: install
 	$(BIN)/mubench fetch movie_snippets drug_interactions

@@ -3,6 +3,7 @@
 `python docs/_findings.py` (part of `make leaderboard`) reads the studies anew and renews the page and its figures, in `figures/`. What can
 be measured only with data that are not here (bias amplification) stays as it is.
 """
+
 import json
 import re
 from pathlib import Path
@@ -25,7 +26,9 @@ def published():
     """The frame of all published runs, each once."""
     frames = [pd.read_parquet(path) for path in (RUNS, STUDIES / "runs.parquet") if path.is_file()]
     runs = pd.concat(frames, ignore_index=True)
-    runs = runs.sort_values("curve", key=lambda curve: curve == "", kind="stable").drop_duplicates("id").sort_index()  # rather with its curve
+    runs = (
+        runs.sort_values("curve", key=lambda curve: curve == "", kind="stable").drop_duplicates("id").sort_index()
+    )  # rather with its curve
     return runs.assign(folder=[str(ROOT / folder) for folder in runs["folder"]])
 
 
@@ -62,16 +65,27 @@ def described(exhibits):
     if main.table.empty:
         return "\nThere are no published runs of this ablation yet.\n\n"
     picture = [f"![{main.title}](figures/{main.name}.png)"] if main.rows else []
-    missing = [*main.missing[:SHOWN], *([f"and {len(main.missing) - SHOWN} more of the kind"] if len(main.missing) > SHOWN else [])]
+    missing = [
+        *main.missing[:SHOWN],
+        *([f"and {len(main.missing) - SHOWN} more of the kind"] if len(main.missing) > SHOWN else []),
+    ]
     said = "\n".join([*(f"- {note}." for note in main.notes), *(f"- Missing: {sentence}." for sentence in missing)])
-    follows = [table(part) if len(part.table) <= ROWS else f"What follows, {len(part.table)} rows: [{part.name}.csv](figures/{part.name}.csv)." for part in more]
+    follows = [
+        table(part)
+        if len(part.table) <= ROWS
+        else f"What follows, {len(part.table)} rows: [{part.name}.csv](figures/{part.name}.csv)."
+        for part in more
+    ]
     return "\n" + "\n\n".join(filter(None, [*picture, *follows, said])) + "\n\n"
 
 
 def page(text, runs):
     """The page with its tables made of these runs."""
     text = MARKED.sub(lambda _: tables(runs), text)
-    return ABLATION.sub(lambda part: part[0] if (made := ablation(part[2], runs)) is None else f"{part[1]}{described(made)}{part[3]}", text)
+    return ABLATION.sub(
+        lambda part: part[0] if (made := ablation(part[2], runs)) is None else f"{part[1]}{described(made)}{part[3]}",
+        text,
+    )
 
 
 def draw(kinds, runs):

@@ -3,6 +3,7 @@
 A page may also hold a line ``<!-- readme: Heading -->`` (that section of the README), ``<!-- doc: module:name -->`` (a docstring, of the
 module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice.
 """
+
 import argparse
 import importlib
 import inspect
@@ -34,7 +35,10 @@ def on_config(config):
             for entry in entries if isinstance(entries, list) else ():
                 [(title, target)] = entry.items()
                 if target in KINDS:
-                    entry[title] = [{"Overview": f"{target}index.md"}, *({name: f"{target}{name}.md"} for name in KINDS[target]())]
+                    entry[title] = [
+                        {"Overview": f"{target}index.md"},
+                        *({name: f"{target}{name}.md"} for name in KINDS[target]()),
+                    ]
     return config
 
 
@@ -52,18 +56,29 @@ def on_page_markdown(markdown, **_):
 
 def included(markdown):
     """A page with what it includes."""
-    return re.sub(r"^<!-- (readme|doc|ls): (.+) -->$", lambda m: {"readme": readme, "doc": documented, "ls": listed}[m[1]](m[2]), markdown,
-                  flags=re.M)
+    return re.sub(
+        r"^<!-- (readme|doc|ls): (.+) -->$",
+        lambda m: {"readme": readme, "doc": documented, "ls": listed}[m[1]](m[2]),
+        markdown,
+        flags=re.M,
+    )
 
 
-KINDS = {"tasks/": lambda: sorted(registry.tasks.modules, key=lambda name: (registry.tasks.get(name).tier, name)),
-         "methods/": lambda: sorted(registry.methods.modules), "metrics/": lambda: [*METRICS]}
+KINDS = {
+    "tasks/": lambda: sorted(registry.tasks.modules, key=lambda name: (registry.tasks.get(name).tier, name)),
+    "methods/": lambda: sorted(registry.methods.modules),
+    "metrics/": lambda: [*METRICS],
+}
 
 
 def pages():
     """Path → Markdown of every generated page."""
     made = {"command_line.md": command_line(), "python.md": python()}
-    more = {"tasks/": "", "methods/": "## Hyperparameters of every method\n\n" + common(), "metrics/": "## Scores of tasks\n\n" + scores()}
+    more = {
+        "tasks/": "",
+        "methods/": "## Hyperparameters of every method\n\n" + common(),
+        "metrics/": "## Scores of tasks\n\n" + scores(),
+    }
     for (folder, names), title, page in zip(KINDS.items(), ("Tasks", "Methods", "Metrics"), (task, method, metric)):
         made[f"{folder}index.md"] = linked(join(f"# {title}", readme(title), more[folder]), folder)
         made |= {f"{folder}{name}.md": page(name) for name in names()}
@@ -76,17 +91,40 @@ def pages():
 def task(name):
     task = load_task(name)
     about = re.sub(r"\btwin of (\w+)", r"twin of [\1](\1.md)", prose(task))
-    card = {"tier": task.tier, "modality": task.modality, "source": task.source, "licence": task.licence, "citation": task.citation,
-            "primary metric": f"`{task.metric}` {task.metric_options or ''}", "further measures": ", ".join(task.also),
-            "random guess": "measured once, on the data" if task.random_guess is None else f"{task.random_guess:.3g}",
-            "classes": f"{task.num_labels}: {', '.join(task.labels)}" if task.labels else "", "transfer set": task.transfer, "stated shortcut": task.shortcut,
-            "training rows": f"SHA-256 `{task.checksum}`" if task.checksum else "",
-            "to get the data": getattr(task, "remedy", "") or (f"`mubench fetch {name}`" if task.archives else "ships with mubench")}
+    card = {
+        "tier": task.tier,
+        "modality": task.modality,
+        "source": task.source,
+        "licence": task.licence,
+        "citation": task.citation,
+        "primary metric": f"`{task.metric}` {task.metric_options or ''}",
+        "further measures": ", ".join(task.also),
+        "random guess": "measured once, on the data" if task.random_guess is None else f"{task.random_guess:.3g}",
+        "classes": f"{task.num_labels}: {', '.join(task.labels)}" if task.labels else "",
+        "transfer set": task.transfer,
+        "stated shortcut": task.shortcut,
+        "training rows": f"SHA-256 `{task.checksum}`" if task.checksum else "",
+        "to get the data": getattr(task, "remedy", "")
+        or (f"`mubench fetch {name}`" if task.archives else "ships with mubench"),
+    }
     methods = [m for m in KINDS["methods/"]() if load_method(m).needs <= set(task.provides)]
-    return join(f"# {name}", about, "## Data card", facts(card), "## Models", "The first is the default.", models(task),
-                "## Recipe of the originals", "[What the numbers mean](../concepts.md#originals). `retrain` uses the same recipe on D_r.",
-                recipes(task), "## Sizes", sizes(task), "## Methods that work here", links("methods/", methods),
-                f"Declared in `{source(type(task))}`.")
+    return join(
+        f"# {name}",
+        about,
+        "## Data card",
+        facts(card),
+        "## Models",
+        "The first is the default.",
+        models(task),
+        "## Recipe of the originals",
+        "[What the numbers mean](../concepts.md#originals). `retrain` uses the same recipe on D_r.",
+        recipes(task),
+        "## Sizes",
+        sizes(task),
+        "## Methods that work here",
+        links("methods/", methods),
+        f"Declared in `{source(type(task))}`.",
+    )
 
 
 def models(task):
@@ -96,25 +134,44 @@ def models(task):
         card = task.originals_dir(name) / originals.CARD
         card = json.loads(card.read_text()) if card.is_file() else None
         train = f"`mubench original {task.name} --model {name} --train`"
-        rows.append({"model": f"`{name}`", "class": f"`{model.architecture}`", "parameters": f"{card['parameters']:,}" if card else "",
-                     "starts from": f"`{model.pretrained}`" if model.pretrained else "scratch",
-                     "original": "ships with mubench" if card else f"`{model.original}`" if model.original else train})
+        rows.append(
+            {
+                "model": f"`{name}`",
+                "class": f"`{model.architecture}`",
+                "parameters": f"{card['parameters']:,}" if card else "",
+                "starts from": f"`{model.pretrained}`" if model.pretrained else "scratch",
+                "original": "ships with mubench" if card else f"`{model.original}`" if model.original else train,
+            }
+        )
         if card:
-            shipped.append({"model": f"`{name}`", **{kind: f"{100 * score:.1f}" for kind, score in card["scores"].items()}})
-    return join(table(rows), "Scores of the originals that ship, in per cent, from their cards:" if shipped else "", table(shipped))
+            shipped.append(
+                {"model": f"`{name}`", **{kind: f"{100 * score:.1f}" for kind, score in card["scores"].items()}}
+            )
+    return join(
+        table(rows),
+        "Scores of the originals that ship, in per cent, from their cards:" if shipped else "",
+        table(shipped),
+    )
 
 
 def recipes(task):
     """What each model's recipe sets otherwise than `Recipe` does."""
-    made, usual = {name: asdict(task.model_recipe(name)) for name in task.models}, {f.name: f.default for f in fields(Recipe)}
+    made, usual = (
+        {name: asdict(task.model_recipe(name)) for name in task.models},
+        {f.name: f.default for f in fields(Recipe)},
+    )
     said = [key for key in usual if any(recipe[key] != usual[key] for recipe in made.values())]
     return table([{"model": f"`{name}`", **{key: shown(recipe[key]) for key in said}} for name, recipe in made.items()])
 
 
 def sizes(task):
     """Rows of each set, and how many are forgotten at some ratios."""
-    rows = {"train (D)": task.rows["train"], "validation": task.rows.get("validation"), "test (D_t)": task.rows["test"],
-            "transfer": task.rows.get("transfer")}
+    rows = {
+        "train (D)": task.rows["train"],
+        "validation": task.rows.get("validation"),
+        "test (D_t)": task.rows["test"],
+        "transfer": task.rows.get("transfer"),
+    }
     if "validation" not in task.rows:
         rows["validation"], rows["test (D_t)"] = map(len, task.test_rows(task.rows["test"]))
     scored = ", ".join(f"{n:,} rows of {name}" for name, n in task.measured.items())
@@ -125,65 +182,120 @@ def sizes(task):
         units = f"The unit of deletion: {prose(type(task).units)}"
         made = [task.split(ratio) for ratio in RATIOS if task.tier == "mini"]  # of the others the data are needed
         forget = [(split.name, len(split.forget), len(split.retain)) for split in made]
-    return join(table([{"set": name, "rows": f"{n:,}"} for name, n in rows.items() if n]),
-                f"Scored are at most {scored}, the first by the [hash ranking](../concepts.md#splits)." if scored else "", units,
-                table([{"ratio": f"{ratio} %", "D_f": f"{f:,}", "D_r": f"{r:,}"} for ratio, f, r in forget]),
-                "" if forget else f"`mubench split {task.name} --ratio 5` counts the rows, once the data are here.")
+    return join(
+        table([{"set": name, "rows": f"{n:,}"} for name, n in rows.items() if n]),
+        f"Scored are at most {scored}, the first by the [hash ranking](../concepts.md#splits)." if scored else "",
+        units,
+        table([{"ratio": f"{ratio} %", "D_f": f"{f:,}", "D_r": f"{r:,}"} for ratio, f, r in forget]),
+        "" if forget else f"`mubench split {task.name} --ratio 5` counts the rows, once the data are here.",
+    )
 
 
 def method(name):
     cls, made, usual = registry.methods.get(name), load_method(name), Method.defaults()
-    works = {tier: [t for t in KINDS["tasks/"]() if load_task(t).tier == tier and made.needs <= set(load_task(t).provides)]
-             for tier in ("mini", "paper")}
+    works = {
+        tier: [t for t in KINDS["tasks/"]() if load_task(t).tier == tier and made.needs <= set(load_task(t).provides)]
+        for tier in ("mini", "paper")
+    }
     hooks = ("prepare", "penalty", "select", "after_epoch", "finish")
     hooks = [f"`{hook}`" for hook in hooks if getattr(cls, hook) is not getattr(Method, hook)]
     space = {name: listing._choice(choice) for name, choice in cls.space().items()}
     own = [n for n, value in cls.defaults().items() if n not in usual or value != usual[n] or n in space]
-    lora = "no, it starts from a new model" if cls.start == "fresh" else "yes" if cls.adapts else "no, it edits the weights themselves"
+    lora = (
+        "no, it starts from a new model"
+        if cls.start == "fresh"
+        else "yes"
+        if cls.adapts
+        else "no, it edits the weights themselves"
+    )
     return join(
-        f"# {name}", prose(cls), "## Paper", escape(cls.paper) or "None.",
-        "## Row of the taxonomy", table([{{"forget": "D_f", "retain": "D_r"}.get(k, k): v for k, v in made.taxonomy().items()}]),
-        "## Terms", "With the defaults; [what a term is](../concepts.md#terms)." if made.terms else "None.", table([*map(term, made.terms)]),
-        f"Hooks of its own: {', '.join(hooks)}." if hooks else "", "## Hyperparameters",
+        f"# {name}",
+        prose(cls),
+        "## Paper",
+        escape(cls.paper) or "None.",
+        "## Row of the taxonomy",
+        table([{{"forget": "D_f", "retain": "D_r"}.get(k, k): v for k, v in made.taxonomy().items()}]),
+        "## Terms",
+        "With the defaults; [what a term is](../concepts.md#terms)." if made.terms else "None.",
+        table([*map(term, made.terms)]),
+        f"Hooks of its own: {', '.join(hooks)}." if hooks else "",
+        "## Hyperparameters",
         "The others are those [of every method](index.md#hyperparameters-of-every-method). `None`: as in the original's recipe.",
-        table([{"name": f"`{n}`", "default": f"`{cls.defaults()[n]!r}`", "searched by `mubench tune`": space.get(n, "")} for n in own]),
-        f"LoRA: {lora}.", "## Deviations from the official code" if cls.deviations else "",
-        "\n".join(f"- {escape(fact)}" for fact in cls.deviations), "## The official protocol", official(cls),
-        "## Tasks it works on", f"It needs {', '.join(f'`{n}`' for n in sorted(made.needs)) or 'nothing'} of a task.",
-        *(f"{tier.capitalize()}: {links('tasks/', names) or 'none'}." for tier, names in works.items()), f"Declared in `{source(cls)}`.")
+        table(
+            [
+                {
+                    "name": f"`{n}`",
+                    "default": f"`{cls.defaults()[n]!r}`",
+                    "searched by `mubench tune`": space.get(n, ""),
+                }
+                for n in own
+            ]
+        ),
+        f"LoRA: {lora}.",
+        "## Deviations from the official code" if cls.deviations else "",
+        "\n".join(f"- {escape(fact)}" for fact in cls.deviations),
+        "## The official protocol",
+        official(cls),
+        "## Tasks it works on",
+        f"It needs {', '.join(f'`{n}`' for n in sorted(made.needs)) or 'nothing'} of a task.",
+        *(f"{tier.capitalize()}: {links('tasks/', names) or 'none'}." for tier, names in works.items()),
+        f"Declared in `{source(cls)}`.",
+    )
 
 
 def official(cls):
     """What the authors' code sets, beside the default."""
     if not cls.official:
         return "There is none." if cls.official is None else "The same: it sets nothing else."
-    rows = [{"name": f"`{name}`", "official": f"`{value!r}`", "default": f"`{cls.defaults()[name]!r}`"}
-            for name, value in cls.official.items()]
+    rows = [
+        {"name": f"`{name}`", "official": f"`{value!r}`", "default": f"`{cls.defaults()[name]!r}`"}
+        for name, value in cls.official.items()
+    ]
     return join("`None`: as in the original's recipe.", table(rows))
 
 
 def term(t):
-    remarks = {f"temperature {t.temperature:g}": t.temperature != 1, "redrawn in every epoch": t.redraw,
-               f"formula `{getattr(t.how, '__name__', '')}`": t.how}
-    return {"on": "D_f" if t.on == "forget" else "D_r", "measure": f"`{t.measure}`", "target": f"`{t.target}`", "weight": f"{t.weight:g}",
-            "epochs": "all" if t.when is always else re.sub(r"\(n=(\d+)\)", r" \1", repr(t.when)),
-            "remarks": ", ".join(remark for remark, so in remarks.items() if so)}
+    remarks = {
+        f"temperature {t.temperature:g}": t.temperature != 1,
+        "redrawn in every epoch": t.redraw,
+        f"formula `{getattr(t.how, '__name__', '')}`": t.how,
+    }
+    return {
+        "on": "D_f" if t.on == "forget" else "D_r",
+        "measure": f"`{t.measure}`",
+        "target": f"`{t.target}`",
+        "weight": f"{t.weight:g}",
+        "epochs": "all" if t.when is always else re.sub(r"\(n=(\d+)\)", r" \1", repr(t.when)),
+        "remarks": ", ".join(remark for remark, so in remarks.items() if so),
+    }
 
 
 def common():
-    return join("`None`: as in the recipe of the original. What they mean:", prose(Recipe),
-                table([{"name": f"`{n}`", "default": f"`{v!r}`"} for n, v in Method.defaults().items()]))
+    return join(
+        "`None`: as in the recipe of the original. What they mean:",
+        prose(Recipe),
+        table([{"name": f"`{n}`", "default": f"`{v!r}`"} for n, v in Method.defaults().items()]),
+    )
 
 
 def metric(name):
     m = METRICS[name]
     better = {"higher": "higher", "lower": "lower", "retrain": "the closer to the retrained model's value the better"}
     listed = lambda names: ", ".join(f"`{name}`" for name in names)
-    said = {"better": better.get(m.better, f"the closer to {m.better} the better"), "sets": ", ".join(m.needs),
-            "columns of `predictions.parquet`": listed(m.columns), "facts of the result": listed(m.facts),
-            "needs the retrained model's predictions": "yes" if m.retrain else "no"}
-    return join(f"# {name}", prose(m.compute), "## What it is computed from", facts(said),
-                f"A pure function of stored predictions, in `{source(m.compute)}`; `mubench score RESULT` computes it again.")
+    said = {
+        "better": better.get(m.better, f"the closer to {m.better} the better"),
+        "sets": ", ".join(m.needs),
+        "columns of `predictions.parquet`": listed(m.columns),
+        "facts of the result": listed(m.facts),
+        "needs the retrained model's predictions": "yes" if m.retrain else "no",
+    }
+    return join(
+        f"# {name}",
+        prose(m.compute),
+        "## What it is computed from",
+        facts(said),
+        f"A pure function of stored predictions, in `{source(m.compute)}`; `mubench score RESULT` computes it again.",
+    )
 
 
 def scores():
@@ -191,7 +303,9 @@ def scores():
     from mubench.metrics.primary import PRIMARY
 
     used = {name: [t for t in KINDS["tasks/"]() if registry.tasks.get(t).metric == name] for name in PRIMARY}
-    return join(*(join(f"### {name}", prose(cls), f"Of {links('tasks/', used[name])}.") for name, cls in PRIMARY.items()))
+    return join(
+        *(join(f"### {name}", prose(cls), f"Of {links('tasks/', used[name])}.") for name, cls in PRIMARY.items())
+    )
 
 
 def command_line():
@@ -208,7 +322,9 @@ def python():
     said = ["# Python", "`import mubench` loads nothing heavy; each function loads what it needs."]
     for name in filter(str.islower, mubench.__all__):
         function = getattr(mubench, name)
-        signature = textwrap.fill(f"mubench.{name}{inspect.signature(function)}", 100, subsequent_indent=" " * len(f"mubench.{name}("))
+        signature = textwrap.fill(
+            f"mubench.{name}{inspect.signature(function)}", 100, subsequent_indent=" " * len(f"mubench.{name}(")
+        )
         said += [f"## {name}", f"```text\n{signature}\n```", prose(function)]
     return join(*said)
 
@@ -224,11 +340,18 @@ def verbs():
 def readme(heading):
     """What the README says between a heading and the next one, its listings as tables."""
     text = (ROOT / "README.md").read_text()
-    bare = re.sub(r"^```.*?^```", lambda fence: re.sub(r"[^\n]", " ", fence[0]), text, flags=re.M | re.S)  # a comment there is no heading
+    bare = re.sub(
+        r"^```.*?^```", lambda fence: re.sub(r"[^\n]", " ", fence[0]), text, flags=re.M | re.S
+    )  # a comment there is no heading
     found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", bare, re.M | re.S)
     if not found:
         raise ValueError(f"the README has no heading {heading!r}")
-    body = re.sub(r"<!-- mubench ls (\w+) -->\n```text\n.*?```", lambda m: listed(m[1]), text[found.start(1):found.end(1)], flags=re.S)
+    body = re.sub(
+        r"<!-- mubench ls (\w+) -->\n```text\n.*?```",
+        lambda m: listed(m[1]),
+        text[found.start(1) : found.end(1)],
+        flags=re.S,
+    )
     return re.sub(r"<!--.*?-->\n", "", body).replace("](docs/", "](").strip()
 
 
@@ -262,7 +385,9 @@ def prose(thing):
 def escape(text):
     """Text with ``literals`` and *stress* as Markdown in which nothing else has a meaning but addresses, which become links."""
     parts = re.split(r"(``.+?``|`[^`\n]+`)", text, flags=re.S)
-    return "".join("`" + " ".join(part.strip("`").split()) + "`" if i % 2 else _plain(part) for i, part in enumerate(parts))
+    return "".join(
+        "`" + " ".join(part.strip("`").split()) + "`" if i % 2 else _plain(part) for i, part in enumerate(parts)
+    )
 
 
 def _plain(text):
@@ -286,9 +411,17 @@ def table(rows):
     if not rows:
         return ""
     keys = [key for key in rows[0] if any(str(row[key]).strip() for row in rows)]
-    cell = lambda value: (str(value) if "](" in str(value) else escape(str(value))).replace("|", "\\|").replace("\n", " ") or " "
+    cell = lambda value: (
+        (str(value) if "](" in str(value) else escape(str(value))).replace("|", "\\|").replace("\n", " ") or " "
+    )
     line = lambda cells: "| " + " | ".join(cells) + " |"
-    return "\n".join([line(key or " " for key in keys), line("---" for _ in keys), *(line(cell(row[key]) for key in keys) for row in rows)])
+    return "\n".join(
+        [
+            line(key or " " for key in keys),
+            line("---" for _ in keys),
+            *(line(cell(row[key]) for key in keys) for row in rows),
+        ]
+    )
 
 
 def shown(value):

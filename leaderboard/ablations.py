@@ -3,6 +3,7 @@
 `plan` makes the runs, `analyse` turns the frame of runs (`records.COLUMNS`) into exhibits: a figure with its table, and a table of what
 follows from it (a capacity, a law, a difference). Imports no torch; a figure without enough data says what is missing.
 """
+
 import json
 import math
 import shlex
@@ -27,8 +28,22 @@ LEAST = 5  # points a law is fitted to and tried on
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the work of retraining, where `budget` reads scores
 GROUP = ["task", "model", "ratio", "method"]
 SCORES = ("test_score", "forget_score", "retain_score")
-READ = [*GROUP, "seed", "ratio_order", *SCORES, "transfer_score", "mia_loss_auc", "original_score", "parameters",
-        "share", "curve", "flops", "relative_flops", "original", "folder"]  # columns the analysis is made of
+READ = [
+    *GROUP,
+    "seed",
+    "ratio_order",
+    *SCORES,
+    "transfer_score",
+    "mia_loss_auc",
+    "original_score",
+    "parameters",
+    "share",
+    "curve",
+    "flops",
+    "relative_flops",
+    "original",
+    "folder",
+]  # columns the analysis is made of
 VARIED = ("lora", "lora_rank", "curriculum", "curriculum_lambda", "curriculum_tau")  # options that ablations are about
 
 
@@ -134,12 +149,25 @@ def analyse(kind, runs, specs=None, margin=MARGIN, notes=(), only=None, title=""
     levels = "" if kind.along else kind.level
     if any(not sentence.endswith("no transfer set") for sentence in lacking):
         said = [*said, f"runs that are missing are made by `{_command(kind, expected, mine, only)}`"]
-    main = Exhibit(kind.name, title, rows, points.drop(columns="order", errors="ignore"), _cells(points, levels or "at", kind), [*notes, *said], [*lacking, *unmeasured, *more])
+    main = Exhibit(
+        kind.name,
+        title,
+        rows,
+        points.drop(columns="order", errors="ignore"),
+        _cells(points, levels or "at", kind),
+        [*notes, *said],
+        [*lacking, *unmeasured, *more],
+    )
     if not main.rows and not main.missing:
         main.missing.append("nothing to draw: there are no runs of this kind")
     about = " ".join((kind.findings.__doc__ or "").split()).rstrip(".").replace("``", "`")
-    follows = Exhibit(f"{kind.name}_{kind.findings.__name__}", f"{title}: {kind.findings.__name__}", table=found, notes=[about, "scores and margins are fractions"],
-                      cells=texts(found).rename(columns=lambda name: name.replace("_", " ")))
+    follows = Exhibit(
+        f"{kind.name}_{kind.findings.__name__}",
+        f"{title}: {kind.findings.__name__}",
+        table=found,
+        notes=[about, "scores and margins are fractions"],
+        cells=texts(found).rename(columns=lambda name: name.replace("_", " ")),
+    )
     return [main, *([follows] if len(found) else [])]
 
 
@@ -149,21 +177,41 @@ def _chosen(kind, runs, specs, only, ratio):
         runs = runs[runs["id"].isin([spec.id for spec in specs])]
     else:
         runs = of_one_code(runs)
-        runs = runs[(runs["params"] == "{}") & (runs["trials"] == 0) & (np.isfinite(runs["ratio_order"]) if kind.field == "ratio" else runs["ratio"] == ratio)]
+        runs = runs[
+            (runs["params"] == "{}")
+            & (runs["trials"] == 0)
+            & (np.isfinite(runs["ratio_order"]) if kind.field == "ratio" else runs["ratio"] == ratio)
+        ]
     options = [json.loads(text) for text in runs["options"]]
-    levels = [kind.level_of(said if specs is None else {name: said[name] for name in VARIED if name in said}) for said in options]
+    levels = [
+        kind.level_of(said if specs is None else {name: said[name] for name in VARIED if name in said})
+        for said in options
+    ]
     runs = runs[np.array([level is None or level == level for level in levels], bool)]
     levels = [math.nan if level is None else float(level) for level in levels if level is None or level == level]
-    runs = runs[[name for name in READ if name in runs]].assign(at=runs["ratio_order"] if kind.field == "ratio" else levels)
+    runs = runs[[name for name in READ if name in runs]].assign(
+        at=runs["ratio_order"] if kind.field == "ratio" else levels
+    )
     if only:
         runs = runs[runs["method"].isin([*only, *REFERENCES])]
     if specs is not None:
-        meant = [(spec.task, spec.model, spec.ratio, spec.method,
-                  float(spec.ratio) if kind.field == "ratio" else kind.level_of(_said(spec))) for spec in specs]
+        meant = [
+            (
+                spec.task,
+                spec.model,
+                spec.ratio,
+                spec.method,
+                float(spec.ratio) if kind.field == "ratio" else kind.level_of(_said(spec)),
+            )
+            for spec in specs
+        ]
     else:
         there = [*dict.fromkeys(zip(*(runs[name] for name in GROUP)))]
-        meant = [(task, model, f"{level:g}" if kind.field == "ratio" else ratio, method, level)
-                 for task, model, ratio, method in there for level in kind.levels]
+        meant = [
+            (task, model, f"{level:g}" if kind.field == "ratio" else ratio, method, level)
+            for task, model, ratio, method in there
+            for level in kind.levels
+        ]
     return runs, list(dict.fromkeys(place for place in meant if place[3] not in REFERENCES))
 
 
@@ -171,10 +219,15 @@ def _command(kind, expected, runs, only):
     """The command that makes the runs of an ablation which are not there."""
     tasks, models, ratios, methods, _ = (list(dict.fromkeys(values)) for values in zip(*expected))
     seeds, levels = sorted({*runs["seed"]}) or [0], [level for level in kind.levels if level is not None]
-    return command(kind.name, tasks, method=[] if {*(only or methods)} == {*METHODS} else methods,
-                   model=models if len(tasks) == 1 and not kind.models else [],
-                   ratio=[] if kind.field == "ratio" or ratios == ["5"] else ratios, seed=[] if seeds == [0] else seeds,
-                   at=[] if kind.levels == KINDS[kind.name].levels else [f"{level:g}" for level in levels])
+    return command(
+        kind.name,
+        tasks,
+        method=[] if {*(only or methods)} == {*METHODS} else methods,
+        model=models if len(tasks) == 1 and not kind.models else [],
+        ratio=[] if kind.field == "ratio" or ratios == ["5"] else ratios,
+        seed=[] if seeds == [0] else seeds,
+        at=[] if kind.levels == KINDS[kind.name].levels else [f"{level:g}" for level in levels],
+    )
 
 
 def command(kind, tasks, **flags):
@@ -206,7 +259,10 @@ def _lacking(kind, runs, expected):
     places = runs["task"] + " / " + runs["model"]
     if kind.along and len(runs):
         bare = runs[runs["curve"] == ""]
-        found += [(where, f"no curve of {', '.join(dict.fromkeys(group['method']))}, --eval-every records it") for where, group in bare.groupby(places)]
+        found += [
+            (where, f"no curve of {', '.join(dict.fromkeys(group['method']))}, --eval-every records it")
+            for where, group in bare.groupby(places)
+        ]
         if kind.x == "relative":
             unknown = dict.fromkeys(places[runs["relative_flops"].isna()])
             found += [(where, "no complete retrain, whose work is the unit") for where in unknown]
@@ -247,9 +303,15 @@ def along(runs):
     for run in runs[runs["curve"] != ""].itertuples():
         unit = run.flops / run.relative_flops if run.relative_flops > 0 else math.nan
         shared = {name: getattr(run, name) for name in [*GROUP, "seed", "parameters", "original_score"]}
-        rows += [{**shared, **{name: point.get(name) for name in ("flops", "test_score", "forget_score", "retain_score")}, "at": point["step"],
-                  "relative": math.nan if point.get("flops") is None else point["flops"] / unit}
-                 for point in {point["step"]: point for point in json.loads(run.curve)}.values()]  # the last step may be told twice
+        rows += [
+            {
+                **shared,
+                **{name: point.get(name) for name in ("flops", "test_score", "forget_score", "retain_score")},
+                "at": point["step"],
+                "relative": math.nan if point.get("flops") is None else point["flops"] / unit,
+            }
+            for point in {point["step"]: point for point in json.loads(run.curve)}.values()
+        ]  # the last step may be told twice
     return pd.DataFrame(rows)
 
 
@@ -273,17 +335,32 @@ def _cells(points, level, kind):
     if kind.along:
         last = points.groupby([*GROUP, "value"])["x"].transform("max")
         points = points[points["x"] == last].assign(at="end")
-    same = points.drop_duplicates([*GROUP, "order", "at"]).assign(rank=lambda frame: frame["method"].map(_ordered(points["method"]).index))
+    same = points.drop_duplicates([*GROUP, "order", "at"]).assign(
+        rank=lambda frame: frame["method"].map(_ordered(points["method"]).index)
+    )
     same = same.sort_values(["task", "model", "rank", "order"], kind="stable")
-    texts = {(*key,): spread(mean, half) for *key, mean, half in zip(*(points[n] for n in [*GROUP, "at", "value", "mean", "half_width"]))}
+    texts = {
+        (*key,): spread(mean, half)
+        for *key, mean, half in zip(*(points[n] for n in [*GROUP, "at", "value", "mean", "half_width"]))
+    }
     places = list(zip(*(same[n] for n in [*GROUP, "at"])))
-    table = {name: same[name].tolist() for name in GROUP} | ({} if kind.field in ("", "ratio") else {level: same["at"].tolist()})
-    table |= {head(value): [texts.get((*place, value), "–") for place in places] for value in kind.values if value in set(points["value"])}
+    table = {name: same[name].tolist() for name in GROUP} | (
+        {} if kind.field in ("", "ratio") else {level: same["at"].tolist()}
+    )
+    table |= {
+        head(value): [texts.get((*place, value), "–") for place in places]
+        for value in kind.values
+        if value in set(points["value"])
+    }
     return pd.DataFrame(table | {"n": same["n"].tolist()}).astype(str)
 
 
 def head(value):
-    return {"test_change": "test, change", "transfer_change": "transfer, change", "bias_change": "bias amplification, change"}.get(value) or HEADERS[value]
+    return {
+        "test_change": "test, change",
+        "transfer_change": "transfer, change",
+        "bias_change": "bias amplification, change",
+    }.get(value) or HEADERS[value]
 
 
 # -- panels ----------------------------------------------------------------------------------------------------------------
@@ -293,7 +370,11 @@ def _lines(kind, points, runs, margin):
     """A row of panels for each task and model: a panel per value, a line per method (or what ``kind.line`` says)."""
     facets = [name for name in GROUP if name != kind.line and not (name == "ratio" and kind.field == "ratio")]
     points, names, rows = points.sort_values("x", kind="stable"), _ordered(points[kind.line]), []
-    runs = runs[runs["method"].isin(kind.references)] if kind.field != "ratio" else runs.drop_duplicates(["task", "model", "seed"])
+    runs = (
+        runs[runs["method"].isin(kind.references)]
+        if kind.field != "ratio"
+        else runs.drop_duplicates(["task", "model", "seed"])
+    )
     ticks = {number: kind.said(level) for number, level in enumerate(kind.levels)} if kind.x == "order" else {}
     if kind.x == "ratio_order":
         ticks = {x: f"{x:g}" for x in sorted({*points["x"]}) if x == int(x)}
@@ -305,11 +386,28 @@ def _lines(kind, points, runs, margin):
             lines = []
             for name, line in group[group["value"] == value].groupby(kind.line, sort=False):
                 if len(line) > 1:
-                    lines.append(Line(name, list(line["x"]), list(100 * line["mean"]), list(100 * line["half_width"]), colour=names.index(name)))
+                    lines.append(
+                        Line(
+                            name,
+                            list(line["x"]),
+                            list(100 * line["mean"]),
+                            list(100 * line["half_width"]),
+                            colour=names.index(name),
+                        )
+                    )
             lines.sort(key=lambda line: line.colour)
             if lines:
-                panels.append(Panel(head(value) if panels else f"{_place(place)}\n{head(value)}", kind.label, "%" if not panels else "", lines,
-                                    _levels(kind, runs, place, value, margin), kind.log, ticks))
+                panels.append(
+                    Panel(
+                        head(value) if panels else f"{_place(place)}\n{head(value)}",
+                        kind.label,
+                        "%" if not panels else "",
+                        lines,
+                        _levels(kind, runs, place, value, margin),
+                        kind.log,
+                        ticks,
+                    )
+                )
         rows.append(panels)
     return rows
 
@@ -320,14 +418,20 @@ def _ordered(names):
 
 
 def _place(place):
-    return " / ".join(str(place[name]) for name in ("task", "model", "method") if name in place) + (f", {place['ratio']} %" if "ratio" in place else "")
+    return " / ".join(str(place[name]) for name in ("task", "model", "method") if name in place) + (
+        f", {place['ratio']} %" if "ratio" in place else ""
+    )
 
 
 def _levels(kind, runs, place, value, margin):
     """Where the references lie; of the deletion capacity the original less the margin."""
     here = runs[np.logical_and.reduce([runs[name] == what for name, what in place.items()])] if place else runs
     if kind.field == "ratio":
-        return {"original − margin": 100 * (here["original_score"].mean() - margin)} if value == "test_score" and len(here) else {}
+        return (
+            {"original − margin": 100 * (here["original_score"].mean() - margin)}
+            if value == "test_score" and len(here)
+            else {}
+        )
     means = here[here["method"].isin(kind.references)].groupby("method")[value].mean() if "method" not in place else {}
     return {name: 100 * mean for name, mean in dict(means).items() if mean == mean}
 
@@ -335,7 +439,9 @@ def _levels(kind, runs, place, value, margin):
 def _scale_panels(kind, points, runs, margin):
     """Of each task a panel per method, with the curves of all models and their laws, and one with the ends over the sizes of models."""
     sizes, ends, rows = sorted(set(points["model"])), _ends(runs[~runs["method"].isin(REFERENCES)]), []
-    for (task, ratio), group in points[points["x"] > 0].groupby(["task", "ratio"], sort=False):  # the start, at no FLOPs, is on no log axis
+    for (task, ratio), group in points[points["x"] > 0].groupby(
+        ["task", "ratio"], sort=False
+    ):  # the start, at no FLOPs, is on no log axis
         panels, here = [], ends[(ends["task"] == task) & (ends["ratio"] == ratio)]
         for method in [name for name in _ordered(group["method"]) if name in set(group["method"])]:
             lines = []
@@ -347,17 +453,27 @@ def _scale_panels(kind, points, runs, margin):
                     xs = np.geomspace(line["x"].min(), line["x"].max(), 60)
                     lines.append(Line(model, list(xs), list(100 * law(xs)), kind="law", colour=colour))
             panels += [Panel(f"{task}, {ratio} %: {method}", kind.label, "", lines, log=True)] if lines else []
-        lines = [Line(method, list(line["x"]), list(100 * line["mean"]), colour=_ordered(ends["method"]).index(method))
-                 for method, line in here.groupby("method", sort=False) if len(line) > 1]
+        lines = [
+            Line(method, list(line["x"]), list(100 * line["mean"]), colour=_ordered(ends["method"]).index(method))
+            for method, line in here.groupby("method", sort=False)
+            if len(line) > 1
+        ]
         ticks = {x: f"{x / 1e6:.2g} M" for x in here["x"]}
-        panels += [Panel(f"{task}, {ratio} %: at the end", "parameters (log)", "", lines, log=True, ticks=ticks)] if lines else []
+        panels += (
+            [Panel(f"{task}, {ratio} %: at the end", "parameters (log)", "", lines, log=True, ticks=ticks)]
+            if lines
+            else []
+        )
         rows += wrapped(panels, "forget, %")
     return rows
 
 
 def wrapped(panels, y, columns=3):
     """Rows of three panels, the first of each with a title of its y axis."""
-    return [[replace(panel, y="" if number else y) for number, panel in enumerate(panels[start:start + columns])] for start in range(0, len(panels), columns)]
+    return [
+        [replace(panel, y="" if number else y) for number, panel in enumerate(panels[start : start + columns])]
+        for start in range(0, len(panels), columns)
+    ]
 
 
 def _bias_panels(kind, points, runs, margin):
@@ -366,9 +482,23 @@ def _bias_panels(kind, points, runs, margin):
     names, rows = _ordered(points["method"]), []
     for value, y in (("transfer_change", "change on transfer, points"), ("bias_change", "bias amplification, points")):
         panels = []
-        for (task, model, ratio), wide in points[points["value"] == value].groupby(["task", "model", "ratio"], sort=False):
-            dots = [Line(m, [100 * x], [100 * y], kind="named", colour=names.index(m)) for m, x, y in zip(wide["method"], wide["x"], wide["mean"])]
-            panels.append(Panel(f"{task} / {model}, {ratio} %", kind.label, "", dots, diagonal=value == "transfer_change", levels={} if value == "transfer_change" else {"": 0}))
+        for (task, model, ratio), wide in points[points["value"] == value].groupby(
+            ["task", "model", "ratio"], sort=False
+        ):
+            dots = [
+                Line(m, [100 * x], [100 * y], kind="named", colour=names.index(m))
+                for m, x, y in zip(wide["method"], wide["x"], wide["mean"])
+            ]
+            panels.append(
+                Panel(
+                    f"{task} / {model}, {ratio} %",
+                    kind.label,
+                    "",
+                    dots,
+                    diagonal=value == "transfer_change",
+                    levels={} if value == "transfer_change" else {"": 0},
+                )
+            )
         rows += wrapped(panels, y)
     return rows
 
@@ -389,16 +519,34 @@ def capacity(runs, points=None, margin=MARGIN):
         mine, most, (low, high, count) = facts.get(place, ([], 0, (0, 0, 0)))
         if np.isfinite(mine).sum() > 1:
             fails = ratios[(mine > margin + 1e-12) & (ratios < most)]
-            rows.append(dict(zip(keys, place)) | {"capacity": float(most), "least": float(low), "most": float(high), "seeds": int(count),
-                        "fails": ", ".join(f"{r:g}" for r in fails) or None, "largest_tried": float(ratios[~np.isnan(mine)].max()), "margin": margin})
-    return pd.DataFrame(rows), [f"capacity: the largest ratio (%) whose mean test score is at least the original's less {100 * margin:g} points; "
-                                "nothing is interpolated"], []
+            rows.append(
+                dict(zip(keys, place))
+                | {
+                    "capacity": float(most),
+                    "least": float(low),
+                    "most": float(high),
+                    "seeds": int(count),
+                    "fails": ", ".join(f"{r:g}" for r in fails) or None,
+                    "largest_tried": float(ratios[~np.isnan(mine)].max()),
+                    "margin": margin,
+                }
+            )
+    return (
+        pd.DataFrame(rows),
+        [
+            f"capacity: the largest ratio (%) whose mean test score is at least the original's less {100 * margin:g} points; "
+            "nothing is interpolated"
+        ],
+        [],
+    )
 
 
 def within(runs, by, margin):
     """Of the runs that share ``by``: the mean drop of the test score below the original's at each ratio, and the largest ratio whose
     drop is within the margin (0: none)."""
-    drops = runs.assign(drop=runs["original_score"] - runs["test_score"]).pivot_table(index=by, columns="ratio_order", values="drop", sort=True)
+    drops = runs.assign(drop=runs["original_score"] - runs["test_score"]).pivot_table(
+        index=by, columns="ratio_order", values="drop", sort=True
+    )
     return drops, ((drops <= margin + 1e-12) * drops.columns.to_numpy()).max(axis=1)
 
 
@@ -410,8 +558,16 @@ def effect(runs, points=None, margin=None):
     for (*place, level), group in both.groupby([*GROUP, "at"], sort=False):
         changes = np.array([group[name] - group[f"{name}_off"] for name in values], "float64")
         mean, half, _, _, n = statistics.describe(changes)
-        rows.append(dict(zip(GROUP, place)) | {"lambda": float(level)}
-                    | {f"{name}{part}": float(v) for name, m, h in zip(values, mean, half) for part, v in (("_change", m), ("_half_width", h))} | {"n": int(n.max())})
+        rows.append(
+            dict(zip(GROUP, place))
+            | {"lambda": float(level)}
+            | {
+                f"{name}{part}": float(v)
+                for name, m, h in zip(values, mean, half)
+                for part, v in (("_change", m), ("_half_width", h))
+            }
+            | {"n": int(n.max())}
+        )
     rows.sort(key=lambda row: [row[name] for name in (*GROUP, "lambda")])
     return pd.DataFrame(rows), ["changes: with the curriculum less without, seeds paired"], []
 
@@ -424,9 +580,23 @@ def shares(runs, points=None, margin=None):
         if len(scores) < 2:
             continue
         low = scores.index[scores < scores.max() - (MARGIN if margin is None else margin)]
-        rows.append(dict(zip(GROUP, place)) | {"least_share_that_forgets": float(low.min()) if len(low) else math.nan, "forget_score_there": float(scores[low.min()]) if len(low) else math.nan,
-                                               "highest_forget_score": float(scores.max()), "dense_forget_score": float(scores.get(100.0, math.nan)), "seeds": group["seed"].nunique()})
-    return pd.DataFrame(rows), [f"a share forgets where the forget score is more than {100 * margin:g} points below the highest over all shares"], []
+        rows.append(
+            dict(zip(GROUP, place))
+            | {
+                "least_share_that_forgets": float(low.min()) if len(low) else math.nan,
+                "forget_score_there": float(scores[low.min()]) if len(low) else math.nan,
+                "highest_forget_score": float(scores.max()),
+                "dense_forget_score": float(scores.get(100.0, math.nan)),
+                "seeds": group["seed"].nunique(),
+            }
+        )
+    return (
+        pd.DataFrame(rows),
+        [
+            f"a share forgets where the forget score is more than {100 * margin:g} points below the highest over all shares"
+        ],
+        [],
+    )
 
 
 @dataclass(frozen=True)
@@ -466,15 +636,32 @@ def fit(x, y):
     bases = {"power": (np.log(mine / x0), 1.0), "exponential": ((mine - x0) / np.ptp(mine), float(np.ptp(mine)))}
     tried, laws = np.linspace(math.log(0.02), math.log(20), 60), []
     for form, (along_x, unit) in bases.items():
+
         def solve(t):  # a line through (exp(−b·u), score), least squares: what is left, its slope, the basis
             basis = np.exp(-np.exp(np.atleast_1d(t))[:, None] * along_x)
             off = basis - basis.mean(axis=1, keepdims=True)
             a = off @ (score - score.mean()) / (off**2).sum(axis=1)
             return spread_of - a**2 * (off**2).sum(axis=1), a, basis
+
         best = int(np.argmin(solve(tried)[0]))
-        found = minimize_scalar(lambda t: solve(t)[0][0], bounds=(tried[max(0, best - 1)], tried[min(len(tried) - 1, best + 1)]), method="bounded", options={"xatol": 1e-9})
+        found = minimize_scalar(
+            lambda t: solve(t)[0][0],
+            bounds=(tried[max(0, best - 1)], tried[min(len(tried) - 1, best + 1)]),
+            method="bounded",
+            options={"xatol": 1e-9},
+        )
         left, (a,), (basis,) = solve(found.x)
-        law = Law(form, float(a), math.exp(found.x) / unit, float(score.mean() - a * basis.mean()), float(x0), 1 - float(left[0]) / spread_of, math.nan, float(y[-1]), len(x))
+        law = Law(
+            form,
+            float(a),
+            math.exp(found.x) / unit,
+            float(score.mean() - a * basis.mean()),
+            float(x0),
+            1 - float(left[0]) / spread_of,
+            math.nan,
+            float(y[-1]),
+            len(x),
+        )
         laws.append(replace(law, predicted=float(law(x[-1]))))
     return max(laws, key=lambda law: law.r2)
 
@@ -483,24 +670,62 @@ def _ends(runs):
     if runs.empty:
         return pd.DataFrame(columns=[*GROUP, "x", "mean"])
     table = summary(runs, GROUP, ["parameters", "forget_score"])
-    return table["keys"].assign(x=table["parameters"][0], mean=table["forget_score"][0]).dropna().sort_values("x", kind="stable")
+    return (
+        table["keys"]
+        .assign(x=table["parameters"][0], mean=table["forget_score"][0])
+        .dropna()
+        .sort_values("x", kind="stable")
+    )
 
 
 def laws(runs, points, margin=None):
     """Of every curve of scores on the forget set over FLOPs, and of the ends over the sizes of models, the law that fits."""
     rows, lacks = [], {}
     curves = points[points["value"] == "forget_score"]
-    series = [((task, ratio, method), model, "FLOPs along the run", line["x"], line["mean"]) for (task, model, ratio, method), line in curves.groupby(GROUP, sort=False)]
-    series += [(place, "all", "parameters", line["x"], line["mean"]) for place, line in _ends(runs).groupby(["task", "ratio", "method"], sort=False)]
+    series = [
+        ((task, ratio, method), model, "FLOPs along the run", line["x"], line["mean"])
+        for (task, model, ratio, method), line in curves.groupby(GROUP, sort=False)
+    ]
+    series += [
+        (place, "all", "parameters", line["x"], line["mean"])
+        for place, line in _ends(runs).groupby(["task", "ratio", "method"], sort=False)
+    ]
     for (task, ratio, method), model, over, x, y in series:
         if law := fit(x, y):
-            rows.append({"task": task, "model": model, "ratio": ratio, "method": method, "over": over, "law": law.form, "a": law.a, "b": law.b, "c": law.c,
-                         "x0": law.x0, "r2": law.r2, "predicted": law.predicted, "actual": law.actual, "error": law.error, "points": law.n})
+            rows.append(
+                {
+                    "task": task,
+                    "model": model,
+                    "ratio": ratio,
+                    "method": method,
+                    "over": over,
+                    "law": law.form,
+                    "a": law.a,
+                    "b": law.b,
+                    "c": law.c,
+                    "x0": law.x0,
+                    "r2": law.r2,
+                    "predicted": law.predicted,
+                    "actual": law.actual,
+                    "error": law.error,
+                    "points": law.n,
+                }
+            )
         else:
-            why = f"has {len(set(x))} of the {LEAST} points that a law needs" if len(set(x)) < LEAST else "does not change"
-            lacks.setdefault(f"the forget score over {over} {why}", []).append(" / ".join([task, *([model] if model != "all" else []), method]))
+            why = (
+                f"has {len(set(x))} of the {LEAST} points that a law needs"
+                if len(set(x)) < LEAST
+                else "does not change"
+            )
+            lacks.setdefault(f"the forget score over {over} {why}", []).append(
+                " / ".join([task, *([model] if model != "all" else []), method])
+            )
     missing = [f"{', '.join(where)}: {lack}" for lack, where in lacks.items()]
-    return pd.DataFrame(rows), ["dashed: the law fitted to all points of a curve but its last, which it is tried on"] if rows else [], missing
+    return (
+        pd.DataFrame(rows),
+        ["dashed: the law fitted to all points of a curve but its last, which it is tried on"] if rows else [],
+        missing,
+    )
 
 
 def readings(runs, points, margin=None):
@@ -509,8 +734,11 @@ def readings(runs, points, margin=None):
     rows = []
     for place, line in points.groupby([*GROUP, "value"], sort=False):
         by = {f"{share:.0%}": line["mean"][line["x"] <= share + 1e-9] for share in SHARES}
-        rows.append(dict(zip([*GROUP, "value"], place)) | {name: means.iloc[-1] if len(means) else math.nan for name, means in by.items()}
-                    | {"spent": line["x"].iloc[-1], "n": int(line["n"].iloc[-1])})
+        rows.append(
+            dict(zip([*GROUP, "value"], place))
+            | {name: means.iloc[-1] if len(means) else math.nan for name, means in by.items()}
+            | {"spent": line["x"].iloc[-1], "n": int(line["n"].iloc[-1])}
+        )
     return pd.DataFrame(rows), [], []
 
 
@@ -523,9 +751,26 @@ def excess(runs, points, margin=None):
         both = group.dropna(subset=["transfer_change", "test_change"])
         tried = np.stack([group["transfer_change"] - group["test_change"], group["bias_change"]])
         (excess, bias), (half, bias_half), _, _, (n, states) = statistics.describe(tried)
-        rows.append({"method": method, "test_change": float(both["test_change"].mean()), "transfer_change": float(both["transfer_change"].mean()), "excess": excess,
-                     "half_width": half, "places": int(n), "bias_change": bias, "bias_half_width": bias_half, "bias_places": int(states)})
-    return pd.DataFrame(rows), ["below the diagonal transfer suffers more than the test set; above 0 a method leans on the stated shortcut more than the original does"], []
+        rows.append(
+            {
+                "method": method,
+                "test_change": float(both["test_change"].mean()),
+                "transfer_change": float(both["transfer_change"].mean()),
+                "excess": excess,
+                "half_width": half,
+                "places": int(n),
+                "bias_change": bias,
+                "bias_half_width": bias_half,
+                "bias_places": int(states),
+            }
+        )
+    return (
+        pd.DataFrame(rows),
+        [
+            "below the diagonal transfer suffers more than the test set; above 0 a method leans on the stated shortcut more than the original does"
+        ],
+        [],
+    )
 
 
 def changes(runs):
@@ -535,27 +780,96 @@ def changes(runs):
     where, runs = ["task", "model", "original"], runs.assign(bias=amplified)
     before = runs[runs["method"] == "original"].groupby(where)[["transfer_score", "bias"]].mean()
     before = runs[where].join(before, on=where)
-    return runs.assign(test_change=runs["test_score"] - runs["original_score"], transfer_change=runs["transfer_score"] - before["transfer_score"],
-                       bias_change=runs["bias"] - before["bias"]), missing
+    return runs.assign(
+        test_change=runs["test_score"] - runs["original_score"],
+        transfer_change=runs["transfer_score"] - before["transfer_score"],
+        bias_change=runs["bias"] - before["bias"],
+    ), missing
 
 
 def _shortcuts(runs):
     """Sentences on the shortcuts that the tasks of runs state."""
     said = {task: bias.shortcut(task) for task in dict.fromkeys(runs["task"])}
     said = "; ".join(f"{task}: {text}" for task, text in said.items() if text)
-    return [f"bias amplification: BiasAmp A→T of Wang & Russakovsky 2021; stated shortcuts: {said}" if said else "bias amplification: no task here states a shortcut"]
+    return [
+        f"bias amplification: BiasAmp A→T of Wang & Russakovsky 2021; stated shortcuts: {said}"
+        if said
+        else "bias amplification: no task here states a shortcut"
+    ]
 
 
-KINDS = {kind.name: kind for kind in (
-    Kind("lora", "Scores over the share of parameters that is trained", (*SCORES, "mia_loss_auc"), "share", "trained, % (log)", shares,
-                 "share", "lora", (1, 5, 10, 25, 50, 75, None), "dense", log=True),
-    Kind("curriculum", "Scores with and without a curriculum (SuperLoss)", (*SCORES, "mia_loss_auc"), "order", "λ of the curriculum", effect,
-                       "λ", "curriculum_lambda", (None, 10, 1, 0.1), "off", (("curriculum", "superloss"),)),
-    Kind("ratio", "Scores over the deletion ratio, and the deletion capacity", SCORES, "ratio_order", "deleted, %", capacity,
-                  "ratio", "ratio", tuple(range(1, 11)), references=("original",)),
-    Kind("scale", "The forget score over FLOPs and over sizes of models", ("forget_score",), "flops", "FLOPs (log)", laws,
-                  log=True, line="model", along=True, references=("original",), models=("all",), panels=_scale_panels),
-    Kind("budget", "Scores over work, up to that of retraining", SCORES, "relative", "work, 1 = retraining", readings,
-         along=True),
-    Kind("bias", "Change on the transfer set, and of bias amplification, against change on the test set", ("test_change", "transfer_change", "bias_change"), "test_change",
-                 "change on test, points", excess, panels=_bias_panels))}
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "lora",
+            "Scores over the share of parameters that is trained",
+            (*SCORES, "mia_loss_auc"),
+            "share",
+            "trained, % (log)",
+            shares,
+            "share",
+            "lora",
+            (1, 5, 10, 25, 50, 75, None),
+            "dense",
+            log=True,
+        ),
+        Kind(
+            "curriculum",
+            "Scores with and without a curriculum (SuperLoss)",
+            (*SCORES, "mia_loss_auc"),
+            "order",
+            "λ of the curriculum",
+            effect,
+            "λ",
+            "curriculum_lambda",
+            (None, 10, 1, 0.1),
+            "off",
+            (("curriculum", "superloss"),),
+        ),
+        Kind(
+            "ratio",
+            "Scores over the deletion ratio, and the deletion capacity",
+            SCORES,
+            "ratio_order",
+            "deleted, %",
+            capacity,
+            "ratio",
+            "ratio",
+            tuple(range(1, 11)),
+            references=("original",),
+        ),
+        Kind(
+            "scale",
+            "The forget score over FLOPs and over sizes of models",
+            ("forget_score",),
+            "flops",
+            "FLOPs (log)",
+            laws,
+            log=True,
+            line="model",
+            along=True,
+            references=("original",),
+            models=("all",),
+            panels=_scale_panels,
+        ),
+        Kind(
+            "budget",
+            "Scores over work, up to that of retraining",
+            SCORES,
+            "relative",
+            "work, 1 = retraining",
+            readings,
+            along=True,
+        ),
+        Kind(
+            "bias",
+            "Change on the transfer set, and of bias amplification, against change on the test set",
+            ("test_change", "transfer_change", "bias_change"),
+            "test_change",
+            "change on test, points",
+            excess,
+            panels=_bias_panels,
+        ),
+    )
+}

@@ -3,6 +3,7 @@
 The attribute of a test row is derived from the task's own rows, so results need no column for it. Imports torch nowhere, `datasets`
 only where there is something to measure.
 """
+
 import functools
 from pathlib import Path
 
@@ -24,10 +25,17 @@ def amplification(attribute, target, prediction):
     """
     attribute, target, prediction = map(np.asarray, (attribute, target, prediction))
     if not len(target) == len(prediction) == len(attribute) > 0:
-        raise MubenchError(f"bias amplification needs equally many rows, not {len(attribute)}, {len(target)} and {len(prediction)}")
-    having, labels = (np.stack([values == value for value in np.unique(values)]).astype("float64") for values in (attribute, target))
+        raise MubenchError(
+            f"bias amplification needs equally many rows, not {len(attribute)}, {len(target)} and {len(prediction)}"
+        )
+    having, labels = (
+        np.stack([values == value for value in np.unique(values)]).astype("float64") for values in (attribute, target)
+    )
     size = having.sum(axis=1, keepdims=True)
-    there, said = having @ labels.T, having @ np.stack([prediction == label for label in np.unique(target)]).astype("float64").T
+    there, said = (
+        having @ labels.T,
+        having @ np.stack([prediction == label for label in np.unique(target)]).astype("float64").T,
+    )
     together = there / len(target) > size / len(target) * labels.mean(axis=1) + 1e-12
     return float((np.where(together, 1, -1) * (said - there) / size).mean())
 
@@ -59,7 +67,12 @@ def _of_run(task, path):
     frame = frame[frame["set"] == "test"]
     attribute, target = _rows(task)
     rows = frame["index"].to_numpy("int64")
-    if not (len(rows) and rows.min() >= 0 and rows.max() < len(target) and (target[rows] == frame["target"].to_numpy()).all()):
+    if not (
+        len(rows)
+        and rows.min() >= 0
+        and rows.max() < len(target)
+        and (target[rows] == frame["target"].to_numpy()).all()
+    ):
         raise MubenchError("the predictions are of other test rows than the task's")
     return amplification(attribute[rows], target[rows], frame["prediction"].to_numpy())
 

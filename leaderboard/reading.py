@@ -3,6 +3,7 @@
 Regular files of bounded size; JSON of bounded depth; Parquet whose metadata are looked at before a row is decoded. What comes out has
 known fields of known types and ranges, and every metric is what its predictions give.
 """
+
 import contextlib
 import hashlib
 import json
@@ -218,7 +219,9 @@ class Run(Placed):
     def home(self):
         """Where it belongs in a store."""
         ratio = "file" if self.spec.split_file else self.result.split["name"]
-        return Path(self.result.task["name"], self.result.model["name"], self.result.method["name"], ratio, self.result.id)
+        return Path(
+            self.result.task["name"], self.result.model["name"], self.result.method["name"], ratio, self.result.id
+        )
 
     def score(self, retrain=None):
         """The metrics, with the distances to a ``retrain`` `Run` where one is given."""
@@ -248,7 +251,9 @@ def read_run(folder, limits=LIMITS):
     data = content(folder / PREDICTIONS, limits.predictions)
     hashes[PREDICTIONS] = hashlib.sha256(data).hexdigest()
     if hashes[PREDICTIONS] != result.predictions.get("sha256"):
-        raise MubenchError(f"{folder / PREDICTIONS} was changed after its result was written: its checksum is not the recorded one")
+        raise MubenchError(
+            f"{folder / PREDICTIONS} was changed after its result was written: its checksum is not the recorded one"
+        )
     frame = _predictions(data, folder / PREDICTIONS, record, limits)
     if len(frame) != result.predictions["rows"]:
         raise MubenchError(f"{folder / PREDICTIONS} has {len(frame)} rows, {RESULT} says {result.predictions['rows']}")
@@ -271,7 +276,9 @@ def content(path, most):
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as error:
-        raise MubenchError(f"{path} is no file that can be read ({getattr(error, 'strerror', error)}); links are not followed") from None
+        raise MubenchError(
+            f"{path} is no file that can be read ({getattr(error, 'strerror', error)}); links are not followed"
+        ) from None
     try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
@@ -286,6 +293,7 @@ def content(path, most):
 
 def parsed(data, path, limits=LIMITS):
     """JSON as Python values: no name twice, no NaN, numbers below 1e24, one line of printable characters per text."""
+
     def unique(pairs):
         names = [name for name, _ in pairs]
         if len({*names}) < len(names):
@@ -314,8 +322,12 @@ def _decent(value, limits, depth):
             raise ValueError(f"a text of {len(value):,} characters, at most {limits.text:,} are read")
         if not value.isprintable():
             hidden = next(c for c in value if not c.isprintable())
-            raise ValueError(f"a text with the character U+{ord(hidden):04X}, which is invisible, moves others or is none")
-        if not value.isascii() and any(all(map(unicodedata.combining, value[i:i + 3])) for i in range(len(value) - 2)):
+            raise ValueError(
+                f"a text with the character U+{ord(hidden):04X}, which is invisible, moves others or is none"
+            )
+        if not value.isascii() and any(
+            all(map(unicodedata.combining, value[i : i + 3])) for i in range(len(value) - 2)
+        ):
             raise ValueError("a text with accents piled upon each other")
     elif isinstance(value, (int, float)) and not abs(value) <= 1e24:
         raise ValueError("a number beyond 1e24")
@@ -324,8 +336,11 @@ def _decent(value, limits, depth):
 def _consistent(folder, record, spec):
     """A record tells one story."""
     name = spec.method.partition("@")[0] if "@" in spec.method else Path(spec.method.partition(":")[0]).stem
-    pairs = {"method": (name, record.method.name), "model": (spec.model, record.model.name),
-             "task": (Path(spec.task.partition(":")[0]).stem, record.task.name)}
+    pairs = {
+        "method": (name, record.method.name),
+        "model": (spec.model, record.model.name),
+        "task": (Path(spec.task.partition(":")[0]).stem, record.task.name),
+    }
     if not spec.split_file:
         pairs["ratio"] = spec.ratio, record.split.name
     if record.schema_version == 2:
@@ -339,7 +354,9 @@ def _consistent(folder, record, spec):
         if asked != found:
             raise MubenchError(f"{folder / RESULT}: the spec's {what} is {plain(asked)!r}, the record's {found!r}")
     if spec.method != name and name in registry.methods.names():
-        raise MubenchError(f"{folder / RESULT}: {plain(spec.method)!r} goes by the name of {name}, a method of the suite")
+        raise MubenchError(
+            f"{folder / RESULT}: {plain(spec.method)!r} goes by the name of {name}, a method of the suite"
+        )
 
 
 def _ended(folder, result):
@@ -349,12 +366,22 @@ def _ended(folder, result):
         raise MubenchError(f"{folder / RESULT}: it is said to be {result.status}, but stopped by {plain(stopped)}")
     most, used = (result.budget or {}).get("examples"), result.costs.get("examples")
     if most is not None and used is not None and used > most and stopped != "examples":
-        raise MubenchError(f"{folder / RESULT}: it used {used:,} examples of a budget of {most:,}, and is not said to be stopped by it")
+        raise MubenchError(
+            f"{folder / RESULT}: it used {used:,} examples of a budget of {most:,}, and is not said to be stopped by it"
+        )
 
 
-_TYPES = {"set": "string", "index": "int64", "target": "int64 string", "prediction": "int64 string", "score": "double float",
-          "loss": "double float", "confidence": "double float", "logits": "list<double> list<float>",
-          "incompetent": "list<double> list<float>"}
+_TYPES = {
+    "set": "string",
+    "index": "int64",
+    "target": "int64 string",
+    "prediction": "int64 string",
+    "score": "double float",
+    "loss": "double float",
+    "confidence": "double float",
+    "logits": "list<double> list<float>",
+    "incompetent": "list<double> list<float>",
+}
 
 
 def _predictions(data, path, record, limits):
@@ -364,27 +391,40 @@ def _predictions(data, path, record, limits):
     import pyarrow.parquet as pq
 
     with _bounded(limits.decoded), foreign(path):
-        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20,
-                              schema_depth_limit=4, arrow_extensions_enabled=False)
+        file = pq.ParquetFile(
+            pa.BufferReader(data),
+            pre_buffer=False,
+            thrift_string_size_limit=2**24,
+            thrift_container_size_limit=2**20,
+            schema_depth_limit=4,
+            arrow_extensions_enabled=False,
+        )
         about = file.metadata
         columns = [about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns)]
         types = {}
         for field in file.schema_arrow:
             kind = re.sub("large_|element: |item: | not null", "", str(field.type))
             if field.name in types or kind not in _TYPES.get(field.name, "").split():
-                raise MubenchError(f"{path}: column {plain(field.name)!r} of type {plain(kind)} is not expected (or stands there twice)")
+                raise MubenchError(
+                    f"{path}: column {plain(field.name)!r} of type {plain(kind)} is not expected (or stands there twice)"
+                )
             types[field.name] = kind
         if missing := {"set", "index", "target", "prediction", "score", "loss"} - {*types}:
             raise MubenchError(f"{path} lacks the column {min(missing)!r}")
-        sizes = {"rows": about.num_rows, "values": sum(c.num_values for c in columns),
-                 "decoded": sum(c.total_uncompressed_size for c in columns)}
+        sizes = {
+            "rows": about.num_rows,
+            "values": sum(c.num_values for c in columns),
+            "decoded": sum(c.total_uncompressed_size for c in columns),
+        }
         for name, size in sizes.items():
             if not 0 < size <= getattr(limits, name):
                 raise MubenchError(f"{path}: {size:,} {name} are announced, 1 to {getattr(limits, name):,} are read")
         table = file.read(use_threads=False, use_pandas_metadata=False).replace_schema_metadata(None)
         table.validate(full=True)
         for name in types:
-            if name not in ("loss", "confidence", "incompetent") and table[name].null_count:  # a loss that is NaN is stored as null
+            if (
+                name not in ("loss", "confidence", "incompetent") and table[name].null_count
+            ):  # a loss that is NaN is stored as null
                 raise MubenchError(f"{path}: {table[name].null_count} rows have no {name}")
             if "string" in types[name] and pc.max(pc.utf8_length(table[name])).as_py() > limits.answer:
                 raise MubenchError(f"{path}: a {name} of more than {limits.answer:,} characters")
@@ -393,9 +433,12 @@ def _predictions(data, path, record, limits):
                 raise MubenchError(f"{path}: {name} are not {len(record.task.labels)} numbers, one for each label")
         frame = table.to_pandas()
     unknown = {*frame["set"].unique()} - {"test", "forget", "retain", "transfer"}
-    for wrong, what in ((unknown, f"the set {plain(min(unknown, default=''))!r}"), ((frame["index"] < 0).any(), "a negative index"),
-                        (frame.duplicated(["set", "index"]).any(), "an example twice"),
-                        (not frame["score"].between(0, 1).all(), "a score outside of [0, 1]")):
+    for wrong, what in (
+        (unknown, f"the set {plain(min(unknown, default=''))!r}"),
+        ((frame["index"] < 0).any(), "a negative index"),
+        (frame.duplicated(["set", "index"]).any(), "an example twice"),
+        (not frame["score"].between(0, 1).all(), "a score outside of [0, 1]"),
+    ):
         if wrong:
             raise MubenchError(f"{path} holds {what}")
     if types["target"] != types["prediction"]:
@@ -433,7 +476,9 @@ def sentence(path):
         yield
     except ValidationError as error:
         first = error.errors()[0]
-        raise MubenchError(": ".join(filter(None, [str(path), ".".join(map(str, first["loc"]))[:80], first["msg"]]))) from None
+        raise MubenchError(
+            ": ".join(filter(None, [str(path), ".".join(map(str, first["loc"]))[:80], first["msg"]]))
+        ) from None
 
 
 @contextlib.contextmanager
@@ -444,7 +489,9 @@ def foreign(path):
     except MubenchError:
         raise
     except Exception as error:
-        raise MubenchError(f"{path} is no use ({type(error).__name__}: {plain(error)}): it is damaged, or made to be") from None
+        raise MubenchError(
+            f"{path} is no use ({type(error).__name__}: {plain(error)}): it is damaged, or made to be"
+        ) from None
 
 
 def plain(text):

@@ -1,4 +1,5 @@
 """From folders to one row per run: read, every metric recomputed, related to the retrained model. Imports no torch."""
+
 import contextlib
 import functools
 import hashlib
@@ -16,7 +17,7 @@ from mubench.errors import MubenchError
 from mubench.metrics import METRICS
 from mubench.leaderboard import reading
 from mubench.leaderboard.reading import read_record, read_run
-from mubench.leaderboard.rows import GROUP, REFERENCES, SETTINGS, Placed, alike, repeated
+from mubench.leaderboard.rows import GROUP, SETTINGS, Placed, alike, repeated
 from mubench.leaderboard.verify import SUBMISSION, Level, level
 from mubench.results import ERROR, PREDICTIONS, RESULT, Store
 from mubench.spec import RunSpec
@@ -25,37 +26,64 @@ LEVELS = tuple(map(str, Level))  # each is worth more than those before it
 OWN = ""  # the submission of results that lie in no submission: the project's own
 COSTS = ("seconds", "flops", "peak_memory_bytes", "relative_flops", "relative_seconds")
 VALUES = (*METRICS, *COSTS)
-RATES = np.round(np.concatenate([np.linspace(0, 0.1, 11), np.linspace(0.15, 1, 18)]), 2)  # false-positive rates of stored ROC curves
+RATES = np.round(
+    np.concatenate([np.linspace(0, 0.1, 11), np.linspace(0.15, 1, 18)]), 2
+)  # false-positive rates of stored ROC curves
 COLUMNS = {
-    "submission": "folder name of the submission, empty for the project's own results", "tier": "mini or paper",
-    "modality": "of the task", "task": "its name, with its version if not 1", "model": "the task's name for it",
-    "architecture": "the model's class", "ratio": "per cent of D to forget, or file…",
-    "method": "registry name", "version": "of the method", "task_version": "of the task",
+    "submission": "folder name of the submission, empty for the project's own results",
+    "tier": "mini or paper",
+    "modality": "of the task",
+    "task": "its name, with its version if not 1",
+    "model": "the task's name for it",
+    "architecture": "the model's class",
+    "ratio": "per cent of D to forget, or file…",
+    "method": "registry name",
+    "version": "of the method",
+    "task_version": "of the task",
     "engine": "version of the training code, none of weights from elsewhere",
     "schema": "of the record: 1 does not know the fingerprint",
     "fingerprint": "of the method's code, empty where it is not known",
     "variant": "default, official (the protocol of the authors' code), tuned (on validation data) or custom (anything "
-               "else set by hand)",
-    "trials": "settings tried to tune", "params": "hyperparameters that were passed (JSON)",
+    "else set by hand)",
+    "trials": "settings tried to tune",
+    "params": "hyperparameters that were passed (JSON)",
     "options": "other settings of the run (JSON)",
-    "seed": "of everything random", "status": "complete, or stopped by a budget", "level": "of verification", "flags": "what a reader should look at",
+    "seed": "of everything random",
+    "status": "complete, or stopped by a budget",
+    "level": "of verification",
+    "flags": "what a reader should look at",
     **{name: m.description for name, m in METRICS.items()},
-    "seconds": "unlearning: CPU seconds without a GPU, wall clock with one", "flops": "floating-point operations",
+    "seconds": "unlearning: CPU seconds without a GPU, wall clock with one",
+    "flops": "floating-point operations",
     "peak_memory_bytes": "largest resident size or GPU allocation",
     "random_guess": "score of a model that knows nothing",
     "relative_flops": "work: floating-point operations as a multiple of retraining's",
     "relative_seconds": "seconds as a multiple of retraining's, where machine, threads and versions are known to be "
-                        "the same",
-    "original_score": "of the original model on the test set", "parameters": "of the model", "share": "per cent of the parameters that were trained, if LoRA; else 100",
+    "the same",
+    "original_score": "of the original model on the test set",
+    "parameters": "of the model",
+    "share": "per cent of the parameters that were trained, if LoRA; else 100",
     "curve": "scores along the run (JSON), where they were recorded",
     "roc": f"true-positive rates of the loss attack at false-positive rates {', '.join(f'{r:g}' for r in RATES[:3])}, …, 1",
     "checkpoint": "standard, or sha256 of an original of one's own",
     "original": "sha256 of the original it started from",
-    "forget_rows": "checksum of the forget rows", "data": "checksum of the training rows",
-    "ratio_order": "the ratio as a number, infinite for a split file", "anchor": "whether distances are measured to it",
-    "machine": "hardware", "threads": "of the run", "environment": "versions (JSON)", "hyperparameters": "all of them (JSON)", "paper": "of the method",
-    "spec": "what was run (JSON)", "command": "that repeats the run", "started": "UTC", "id": "of the spec", "folder": "of the result",
-    "weights": "sha256 of the unlearned weights", "result_sha256": "of result.json", "predictions_sha256": "of predictions.parquet",
+    "forget_rows": "checksum of the forget rows",
+    "data": "checksum of the training rows",
+    "ratio_order": "the ratio as a number, infinite for a split file",
+    "anchor": "whether distances are measured to it",
+    "machine": "hardware",
+    "threads": "of the run",
+    "environment": "versions (JSON)",
+    "hyperparameters": "all of them (JSON)",
+    "paper": "of the method",
+    "spec": "what was run (JSON)",
+    "command": "that repeats the run",
+    "started": "UTC",
+    "id": "of the spec",
+    "folder": "of the result",
+    "weights": "sha256 of the unlearned weights",
+    "result_sha256": "of result.json",
+    "predictions_sha256": "of predictions.parquet",
 }
 
 
@@ -89,20 +117,40 @@ class Run(Placed):
         """A row of the frame of runs."""
         r, (found, flags) = self.result, level(self.folder, self.result)
         as_json = functools.partial(json.dumps, sort_keys=True, default=str)
-        row = {"submission": self.submission, "tier": r.task.get("tier") or "mini",
-               "modality": _modality(r.task["name"]), **dict(zip(GROUP, self.group)),
-               **dict(zip(SETTINGS, self.settings)), "task_version": r.task["version"],
-               "engine": self.engine, "architecture": r.model.get("class") or r.model["name"],
-               "params": as_json(self.spec.params), "seed": self.spec.seed, "status": r.status, "level": str(found),
-               "flags": "; ".join(flags), "original": str(r.checkpoint["sha256"]),
-               "original_score": float(r.checkpoint["test_score"]), "parameters": float(r.model.get("parameters") or math.nan),
-               "share": float((r.model.get("lora") or {"share": 100})["share"]), "curve": json.dumps(r.curve) if r.curve else "",
-               "anchor": self.anchor, "machine": r.environment["machine"], "threads": r.environment["threads"],
-               "environment": as_json(r.environment), "paper": r.method.get("paper", ""),
-               "spec": self.spec.model_dump_json(exclude_defaults=True), "command": r.command, "started": r.started,
-               "random_guess": float(r.facts["random_guess"]),
-               "id": r.id, "folder": self.folder.as_posix(), "weights": r.weights or "", "result_sha256": file_hash(self.folder / RESULT),
-               "predictions_sha256": str(r.predictions.get("sha256") or "")}
+        row = {
+            "submission": self.submission,
+            "tier": r.task.get("tier") or "mini",
+            "modality": _modality(r.task["name"]),
+            **dict(zip(GROUP, self.group)),
+            **dict(zip(SETTINGS, self.settings)),
+            "task_version": r.task["version"],
+            "engine": self.engine,
+            "architecture": r.model.get("class") or r.model["name"],
+            "params": as_json(self.spec.params),
+            "seed": self.spec.seed,
+            "status": r.status,
+            "level": str(found),
+            "flags": "; ".join(flags),
+            "original": str(r.checkpoint["sha256"]),
+            "original_score": float(r.checkpoint["test_score"]),
+            "parameters": float(r.model.get("parameters") or math.nan),
+            "share": float((r.model.get("lora") or {"share": 100})["share"]),
+            "curve": json.dumps(r.curve) if r.curve else "",
+            "anchor": self.anchor,
+            "machine": r.environment["machine"],
+            "threads": r.environment["threads"],
+            "environment": as_json(r.environment),
+            "paper": r.method.get("paper", ""),
+            "spec": self.spec.model_dump_json(exclude_defaults=True),
+            "command": r.command,
+            "started": r.started,
+            "random_guess": float(r.facts["random_guess"]),
+            "id": r.id,
+            "folder": self.folder.as_posix(),
+            "weights": r.weights or "",
+            "result_sha256": file_hash(self.folder / RESULT),
+            "predictions_sha256": str(r.predictions.get("sha256") or ""),
+        }
         texts = {name: clean(value) if isinstance(value, str) else value for name, value in row.items()}
         return {**texts, **{name: self.values.get(name) for name in VALUES}, "roc": self.roc}
 
@@ -117,8 +165,10 @@ def read_runs(results, only=None, limit=None):
     roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
     folders = list(dict.fromkeys(folder for root in roots for folder in Store(root).results()))
     if not folders:
-        raise MubenchError(f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
-                           f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is")
+        raise MubenchError(
+            f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
+            f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is"
+        )
     places, notes = None if only is None else {_place(spec.folder) for spec in only}, []
     runs = _verified([f for f in folders if places is None or _place(f) in places], notes, limit)
     runs.sort(key=lambda run: (run.group, run.submission, run.settings, run.spec.seed))
@@ -163,8 +213,10 @@ def _one_each(runs, notes):
     for same in repeated(runs):
         left_out |= {*same[1:]} if alike(same) else {*same}
         if not alike(same):
-            notes.append(f"{same[0]}: {' and '.join(str(run.folder) for run in same)} are results of one seed of one "
-                         "row, and differ: none of them counts")
+            notes.append(
+                f"{same[0]}: {' and '.join(str(run.folder) for run in same)} are results of one seed of one "
+                "row, and differ: none of them counts"
+            )
     return [run for run in runs if run not in left_out]
 
 
@@ -180,8 +232,14 @@ def _retrained(run, anchors):
 
 def _recompute(run, retrain, notes):
     """Every metric of a run from its predictions, or from the cache where the same files were read before."""
-    files = [file_hash(path) if path.is_file() else None
-             for path in (run.folder / RESULT, run.folder / PREDICTIONS, *([retrain.folder / PREDICTIONS] if retrain else []))]
+    files = [
+        file_hash(path) if path.is_file() else None
+        for path in (
+            run.folder / RESULT,
+            run.folder / PREDICTIONS,
+            *([retrain.folder / PREDICTIONS] if retrain else []),
+        )
+    ]
     key = hashlib.sha256(json.dumps([_code(), *files]).encode()).hexdigest()
     path = cache_dir() / "recomputed" / key[:2] / f"{key}.json"
     try:
@@ -217,18 +275,26 @@ def roc(frame):
     """True-positive rates of the attack that calls forget examples of low loss members, at the false-positive `RATES`."""
     from mubench.metrics.arrays import known
 
-    losses = {name: frame.loc[frame["set"] == name, "loss"].to_numpy("float64") for name in ("forget", "test")} if "loss" in frame else {}
+    losses = (
+        {name: frame.loc[frame["set"] == name, "loss"].to_numpy("float64") for name in ("forget", "test")}
+        if "loss" in frame
+        else {}
+    )
     if not losses or not all(map(len, losses.values())):
         return None
     members, others = (np.sort(known(values)) for values in (losses["forget"], losses["test"]))
     steps = np.unique(np.concatenate([members, others]))
-    rates = [np.concatenate([[0], np.searchsorted(values, steps, "right") / len(values)]) for values in (others, members)]
+    rates = [
+        np.concatenate([[0], np.searchsorted(values, steps, "right") / len(values)]) for values in (others, members)
+    ]
     keep = np.append(np.diff(rates[0]) > 0, True)  # of equal false-positive rates the highest true-positive one
     return np.interp(RATES, rates[0][keep], rates[1][keep]).round(4).tolist()
 
 
 RELATIVE = {  # share → of what, and which runs may be compared: those where this is equal, and true
-    "relative_flops": ("flops", lambda run: True), "relative_seconds": ("seconds", lambda run: run.result.clock)}
+    "relative_flops": ("flops", lambda run: True),
+    "relative_seconds": ("seconds", lambda run: run.result.clock),
+}
 
 
 def relate(runs):
@@ -251,8 +317,14 @@ def of_one_code(runs):
     place = ["submission", "task", "model", "ratio", "method", "params", "trials", "options"]
     code = [*place, "version", "engine", "schema", "fingerprint"]
     by_code, by_place = (runs.groupby(names, dropna=False) for names in (code, place))
-    order = pd.DataFrame({"seeds": by_code["seed"].transform("nunique"), "started": by_code["started"].transform("max"),
-                          "code": by_code.ngroup(), "place": by_place.ngroup()})
+    order = pd.DataFrame(
+        {
+            "seeds": by_code["seed"].transform("nunique"),
+            "started": by_code["started"].transform("max"),
+            "code": by_code.ngroup(),
+            "place": by_place.ngroup(),
+        }
+    )
     best = order.sort_values(["seeds", "started", "code"]).groupby("place")["code"].last()
     return runs[order["code"].eq(order["place"].map(best))]
 
@@ -292,10 +364,15 @@ def about(folder):
         said = json.loads((_submission(Path(folder)) / SUBMISSION).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return {}
-    known = {name: said[name] for name in ("title", "description", "paper", "code", "contact", "selection", "budget", "weights")
-             if isinstance(said, dict) and isinstance(said.get(name), str)}
+    known = {
+        name: said[name]
+        for name in ("title", "description", "paper", "code", "contact", "selection", "budget", "weights")
+        if isinstance(said, dict) and isinstance(said.get(name), str)
+    }
     row = said.get("taxonomy") if isinstance(said, dict) else None
-    taxonomy = {name: clean(value) for name, value in row.items() if isinstance(value, str)} if isinstance(row, dict) else None
+    taxonomy = (
+        {name: clean(value) for name, value in row.items() if isinstance(value, str)} if isinstance(row, dict) else None
+    )
     return {name: clean(value) for name, value in known.items()} | ({"taxonomy": taxonomy} if taxonomy else {})
 
 

@@ -1,4 +1,5 @@
 """One run as a page: a single HTML file that needs nothing else, made from stored predictions and the task's data; loads no model."""
+
 import base64
 import json
 from pathlib import Path
@@ -39,15 +40,36 @@ def report(run, out=None, references=None):
     models = {name: found for name, found in models.items() if found is not None}
     records.relate([*models.values()])
     retrain = beside.get("retrain")
-    values = {name: m.checked.score(None if retrain is None else retrain.checked) | _costs(m) for name, m in models.items()}
+    values = {
+        name: m.checked.score(None if retrain is None else retrain.checked) | _costs(m) for name, m in models.items()
+    }
     shown = [name for name in (*METRICS, *COSTS) if any(v.get(name) is not None for v in values.values())]
     examples, why = _examples(mine, beside.get("original"))
-    page = environment().get_template("report.html").render(
-        run=mine, result=mine.result, level=records.level(folder), models=list(models), values=values, shown=shown, headers=HEADERS, scales=SCALES,
-        costs=COSTS, about={**{n: m.description for n, m in METRICS.items()}, **{n: records.COLUMNS[n] for n in COSTS}}, style=Markup((HERE / "static/site.css").read_text()),
-        histograms=_histograms(models), roc=_roc(models), training=_training(mine.result), examples=examples, why=why, pictures=_pictures(folder),
-        missing={name: command(retrain_of(mine.spec), method=name) for name in REFERENCES if name not in models},
-        spec=json.loads(mine.spec.model_dump_json(exclude_defaults=True)))
+    page = (
+        environment()
+        .get_template("report.html")
+        .render(
+            run=mine,
+            result=mine.result,
+            level=records.level(folder),
+            models=list(models),
+            values=values,
+            shown=shown,
+            headers=HEADERS,
+            scales=SCALES,
+            costs=COSTS,
+            about={**{n: m.description for n, m in METRICS.items()}, **{n: records.COLUMNS[n] for n in COSTS}},
+            style=Markup((HERE / "static/site.css").read_text()),
+            histograms=_histograms(models),
+            roc=_roc(models),
+            training=_training(mine.result),
+            examples=examples,
+            why=why,
+            pictures=_pictures(folder),
+            missing={name: command(retrain_of(mine.spec), method=name) for name in REFERENCES if name not in models},
+            spec=json.loads(mine.spec.model_dump_json(exclude_defaults=True)),
+        )
+    )
     out = Path(out) if out else folder / "report.html"
     with whole(out) as path:
         path.write_text(page, encoding="utf-8", newline="\n")
@@ -61,7 +83,12 @@ def _references(mine, roots):
         if name == mine.result.method["name"]:
             continue
         pattern = "/".join([mine.result.task["name"], mine.spec.model, name])
-        there = [records.Run.read(folder) for root in roots if (root / pattern).is_dir() for folder in Store(root / pattern).results()]
+        there = [
+            records.Run.read(folder)
+            for root in roots
+            if (root / pattern).is_dir()
+            for folder in Store(root / pattern).results()
+        ]
         there = [run for run in there if run.group == mine.group and (name == "original" or run.anchor)]
         key = (lambda run: run.result.checkpoint["sha256"]) if name == "original" else lambda run: run.spec.seed
         same = [run for run in there if key(run) == key(mine)]
@@ -87,32 +114,79 @@ def _kind(name):
 
 
 def _histograms(models):
-    return [{"set": name, "svg": charts.histogram(
-        [{"name": model, "kind": _kind(model), "values": _losses(run, name).tolist()} for model, run in models.items()], f"loss on the {name} set",
-        f"Histogram of the losses on the {name} set of {', '.join(models)}")} for name in SETS]
+    return [
+        {
+            "set": name,
+            "svg": charts.histogram(
+                [
+                    {"name": model, "kind": _kind(model), "values": _losses(run, name).tolist()}
+                    for model, run in models.items()
+                ],
+                f"loss on the {name} set",
+                f"Histogram of the losses on the {name} set of {', '.join(models)}",
+            ),
+        }
+        for name in SETS
+    ]
 
 
 def _roc(models):
-    lines = [{"name": model, "kind": _kind(model), "points": list(zip((100 * RATES).tolist(), curve))}
-             for model, run in models.items() if (curve := records.roc(run.checked.frame))]
-    return charts.curves(lines, "false positives (test examples called members), %", "true positives (forget examples found), %", diagonal=True,
-                         square=True, describe="ROC curves of the membership attack by loss")
+    lines = [
+        {"name": model, "kind": _kind(model), "points": list(zip((100 * RATES).tolist(), curve))}
+        for model, run in models.items()
+        if (curve := records.roc(run.checked.frame))
+    ]
+    return charts.curves(
+        lines,
+        "false positives (test examples called members), %",
+        "true positives (forget examples found), %",
+        diagonal=True,
+        square=True,
+        describe="ROC curves of the membership attack by loss",
+    )
 
 
 def _training(result):
     """Captions and charts of how the run went: the objective and the validation score per epoch, and the scores along it where they were
     measured."""
     charted = []
-    for caption, key, y in (("Mean of the objective per epoch.", "losses", "objective"), ("Score on the validation set after each epoch.", "validation", "score")):
+    for caption, key, y in (
+        ("Mean of the objective per epoch.", "losses", "objective"),
+        ("Score on the validation set after each epoch.", "validation", "score"),
+    ):
         points = [(epoch + 1, value) for epoch, value in enumerate(result.costs.get(key) or []) if value is not None]
         points = points if len(points) > 1 else []  # one epoch is no curve
         least = 0 if points and min(value for _, value in points) >= 0 else None
-        charted.append((caption, charts.curves([{"name": "", "kind": "method", "points": points}], "epoch", y, percent=False, least=least, describe=caption)))
-    names = [name for name in ("test_score", "forget_score", "retain_score") if any(name in step for step in result.curve)]
-    lines = [{"name": name.removesuffix("_score"), "kind": "method", "points": [(step["step"], step[name]) for step in result.curve if step.get(name) is not None]}
-             for name in names]
+        charted.append(
+            (
+                caption,
+                charts.curves(
+                    [{"name": "", "kind": "method", "points": points}],
+                    "epoch",
+                    y,
+                    percent=False,
+                    least=least,
+                    describe=caption,
+                ),
+            )
+        )
+    names = [
+        name for name in ("test_score", "forget_score", "retain_score") if any(name in step for step in result.curve)
+    ]
+    lines = [
+        {
+            "name": name.removesuffix("_score"),
+            "kind": "method",
+            "points": [(step["step"], step[name]) for step in result.curve if step.get(name) is not None],
+        }
+        for name in names
+    ]
     caption = "Scores while unlearning, measured off the clock."
-    return [(text, svg) for text, svg in [*charted, (caption, charts.curves(lines, "step", "score, %", describe=caption))] if svg]
+    return [
+        (text, svg)
+        for text, svg in [*charted, (caption, charts.curves(lines, "step", "score, %", describe=caption))]
+        if svg
+    ]
 
 
 def _examples(mine, original):
@@ -120,9 +194,16 @@ def _examples(mine, original):
     if original is None:
         return [], "the store holds no original of this task, model and ratio to compare with"
     columns = ["index", "loss", "target", "prediction"]
-    tables = [run.checked.frame.query("set == 'forget'").reindex(columns=columns).set_index("index") for run in (original, mine)]
+    tables = [
+        run.checked.frame.query("set == 'forget'").reindex(columns=columns).set_index("index")
+        for run in (original, mine)
+    ]
     both = tables[0].join(tables[1], lsuffix="_before", rsuffix="_after", how="inner")
-    both = both.assign(rise=both["loss_after"] - both["loss_before"]).dropna(subset="rise").sort_values("rise", ascending=False, kind="stable")
+    both = (
+        both.assign(rise=both["loss_after"] - both["loss_before"])
+        .dropna(subset="rise")
+        .sort_values("rise", ascending=False, kind="stable")
+    )
     name, rows, show, why = mine.result.task["name"], None, lambda row: {}, ""
     if name in registry.tasks.names():
         task = registry.load_task(name)
@@ -133,14 +214,35 @@ def _examples(mine, original):
         except MubenchError as error:
             why = f"examples are shown without their contents: {error}"
     labels, sections = mine.result.task.get("labels") or [], []
-    said = lambda value: "" if value is None or value != value else str(labels[int(value)]) if labels and not isinstance(value, str) else str(value)
+    said = lambda value: (
+        ""
+        if value is None or value != value
+        else str(labels[int(value)])
+        if labels and not isinstance(value, str)
+        else str(value)
+    )
     for title, part in (("Forgotten most", both.head(EXAMPLES)), ("Forgotten least", both.tail(EXAMPLES).iloc[::-1])):
-        sections.append({"title": title, "examples": [
-            {"index": int(index), "before": row["loss_before"], "after": row["loss_after"], "target": said(row["target_after"]),
-             "was": said(row["prediction_before"]), "now": said(row["prediction_after"]),
-             "parts": [] if rows is None else _parts(show(rows, int(index)))} for index, row in part.iterrows()]})
+        sections.append(
+            {
+                "title": title,
+                "examples": [
+                    {
+                        "index": int(index),
+                        "before": row["loss_before"],
+                        "after": row["loss_after"],
+                        "target": said(row["target_after"]),
+                        "was": said(row["prediction_before"]),
+                        "now": said(row["prediction_after"]),
+                        "parts": [] if rows is None else _parts(show(rows, int(index))),
+                    }
+                    for index, row in part.iterrows()
+                ],
+            }
+        )
     for section in sections:
-        section["roomy"] = not any(part["kind"] != "text" and not part["strip"] for e in section["examples"] for part in e["parts"])
+        section["roomy"] = not any(
+            part["kind"] != "text" and not part["strip"] for e in section["examples"] for part in e["parts"]
+        )
     for example in (e for section in sections for e in section["examples"]):
         if any(example["target"] == part["content"] for part in example["parts"]):
             example["target"] = ""  # the task's own text says it already
@@ -148,8 +250,16 @@ def _examples(mine, original):
 
 
 def _parts(shown):
-    return [{"name": name, "kind": kind, "strip": kind == "image" and _strip(value), "content": value if kind == "text" else _embedded(value)} for name, (kind, value) in shown.items()
-            if kind == "text" or len(value) <= LARGEST]
+    return [
+        {
+            "name": name,
+            "kind": kind,
+            "strip": kind == "image" and _strip(value),
+            "content": value if kind == "text" else _embedded(value),
+        }
+        for name, (kind, value) in shown.items()
+        if kind == "text" or len(value) <= LARGEST
+    ]
 
 
 def _strip(data):
@@ -164,5 +274,13 @@ def _embedded(data):
 
 def _pictures(folder):
     """What lies beside the result: pictures before and after."""
-    files = [path for path in sorted(folder.glob("*.png")) if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST]
-    return [{"name": path.stem, "content": _embedded(path.read_bytes())} for path in files if path.read_bytes()[:4] == b"\x89PNG"]
+    files = [
+        path
+        for path in sorted(folder.glob("*.png"))
+        if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST
+    ]
+    return [
+        {"name": path.stem, "content": _embedded(path.read_bytes())}
+        for path in files
+        if path.read_bytes()[:4] == b"\x89PNG"
+    ]

@@ -1,5 +1,6 @@
 """What makes a row of a table: which results are compared, which are averaged, which count, which are of the code of
 now."""
+
 import functools
 import json
 import math
@@ -33,15 +34,30 @@ class Placed:
         """The values of `GROUP`. Each seed has a standard original of its own: only another one makes another group."""
         split, checkpoint = self.result.split, self.result.checkpoint
         original = str(checkpoint["sha256"]) if self.spec.checkpoint else STANDARD
-        return (versioned(self.result.task), str(self.spec.model), self.order, str(split["name"]), original,
-                str(split["checksum"]), str(split["data"]))
+        return (
+            versioned(self.result.task),
+            str(self.spec.model),
+            self.order,
+            str(split["name"]),
+            original,
+            str(split["checksum"]),
+            str(split["data"]),
+        )
 
     @functools.cached_property
     def settings(self):
         """The values of `SETTINGS`: what was recorded, whatever was passed to come to it."""
         method, as_json = self.result.method, functools.partial(json.dumps, sort_keys=True, default=str)
-        return (method["name"], method["version"], self.schema, str(method.get("fingerprint") or ""),
-                as_json(method.get("hyperparameters", {})), self.variant, self.spec.trials, as_json(self.options))
+        return (
+            method["name"],
+            method["version"],
+            self.schema,
+            str(method.get("fingerprint") or ""),
+            as_json(method.get("hyperparameters", {})),
+            self.variant,
+            self.spec.trials,
+            as_json(self.options),
+        )
 
     @property
     def schema(self):

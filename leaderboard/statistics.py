@@ -1,4 +1,5 @@
 """Means, intervals, ranks and tests, on plain arrays and frames; knows nothing of runs and files."""
+
 import functools
 import itertools
 import math
@@ -15,7 +16,9 @@ def describe(values, level=0.95):
 
     NaN stands for no value. Intervals of fewer than two values are NaN.
     """
-    values = np.sort(np.asarray(values, "float64"), axis=1)  # NaN last; sorted, so that the order of runs cannot change the last bit
+    values = np.sort(
+        np.asarray(values, "float64"), axis=1
+    )  # NaN last; sorted, so that the order of runs cannot change the last bit
     known = (~np.isnan(values)).sum(axis=1)
     mean, half, low, high = np.full((4, len(values)), np.nan)
     for n in np.unique(known[known > 0]):
@@ -43,7 +46,7 @@ def bootstrap(values, level=0.95, chunk=20_000):
     weights, chance = resamples(values.shape[1])
     found, shares = np.empty((2, len(values))), ((1 - level) / 2, (1 + level) / 2)
     for start in range(0, len(values), chunk):
-        means, mine = values[start:start + chunk] @ weights.T, slice(start, start + chunk)
+        means, mine = values[start : start + chunk] @ weights.T, slice(start, start + chunk)
         if values.shape[1] > EXACT:
             found[:, mine] = ends(means, level)
             continue
@@ -59,7 +62,9 @@ def bootstrap(values, level=0.95, chunk=20_000):
 def resamples(n):
     """Weights [resamples, n] that give the mean of each resample, and the probability of each."""
     if n <= EXACT:
-        counts = np.array([np.bincount(chosen, minlength=n) for chosen in itertools.combinations_with_replacement(range(n), n)])
+        counts = np.array(
+            [np.bincount(chosen, minlength=n) for chosen in itertools.combinations_with_replacement(range(n), n)]
+        )
         chance = math.factorial(n) / np.array([math.prod(map(math.factorial, row)) for row in counts.tolist()]) / n**n
         return counts / n, chance
     return draws(n), np.full(DRAWS, 1 / DRAWS)
@@ -139,6 +144,10 @@ def wins(table):
     scores higher, ties counting half; and the number of those tasks. NaN where there is none."""
     here = ~np.isnan(table)
     common = here.astype(int) @ here.T.astype(int)
-    better = np.stack([((row > table) + 0.5 * (row == table)).sum(axis=1) for row in table]) if len(table) else np.empty((0, 0))
+    better = (
+        np.stack([((row > table) + 0.5 * (row == table)).sum(axis=1) for row in table])
+        if len(table)
+        else np.empty((0, 0))
+    )
     with np.errstate(invalid="ignore"):
         return better / np.where(common, common, np.nan), common

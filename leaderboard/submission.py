@@ -6,6 +6,7 @@
 
 or a .zip of that. No code is part of it: a method of one's own is its name, paper, hyperparameters and what came of it.
 """
+
 import contextlib
 import json
 import os
@@ -34,7 +35,9 @@ from mubench.spec import command, retrain_of
 
 PARTS = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
 FILES = re.compile(rf"{SUBMISSION}|{PARTS}/({RESULT}|{PREDICTIONS}|{MODEL}/[\w-]+\.safetensors)", re.ASCII)
-Link = Annotated[str, Field(max_length=300, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~:/?#@!$&*+,;=%-]*)?$")]
+Link = Annotated[
+    str, Field(max_length=300, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~:/?#@!$&*+,;=%-]*)?$")
+]
 
 
 class Submission(Part):
@@ -51,9 +54,15 @@ class Submission(Part):
     selection: Literal["default", "tuned"] = Field("default", description="how hyperparameters were chosen")
     trials: Count = Field(0, description="settings tried on validation data, for each task and model")
     budget: Line = Field("", description="of one trial, in words")
-    weights: Optional[Annotated[str, Field(
-        pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[0-9a-f]{40}$",
-        description="hub repository @ commit, in it a folder <id>/ with model.safetensors for each result")]] = None
+    weights: Optional[
+        Annotated[
+            str,
+            Field(
+                pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[0-9a-f]{40}$",
+                description="hub repository @ commit, in it a folder <id>/ with model.safetensors for each result",
+            ),
+        ]
+    ] = None
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -94,8 +103,12 @@ def unpack(path, folder, limits=LIMITS):
                     raise MubenchError(f"{path}: {inner[:80]!r} is a link or device")
                 if not folders and not FILES.fullmatch(inner) or entry.orig_filename != entry.filename:
                     raise MubenchError(f"{path}: {entry.orig_filename[:120]!r} is no file of a submission")
-                if entry.file_size > max(limits.ratio * entry.compress_size, 2**12) or entry.file_size > _most(inner, limits):
-                    raise MubenchError(f"{path}: {inner[:80]!r} would unpack {entry.compress_size:,} to {entry.file_size:,} bytes")
+                if entry.file_size > max(limits.ratio * entry.compress_size, 2**12) or entry.file_size > _most(
+                    inner, limits
+                ):
+                    raise MubenchError(
+                        f"{path}: {inner[:80]!r} would unpack {entry.compress_size:,} to {entry.file_size:,} bytes"
+                    )
             if len({name.casefold() for name in names}) < len(names) or len(roots) != 1:
                 raise MubenchError(f"{path} holds a file twice, or more than the one folder of a submission")
             [name] = roots
@@ -108,8 +121,18 @@ def unpack(path, folder, limits=LIMITS):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source, open(target, "xb") as file:
                     shutil.copyfileobj(source, file, 2**20)  # at most file_size bytes, their checksum verified
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error) as error:
-        raise MubenchError(f"{path} cannot be unpacked ({type(error).__name__}): give a submission's folder or a .zip of it") from None
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+    ) as error:
+        raise MubenchError(
+            f"{path} cannot be unpacked ({type(error).__name__}): give a submission's folder or a .zip of it"
+        ) from None
     except Exception as error:
         if type(error).__module__ != "zlib":
             raise
@@ -145,7 +168,9 @@ def _layout(root, limits):
             if name in files and inner != VERIFIED and not FILES.fullmatch(inner):
                 raise MubenchError(f"{root}: {_shown(inner)} is no file of a submission")
             if name in files and about.st_size > _most(inner, limits):
-                raise MubenchError(f"{root}: {_shown(inner)} has {about.st_size:,} bytes, at most {_most(inner, limits):,} are read")
+                raise MubenchError(
+                    f"{root}: {_shown(inner)} has {about.st_size:,} bytes, at most {_most(inner, limits):,} are read"
+                )
             if count > 4 * limits.files or total > limits.total:
                 raise MubenchError(f"{root} holds more than {limits.files:,} files or {limits.total:,} bytes")
 
@@ -159,7 +184,9 @@ def _shown(name):
 
 
 def _most(name, limits):
-    return {".json": limits.json, ".parquet": limits.predictions}.get(Path(name).suffix, limits.weights) * (16 if name == VERIFIED else 1)
+    return {".json": limits.json, ".parquet": limits.predictions}.get(Path(name).suffix, limits.weights) * (
+        16 if name == VERIFIED else 1
+    )
 
 
 def read_submission(root, limits=LIMITS):
@@ -175,7 +202,9 @@ def read_submission(root, limits=LIMITS):
 # -- checking ----------------------------------------------------------------------------------------------------------
 
 
-def check(path, weights=False, rerun=False, record=False, sample=SAMPLE, references="leaderboard/results", limits=LIMITS):
+def check(
+    path, weights=False, rerun=False, record=False, sample=SAMPLE, references="leaderboard/results", limits=LIMITS
+):
     """Establish the level of every result of a submission, a folder or .zip. Yields a line for each.
 
     weights: predict again, from the weights that are part of it or on the hub, ``sample`` examples of each set (None: all); rerun: run
@@ -183,7 +212,9 @@ def check(path, weights=False, rerun=False, record=False, sample=SAMPLE, referen
     times and predictions are compared with too. Raises `MubenchError` where anything is refused; then nothing is recorded.
     """
     if record and not Path(path).is_dir():
-        raise MubenchError(f"{path}: what a check finds is recorded beside a folder's submission.json: unpack the .zip first")
+        raise MubenchError(
+            f"{path}: what a check finds is recorded beside a folder's submission.json: unpack the .zip first"
+        )
     with opened(path, limits) as root:
         submission = read_submission(root, limits)
         yield f"{submission.name}: {submission.title}, hyperparameters {submission.selection}, {submission.trials} trials"
@@ -199,17 +230,26 @@ def check(path, weights=False, rerun=False, record=False, sample=SAMPLE, referen
                 yield f"refused: {wrong[-1]}"
         wrong += _one_method(submission, runs.values())
         if wrong:
-            raise MubenchError(f"{submission.name} is refused for {len(wrong)} reasons in {len(folders)} results, the first: {wrong[0]}")
+            raise MubenchError(
+                f"{submission.name} is refused for {len(wrong)} reasons in {len(folders)} results, the first: {wrong[0]}"
+            )
         reached = {verdict.level for verdict in verdicts.values()}
         for asked, level in ((weights, Level.RE_EVALUATED), (rerun, Level.REPRODUCED)):
             if asked and level not in reached:
-                raise MubenchError(f"{submission.name}: nothing could be {level}: {next(iter(verdicts.values())).checked}")
+                raise MubenchError(
+                    f"{submission.name}: nothing could be {level}: {next(iter(verdicts.values())).checked}"
+                )
         beside = _references(references, runs.values(), limits)
         strange = verify.flags([*runs.values()], beside)
         for folder, run in runs.items():
             verdicts[folder].flags += [flag[:400] for flag in strange[run]]
-            yield "; ".join([f"{verdicts[folder].level}: {folder.relative_to(root / 'results')}, seed {run.spec.seed}",
-                             *filter(None, [verdicts[folder].checked]), *(f"flag: {flag}" for flag in verdicts[folder].flags)])
+            yield "; ".join(
+                [
+                    f"{verdicts[folder].level}: {folder.relative_to(root / 'results')}, seed {run.spec.seed}",
+                    *filter(None, [verdicts[folder].checked]),
+                    *(f"flag: {flag}" for flag in verdicts[folder].flags),
+                ]
+            )
         yield from (f"not ranked: {sentence}" for sentence in lacking(runs.values(), beside))
         if record:
             found = Verified(schema=1, results={folder.name: verdict for folder, verdict in verdicts.items()})
@@ -229,15 +269,23 @@ def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=
         flags = verify.compare(run)
     level, done = (Level.REPORTED if run.frame is None else Level.RECOMPUTED), []
     source = lambda: _from_hub(submission.weights, folder.name, limits) if submission.weights else folder / MODEL
-    for asked, step, reached in ((weights, lambda: verify.re_evaluate(run, source(), sample, limits=limits), Level.RE_EVALUATED),
-                                 (rerun, lambda: verify.rerun(run), Level.REPRODUCED)):
+    for asked, step, reached in (
+        (weights, lambda: verify.re_evaluate(run, source(), sample, limits=limits), Level.RE_EVALUATED),
+        (rerun, lambda: verify.rerun(run), Level.REPRODUCED),
+    ):
         try:
             done += [step()] if asked else []
             level = reached if asked else level
         except verify.Unavailable as error:  # which speaks neither for nor against it
             done.append(f"not {reached}: {error}")
-    return run, Verdict(level=level, files=run.hashes, flags=[flag[:400] for flag in flags], mubench=version("mubench"),
-                        machine=hardware()["machine"], checked="; ".join(done)[:400])
+    return run, Verdict(
+        level=level,
+        files=run.hashes,
+        flags=[flag[:400] for flag in flags],
+        mubench=version("mubench"),
+        machine=hardware()["machine"],
+        checked="; ".join(done)[:400],
+    )
 
 
 def _from_hub(source, name, limits):
@@ -248,8 +296,13 @@ def _from_hub(source, name, limits):
     entries = networks._found(source, lambda: [*HfApi().list_repo_tree(repo, recursive=True, revision=revision)])
     files = {entry.path: entry.size for entry in entries if re.fullmatch(rf"{name}/[\w-]+\.safetensors", entry.path)}
     if sum(files.values()) > limits.weights:
-        raise MubenchError(f"{source}: {sum(files.values()):,} bytes of weights in {name}, at most {limits.weights:,} are fetched")
-    return Path(networks._found(source, snapshot_download, repo, revision=revision, allow_patterns=[*files] or ["-"])) / name
+        raise MubenchError(
+            f"{source}: {sum(files.values()):,} bytes of weights in {name}, at most {limits.weights:,} are fetched"
+        )
+    return (
+        Path(networks._found(source, snapshot_download, repo, revision=revision, allow_patterns=[*files] or ["-"]))
+        / name
+    )
 
 
 def _one_method(submission, runs):
@@ -265,11 +318,15 @@ def _one_method(submission, runs):
         yield f"it holds {len(same)} results of {same[0]} (ids {ids}): keep the one that is meant"
     named, code = (lambda run: run.result.method["name"]), lambda run: run.result.method.get("fingerprint")
     for name, codes in _different(runs, named, code):
-        yield (f"it holds results of {name} from {len(codes)} states of its code (fingerprints {', '.join(codes)}): "
-               "run all seeds with one")
+        yield (
+            f"it holds results of {name} from {len(codes)} states of its code (fingerprints {', '.join(codes)}): "
+            "run all seeds with one"
+        )
     for (name, said, *_), _ in _different(runs, _passed, lambda run: run.settings[SETTINGS.index("hyperparameters")]):
-        yield (f"it holds results of {name} that were passed the same settings, {said}, but record different "
-               "hyperparameters: run all seeds with one")
+        yield (
+            f"it holds results of {name} that were passed the same settings, {said}, but record different "
+            "hyperparameters: run all seeds with one"
+        )
     for run in runs:
         if run.result.method["name"] in names & {*registry.methods.names()} and submission.taxonomy:
             if submission.taxonomy.model_dump() != (known := run.spec.make_method().taxonomy()):
@@ -277,8 +334,10 @@ def _one_method(submission, runs):
     tuned = any(run.spec.trials for run in runs)
     trials = max((run.spec.trials for run in runs), default=0)
     if submission.selection == "default" and (tuned or submission.trials) or submission.trials < trials:
-        yield (f"it says its hyperparameters are {submission.selection} with {submission.trials} trials, but its results that there were "
-               f"{trials}")
+        yield (
+            f"it says its hyperparameters are {submission.selection} with {submission.trials} trials, but its results that there were "
+            f"{trials}"
+        )
     own = {name for run in runs if run.spec.method in registry.methods.names() for name in run.spec.params}
     if submission.selection == "default" and own:
         yield f"it says its hyperparameters are the defaults, but {', '.join(sorted(own))} were set: say --trials, how many were tried"
@@ -301,8 +360,12 @@ def _different(runs, key, value):
 def _references(references, runs, limits):
     """Original and retrain in a folder of results, where ``runs`` stand."""
     places = {(run.result.task["name"], run.result.model["name"], run.result.split["name"]) for run in runs}
-    found = [folder for task, model, ratio in sorted(places) for name in REFERENCES
-             for folder in sorted(Path(references).glob(f"{task}/{model}/{name}/{ratio}/*/{RESULT}"))]
+    found = [
+        folder
+        for task, model, ratio in sorted(places)
+        for name in REFERENCES
+        for folder in sorted(Path(references).glob(f"{task}/{model}/{name}/{ratio}/*/{RESULT}"))
+    ]
     return [reading.read_run(path.parent, limits) for path in found]
 
 
@@ -329,34 +392,57 @@ def lacking(runs, references=()):
         if first.old:
             said.append(f"{title} is of an older version of task, method or engine: run it again")
         if len(seeds) < SEEDS:
-            said.append(f"{title} has {len(seeds)} of {SEEDS} seeds: {again(first.spec, {*range(SEEDS)} - seeds)}"
-                        if "@" not in first.spec.method else f"{title} has {len(seeds)} of {SEEDS} seeds: evaluate the weights of more")
+            said.append(
+                f"{title} has {len(seeds)} of {SEEDS} seeds: {again(first.spec, {*range(SEEDS)} - seeds)}"
+                if "@" not in first.spec.method
+                else f"{title} has {len(seeds)} of {SEEDS} seeds: evaluate the weights of more"
+            )
         beside = [run for run in [*runs, *references] if run.group == place]
         retrained = [run for run in beside if run.anchor]
         start = lambda run: run.result.checkpoint["sha256"]
         originals = {start(run) for run in beside if run.result.method["name"] == "original"}
-        without = {"original": {run.spec.seed for run in group if start(run) not in originals},
-                   "retrain": seeds - {run.spec.seed for run in retrained}}
+        without = {
+            "original": {run.spec.seed for run in group if start(run) not in originals},
+            "retrain": seeds - {run.spec.seed for run in retrained},
+        }
         for name, missing in without.items():
             if missing:
-                said.append(f"{title} has no {name} of seed {' '.join(map(str, sorted(missing)))} beside it: "
-                            f"{again(retrain_of(first.spec).model_copy(update={'method': name}), missing)}")
+                said.append(
+                    f"{title} has no {name} of seed {' '.join(map(str, sorted(missing)))} beside it: "
+                    f"{again(retrain_of(first.spec).model_copy(update={'method': name}), missing)}"
+                )
         mine = [run.result.costs["flops"] for run in group]
         theirs = [run.result.costs["flops"] for run in retrained if run.result.costs["flops"]]
         if None in mine:
-            said.append(f"{title} is of unknown work: `mubench run` counts FLOPs, weights from elsewhere are not "
-                        "ranked")
+            said.append(
+                f"{title} is of unknown work: `mubench run` counts FLOPs, weights from elsewhere are not ranked"
+            )
         elif theirs and np.mean(mine) > np.mean(theirs):
-            said.append(f"{title} takes {np.mean(mine):.3g} FLOPs, retraining {np.mean(theirs):.3g}: it is more work "
-                        "than what it replaces")
+            said.append(
+                f"{title} takes {np.mean(mine):.3g} FLOPs, retraining {np.mean(theirs):.3g}: it is more work "
+                "than what it replaces"
+            )
     return said
 
 
 # -- packing -----------------------------------------------------------------------------------------------------------
 
 
-def submit(results, name, *, description="", paper=None, code=None, contact=None, taxonomy=None, trials=None, budget="", weights=None,
-           out=None, push_to_hub=None):
+def submit(
+    results,
+    name,
+    *,
+    description="",
+    paper=None,
+    code=None,
+    contact=None,
+    taxonomy=None,
+    trials=None,
+    budget="",
+    weights=None,
+    out=None,
+    push_to_hub=None,
+):
     """Check results and pack them as a submission. Yields what is to be said of it, at the end where it lies.
 
     results: result folders, or folders of them: of one method, and original and retrain where the leaderboard lacks them for this
@@ -367,10 +453,17 @@ def submit(results, name, *, description="", paper=None, code=None, contact=None
     repository to send it to.
     Raises `MubenchError`, before anything is written, where the leaderboard would refuse it.
     """
-    folders = list(dict.fromkeys(folder for given in ([results] if isinstance(results, (str, Path)) else results)
-                                 for folder in Store(given).results()))
+    folders = list(
+        dict.fromkeys(
+            folder
+            for given in ([results] if isinstance(results, (str, Path)) else results)
+            for folder in Store(given).results()
+        )
+    )
     if not folders:
-        raise MubenchError(f"no results below {results}: `mubench run` or `mubench evaluate --name … --out …` makes some")
+        raise MubenchError(
+            f"no results below {results}: `mubench run` or `mubench evaluate --name … --out …` makes some"
+        )
     slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:64]
     runs = [reading.read_run(folder) for folder in folders]
     mine = [run for run in runs if run.result.method["name"] not in REFERENCES] or runs
@@ -379,9 +472,20 @@ def submit(results, name, *, description="", paper=None, code=None, contact=None
     row = dict(zip(Taxonomy.model_fields, taxonomy)) if taxonomy else mine[0].result.method.get("taxonomy")
     if not row and mine[0].spec.method in registry.methods.names():
         row = mine[0].spec.make_method().taxonomy()
-    said = {"schema": 1, "name": slug, "title": name, "description": description, "paper": paper, "code": code, "contact": contact,
-            "taxonomy": row, "selection": "tuned" if trials else "default", "trials": trials, "budget": budget,
-            "weights": None if weights == "local" else weights}
+    said = {
+        "schema": 1,
+        "name": slug,
+        "title": name,
+        "description": description,
+        "paper": paper,
+        "code": code,
+        "contact": contact,
+        "taxonomy": row,
+        "selection": "tuned" if trials else "default",
+        "trials": trials,
+        "budget": budget,
+        "weights": None if weights == "local" else weights,
+    }
     try:
         submission = Submission(**said)
     except ValidationError as error:
@@ -393,7 +497,11 @@ def submit(results, name, *, description="", paper=None, code=None, contact=None
             folder = root / "results" / run.home
             folder.mkdir(parents=True, exist_ok=True)
             files = [RESULT, PREDICTIONS] if run.frame is not None else [RESULT]
-            files += [path.relative_to(run.folder) for path in networks.weights(run.folder / MODEL)] if weights == "local" else []
+            files += (
+                [path.relative_to(run.folder) for path in networks.weights(run.folder / MODEL)]
+                if weights == "local"
+                else []
+            )
             for file in files:
                 (folder / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(run.folder / file, folder / file)
@@ -427,10 +535,17 @@ def push(root, repository):
     try:
         api = HfApi()
         api.create_repo(repository, repo_type="dataset", exist_ok=True)
-        done = api.upload_folder(repo_id=repository, repo_type="dataset", folder_path=str(root), path_in_repo=root.name,
-                                 commit_message=f"Submission {root.name}")
+        done = api.upload_folder(
+            repo_id=repository,
+            repo_type="dataset",
+            folder_path=str(root),
+            path_in_repo=root.name,
+            commit_message=f"Submission {root.name}",
+        )
     except Exception as error:
         why = str(error).strip().splitlines()
-        raise MubenchError(f"{repository} could not be written ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): log in "
-                           "with `hf auth login` as somebody who may") from error
+        raise MubenchError(
+            f"{repository} could not be written ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): log in "
+            "with `hf auth login` as somebody who may"
+        ) from error
     return f"pushed to {repository}: {done.commit_url}"

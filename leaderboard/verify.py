@@ -1,4 +1,5 @@
 """How far a result may be believed: recomputed, compared with the task's own data, predicted again, run again; and what is strange."""
+
 import enum
 import functools
 import hashlib
@@ -22,7 +23,11 @@ from mubench.spec import Budget
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
 SAMPLE = 256  # examples of each set that are predicted again
-CLOSE = {"no": 0.01, "bf16": 0.1, "fp16": 0.05}  # of predictions made again on another machine: so far off, relative to the largest
+CLOSE = {
+    "no": 0.01,
+    "bf16": 0.1,
+    "fp16": 0.05,
+}  # of predictions made again on another machine: so far off, relative to the largest
 STRAYS = 0.01  # share of examples that may be off by more: near ties go either way
 RERUN = 0.03  # of metrics of a run done again on another machine
 FAST = {"cpu_seconds": 2, "unlearning_seconds": 5}  # so many times retrain's FLOPs per second is no longer believed
@@ -68,7 +73,9 @@ def compare(run):
         elif not (result.migrated or away):
             _same(run, "id", result.id, spec.id)
         for part, known in _known(method, task, spec).items() if method else ():
-            for name, value in (result.method.get(part) or {}).items():  # what is not recorded is newer, and had its default
+            for name, value in (
+                result.method.get(part) or {}
+            ).items():  # what is not recorded is newer, and had its default
                 _same(run, f"{part}.{name}", value, known.get(name))
     flags += _compare_original(run, task)
     try:
@@ -91,7 +98,9 @@ def compare(run):
         for name, rows in expected.groupby("set"):
             mine = run.frame[run.frame["set"] == name]
             if not np.array_equal(mine["index"], rows["index"]):
-                raise MubenchError(f"{run.folder}: the examples of the {name} set are others than the task's, {len(mine)} for {len(rows)}")
+                raise MubenchError(
+                    f"{run.folder}: the examples of the {name} set are others than the task's, {len(mine)} for {len(rows)}"
+                )
             if off := int((mine["target"].to_numpy() != rows["target"].to_numpy()).sum()):
                 raise MubenchError(f"{run.folder}: {off} targets of the {name} set are not the task's own")
         if len(expected) != len(run.frame):
@@ -100,13 +109,18 @@ def compare(run):
 
 
 def _known(method, task, spec):
-    return {"hyperparameters": method.hyperparameters(), "recipe": asdict(method.recipe(task.model_recipe(spec.model))),
-            "taxonomy": method.taxonomy()}
+    return {
+        "hyperparameters": method.hyperparameters(),
+        "recipe": asdict(method.recipe(task.model_recipe(spec.model))),
+        "taxonomy": method.taxonomy(),
+    }
 
 
 def _same(run, what, claimed, found):
     if json.dumps(claimed, sort_keys=True) != json.dumps(found, sort_keys=True):
-        raise MubenchError(f"{run.folder}: {what} is {str(claimed)[:80]} in {RESULT}, but {str(found)[:80]} in the suite")
+        raise MubenchError(
+            f"{run.folder}: {what} is {str(claimed)[:80]} in {RESULT}, but {str(found)[:80]} in the suite"
+        )
 
 
 def _compare_original(run, task):
@@ -146,7 +160,9 @@ def _expected(task, model, ratio, limit):
 def _loaded(name):
     """A task of the suite, kept: its data are read once. A file that a submission names is never imported."""
     if name not in registry.tasks.names():
-        raise MubenchError(f"{plain(name)!r} is no task of the suite: results on a task of one's own cannot be compared")
+        raise MubenchError(
+            f"{plain(name)!r} is no task of the suite: results on a task of one's own cannot be compared"
+        )
     return registry.load_task(name)
 
 
@@ -174,7 +190,11 @@ def _coherent(run):
             _follows(where, "confidence", frame["confidence"], np.exp(-loss), 2e-3)
     if "logits" in frame:
         rows = np.arange(len(frame))
-        logits, target, prediction = np.stack(frame["logits"]).astype("float64"), frame["target"].to_numpy(), frame["prediction"].to_numpy()
+        logits, target, prediction = (
+            np.stack(frame["logits"]).astype("float64"),
+            frame["target"].to_numpy(),
+            frame["prediction"].to_numpy(),
+        )
         if (np.concatenate([target, prediction]) >= logits.shape[1]).any() or (prediction < 0).any():
             raise MubenchError(f"{where} a label beyond the {logits.shape[1]} there are")
         with np.errstate(all="ignore"):
@@ -191,8 +211,10 @@ def _follows(where, column, claimed, found, slack):
         off = ~((np.abs(claimed - found) <= slack) | (claimed == found) | (~np.isfinite(claimed) & ~np.isfinite(found)))
     if off.any():
         worst = int(np.argmax(off))
-        raise MubenchError(f"{where} {column} of {off.sum()} examples does not follow from the other columns, in row {worst} "
-                           f"it is {claimed[worst]:.6g}, they give {found[worst]:.6g}")
+        raise MubenchError(
+            f"{where} {column} of {off.sum()} examples does not follow from the other columns, in row {worst} "
+            f"it is {claimed[worst]:.6g}, they give {found[worst]:.6g}"
+        )
 
 
 # -- re-evaluated: predicted again from the weights ----------------------------------------------------------------------
@@ -210,10 +232,14 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
     task = _loaded(spec.task)
     folder = Path(folder or run.folder / MODEL)
     if folder.name not in (MODEL, run.result.id) or not networks.weights(folder):
-        raise Unavailable(f"{run.folder} has no weights in safetensors, in {MODEL}/ or in a folder {run.result.id}/ on the hub")
+        raise Unavailable(
+            f"{run.folder} has no weights in safetensors, in {MODEL}/ or in a folder {run.result.id}/ on the hub"
+        )
     network = _network(task, spec.model, folder, limits)
     if (found := networks.weights_hash(network)) != run.result.weights:
-        raise MubenchError(f"{run.folder}: the weights given have hash {found[:12]}…, those evaluated {str(run.result.weights)[:12]}…")
+        raise MubenchError(
+            f"{run.folder}: the weights given have hash {found[:12]}…, those evaluated {str(run.result.weights)[:12]}…"
+        )
     if run.frame is None:
         raise Unavailable(f"{run.folder} has no predictions to compare with those of its weights")
     if spec.split_file:
@@ -232,9 +258,11 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
             raise MubenchError(f"{run.folder} has no column {name!r}, its weights give one")
         off = [not _near(a, b, CLOSE[spec.precision]) for a, b in zip(both[name], both[f"{name}_again"])]
         if sum(off) > STRAYS * len(off):
-            raise MubenchError(f"{run.folder}: {name} of {sum(off)} in {len(off)} examples (drawn by seed {seed}) is not what the weights give, "
-                               f"claimed for one {_first(both[name], off)}, found {_first(both[f'{name}_again'], off)}; "
-                               f"tolerance: {CLOSE[spec.precision]:g} of the largest number, in all but {STRAYS:.0%} of examples")
+            raise MubenchError(
+                f"{run.folder}: {name} of {sum(off)} in {len(off)} examples (drawn by seed {seed}) is not what the weights give, "
+                f"claimed for one {_first(both[name], off)}, found {_first(both[f'{name}_again'], off)}; "
+                f"tolerance: {CLOSE[spec.precision]:g} of the largest number, in all but {STRAYS:.0%} of examples"
+            )
     return f"{len(again)} predictions made again from weights {found[:12]}, drawn by seed {seed}"
 
 
@@ -271,7 +299,9 @@ def _network(task, model, folder, limits):
         save_file(given, Path(aside) / networks.weights_name(network), {"format": "pt"})
         network, lost = networks.read(type(network), aside)
     if lost:
-        raise MubenchError(f"{folder}: {len(lost)} weights of {model} of {task.name} are missing or of another shape, among them {lost[0]}")
+        raise MubenchError(
+            f"{folder}: {len(lost)} weights of {model} of {task.name} are missing or of another shape, among them {lost[0]}"
+        )
     return network.eval()
 
 
@@ -287,14 +317,18 @@ def rerun(run):
 
     spec = run.spec
     if spec.method not in registry.methods.names():
-        raise Unavailable(f"{plain(spec.method)!r} is no method of the suite, and a stranger's code is not run; who trusts it does that "
-                          "where it can do no harm")
+        raise Unavailable(
+            f"{plain(spec.method)!r} is no method of the suite, and a stranger's code is not run; who trusts it does that "
+            "where it can do no harm"
+        )
     _loaded(spec.task)
     if spec.checkpoint or spec.split_file:
         raise Unavailable("an original or forget set of its own is not run again")
     if (run.result.checkpoint.get("seed") or 0) != spec.seed:
-        raise Unavailable(f"its original is not that of seed {spec.seed}, as in all records of schema 1: a run starts from "
-                          "that of its seed now")
+        raise Unavailable(
+            f"its original is not that of seed {spec.seed}, as in all records of schema 1: a run starts from "
+            "that of its seed now"
+        )
     with tempfile.TemporaryDirectory() as folder, foreign(run.folder):
         found = read(run_spec(make_spec(**spec.model_dump()), Store(folder), progress=False))
     same = found.weights == run.result.weights
@@ -325,8 +359,11 @@ def flags(runs, references=()):
         others = [other for other in retrained.get(run.group, []) if other is not run]
         if run.frame is not None and run.result.method["name"] != "retrain":
             mine = _digest(run, "forget")
-            found[run] += [f"forget predictions are those of retrain, seed {other.spec.seed}" for other in others
-                           if other.frame is not None and _digest(other, "forget") == mine]
+            found[run] += [
+                f"forget predictions are those of retrain, seed {other.spec.seed}"
+                for other in others
+                if other.frame is not None and _digest(other, "forget") == mine
+            ]
         found[run] += _hasty(run, others)
     return found
 
@@ -340,14 +377,20 @@ def _outlying(run, group):
         n, middle = (run.frame["set"] == name).sum(), np.median(values) if len(values) else math.nan
         far = max(8 * np.median(np.abs(values - middle)), 2 / math.sqrt(max(n, 1))) if len(values) else math.inf
         if abs(run.metrics.get(f"{name}_score", middle) - middle) > far:
-            return [f"outlier seed: {name}_score {run.metrics[f'{name}_score']:.3f}, median of {len(values)} seeds {middle:.3f}"]
+            return [
+                f"outlier seed: {name}_score {run.metrics[f'{name}_score']:.3f}, median of {len(values)} seeds {middle:.3f}"
+            ]
     return []
 
 
 def _repeated(run, group):
     if run.frame is None or run.result.costs.get("steps") == 0:  # without training no seed makes a difference
         return []
-    same = [other.spec.seed for other in group if other is not run and other.frame is not None and _digest(other) == _digest(run)]
+    same = [
+        other.spec.seed
+        for other in group
+        if other is not run and other.frame is not None and _digest(other) == _digest(run)
+    ]
     return [f"predictions equal to those of seed {', '.join(map(str, sorted(same)))}"] if same else []
 
 
@@ -364,13 +407,20 @@ def _hasty(run, retrained):
         return [] if costs["unlearning_seconds"] is None else ["time as its author claims it, without FLOPs"]
     said, processors = [], here["threads"] * here.get("processes", 1)
     if (costs.get("cpu_seconds") or 0) > 1.25 * costs["unlearning_seconds"] * max(1, processors) + 1:
-        said.append(f"time claim: {costs['cpu_seconds']:.0f} CPU seconds in {costs['unlearning_seconds']:.0f} seconds on {processors} threads")
+        said.append(
+            f"time claim: {costs['cpu_seconds']:.0f} CPU seconds in {costs['unlearning_seconds']:.0f} seconds on {processors} threads"
+        )
     for clock, factor in FAST.items():
-        speeds = [other.result.costs["flops"] / other.result.costs[clock] for other in retrained if other.result.costs.get(clock)
-                  and other.result.costs["flops"] and same and other.result.clock == same]
+        speeds = [
+            other.result.costs["flops"] / other.result.costs[clock]
+            for other in retrained
+            if other.result.costs.get(clock) and other.result.costs["flops"] and same and other.result.clock == same
+        ]
         if speeds and costs.get(clock) is not None and costs["flops"] > factor * max(speeds) * costs[clock]:
-            said.append(f"time claim: {costs['flops']:.3g} FLOPs in {costs[clock]:.3g} {clock.replace('_', ' ')}, retrain on the same "
-                        f"machine does {max(speeds):.3g} a second")
+            said.append(
+                f"time claim: {costs['flops']:.3g} FLOPs in {costs[clock]:.3g} {clock.replace('_', ' ')}, retrain on the same "
+                f"machine does {max(speeds):.3g} a second"
+            )
             break
     return said
 

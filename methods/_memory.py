@@ -21,5 +21,7 @@ def extraction(task, model, batch, n):
         for row, end in enumerate(ends):
             if end - given >= n:
                 theirs = grams(true[row][given:end])
-                found[row] += sum(gram in set(theirs) for gram in grams(said[row][:end - given])) / len(theirs) / (end - n)
+                found[row] += (
+                    sum(gram in set(theirs) for gram in grams(said[row][: end - given])) / len(theirs) / (end - n)
+                )
     return found

@@ -16,8 +16,14 @@ class BadT(Method):
         "Rate and epochs are ours: 0.3 of the recipe's rate, 3 epochs; theirs: 1e-4, 1 epoch.",
     )
     official = {  # as their notebooks run it
-        "optimizer": "adam", "weight_decay": 0.0, "clip": 0.0, "batch_size": 256, "lr": 1e-4, "epochs": 1,
-        "per": "class"}
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "clip": 0.0,
+        "batch_size": 256,
+        "lr": 1e-4,
+        "epochs": 1,
+        "per": "class",
+    }
     schedule = "union"
     temperature: float = 1.0
     retain_share: float = 0.3

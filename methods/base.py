@@ -3,6 +3,7 @@
 The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken literally: the *student* starts as the
 original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
 """
+
 import functools
 import inspect
 import typing
@@ -80,11 +81,21 @@ class Term:
     corruption: str = ""
 
     def __post_init__(self):
-        allowed = (LABELS if self.measure == "loss" else ()) + (TEACHERS if self.how or self.measure != "loss" else ()) + ("none",) * bool(self.how)
-        if (self.on not in ("forget", "retain") or self.measure not in MEASURES or self.target not in allowed
-                or self.per not in ("example", "class")):
-            raise MubenchError(f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
-                               "per example/class")
+        allowed = (
+            (LABELS if self.measure == "loss" else ())
+            + (TEACHERS if self.how or self.measure != "loss" else ())
+            + ("none",) * bool(self.how)
+        )
+        if (
+            self.on not in ("forget", "retain")
+            or self.measure not in MEASURES
+            or self.target not in allowed
+            or self.per not in ("example", "class")
+        ):
+            raise MubenchError(
+                f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
+                "per example/class"
+            )
 
     @property
     def corrupts(self):
@@ -112,16 +123,30 @@ class Method:
     name: typing.ClassVar[str] = ""
     paper: typing.ClassVar[str] = ""
     terms: typing.ClassVar[tuple] = ()
-    start: typing.ClassVar[str] = "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
+    start: typing.ClassVar[str] = (
+        "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
+    )
     requires: typing.ClassVar[frozenset] = frozenset()  # what a task must provide besides what the terms say
-    shards: typing.ClassVar[bool] = True  # whether FSDP may share out its weights; not where hooks read or change them while it trains
-    adapts: typing.ClassVar[bool] = True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
-    parameters: typing.ClassVar[str] = "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
+    shards: typing.ClassVar[bool] = (
+        True  # whether FSDP may share out its weights; not where hooks read or change them while it trains
+    )
+    adapts: typing.ClassVar[bool] = (
+        True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
+    )
+    parameters: typing.ClassVar[str] = (
+        "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
+    )
     keep_best: typing.ClassVar[typing.Optional[bool]] = False  # None: as in the recipe; for training from scratch
-    unbounded: typing.ClassVar[bool] = False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
-    official: typing.ClassVar[typing.Optional[dict]] = None  # hyperparameter → value in the authors' code; None: there is no such code
+    unbounded: typing.ClassVar[bool] = (
+        False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
+    )
+    official: typing.ClassVar[typing.Optional[dict]] = (
+        None  # hyperparameter → value in the authors' code; None: there is no such code
+    )
     deviations: typing.ClassVar[tuple[str, ...]] = ()  # what we do otherwise than the authors' code, a fact each
-    search: typing.ClassVar[dict] = {}  # what `mubench tune` tries: name → (low, high), (low, high, "log") or [choice, …]
+    search: typing.ClassVar[
+        dict
+    ] = {}  # what `mubench tune` tries: name → (low, high), (low, high, "log") or [choice, …]
 
     schedule: str = "none"
     epoch_length: str = "longer"
@@ -145,11 +170,15 @@ class Method:
         known = self.defaults()
         for name, value in hyperparameters.items():
             if name not in known:
-                raise nearest(f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`")
+                raise nearest(
+                    f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`"
+                )
             setattr(self, name, self._typed(name, value))
         if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None and self.lr_factor != 1:
-            raise MubenchError(f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them (the official "
-                               "protocol sets lr)")
+            raise MubenchError(
+                f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them (the official "
+                "protocol sets lr)"
+            )
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
@@ -187,7 +216,9 @@ class Method:
     def overrides(cls, protocol="suite"):
         """Hyperparameter name → what a protocol sets it to. Raises `MubenchError` where there is no official code."""
         if protocol == "official" and cls.official is None:
-            raise MubenchError(f"{cls.name} has no official protocol: {'; '.join(cls.deviations) or 'its authors published no code'}")
+            raise MubenchError(
+                f"{cls.name} has no official protocol: {'; '.join(cls.deviations) or 'its authors published no code'}"
+            )
         return cls.official if protocol == "official" else {}
 
     @classmethod
@@ -202,7 +233,10 @@ class Method:
             return cls.search
         rate = "lr" if cls.overrides(protocol).get("lr") else "lr_factor"
         middle = cls.defaults(protocol)[rate]
-        return {rate: (middle / 10, middle * 10, "log"), "epochs": (1, max(5, cls.defaults(protocol)["epochs"] or 1))} | cls.search
+        return {
+            rate: (middle / 10, middle * 10, "log"),
+            "epochs": (1, max(5, cls.defaults(protocol)["epochs"] or 1)),
+        } | cls.search
 
     def hyperparameters(self):
         """Hyperparameter name → value of this instance."""
@@ -225,9 +259,16 @@ class Method:
         forget = [t for t in self.terms if t.on == "forget"]
         retain = [t for t in self.terms if t.on == "retain"]
         measures = lambda terms: " + ".join(dict.fromkeys(MEASURES[t.measure] for t in terms)) or "-"
-        corruption = dict.fromkeys(t.corruption or ("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-")) for t in forget)
-        return {"forget": measures(forget), "corruption": " + ".join(c for c in corruption if c != "-") or "-", "retain": measures(retain),
-                "parameters": self.parameters, "schedule": self.schedule}
+        corruption = dict.fromkeys(
+            t.corruption or ("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-")) for t in forget
+        )
+        return {
+            "forget": measures(forget),
+            "corruption": " + ".join(c for c in corruption if c != "-") or "-",
+            "retain": measures(retain),
+            "parameters": self.parameters,
+            "schedule": self.schedule,
+        }
 
     def _typed(self, name, value):
         """``value`` as the type the hyperparameter declares; text is read as JSON where it is JSON."""
@@ -248,5 +289,7 @@ class Method:
             return checked
         except ValidationError as error:
             kind = str(hint).replace("typing.", "").replace("<class '", "").replace("'>", "")
-            raise MubenchError(f"{name}={value!r} does not fit {self.name}: it must be {kind} "
-                               f"(default {self.defaults()[name]!r}): {error.errors()[0]['msg']}") from None
+            raise MubenchError(
+                f"{name}={value!r} does not fit {self.name}: it must be {kind} "
+                f"(default {self.defaults()[name]!r}): {error.errors()[0]['msg']}"
+            ) from None

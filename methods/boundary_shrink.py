@@ -25,8 +25,14 @@ class BoundaryShrink(Method):
         "Of texts, for which there is no official code, the embeddings are moved.",
     )
     official = {
-        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip": 0.0, "lr": 1e-5, "epochs": 10,
-        "units": "pixels"}
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "clip": 0.0,
+        "lr": 1e-5,
+        "epochs": 10,
+        "units": "pixels",
+    }
     schedule = "forget_only"
     requires = frozenset({"classes"})
     step: float = 0.1
@@ -54,7 +60,9 @@ class BoundaryShrink(Method):
 
         from mubench.behaviour import masked_mean
 
-        loss = cross_entropy(mine.logits.movedim(-1, 1), self.nearest(context, batch), reduction="none", ignore_index=-100)
+        loss = cross_entropy(
+            mine.logits.movedim(-1, 1), self.nearest(context, batch), reduction="none", ignore_index=-100
+        )
         return loss if mine.mask is None else masked_mean(loss, mine.mask)
 
     def nearest(self, context, batch):
@@ -86,7 +94,9 @@ class Embeddings:
     """Catches what the input embeddings give in a forward pass, as ``value``, and adds ``step`` of their standard deviations to it."""
 
     def __init__(self, model, wanted, step=0):
-        said = model.get_encoder() if wanted and model.config.is_encoder_decoder else model  # of prompts, not of the answers read so far
+        said = (
+            model.get_encoder() if wanted and model.config.is_encoder_decoder else model
+        )  # of prompts, not of the answers read so far
         self.hook = said.get_input_embeddings().register_forward_hook(self.caught) if wanted else None
         self.step = step
 

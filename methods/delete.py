@@ -18,8 +18,14 @@ class Delete(Method):
         "Of texts it is taken token by token; their code is for classes.",
     )
     official = {  # of CIFAR-10 with ResNet-18
-        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip": 0.0, "batch_size": 128, "lr": 1e-4,
-        "epochs": 20}
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "clip": 0.0,
+        "batch_size": 128,
+        "lr": 1e-4,
+        "epochs": 20,
+    }
     schedule = "forget_only"
     requires = frozenset({"classes"})
     temperature: float = 1.0
@@ -32,4 +38,6 @@ class Delete(Method):
 
     def without_truth(self, context, batch, mine, theirs):
         truth = batch["labels"].clamp(min=0)[..., None]  # padding is -100, and counts nowhere
-        return context.task.divergence(mine, replace(theirs, logits=theirs.logits.scatter(-1, truth, -1e9)), self.temperature)
+        return context.task.divergence(
+            mine, replace(theirs, logits=theirs.logits.scatter(-1, truth, -1e9)), self.temperature
+        )

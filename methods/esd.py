@@ -32,7 +32,9 @@ class Esd(Method):
         return (Term("forget", "logit", "original", how=self.erased, corruption="Data"),)
 
     def prepare(self, context):
-        context.only([module for name, module in context.student.named_modules() if self.within in name.rpartition(".")[2]])
+        context.only(
+            [module for name, module in context.student.named_modules() if self.within in name.rpartition(".")[2]]
+        )
 
     def erased(self, context, batch, mine, theirs):
         from mubench.behaviour import Output

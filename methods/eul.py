@@ -30,8 +30,12 @@ class Eul(Method):
 
     @property
     def terms(self):
-        return (Term("retain", "logit", "original", weight=self.alpha), Term("forget", "logit", "original", weight=-1.0),
-                Term("retain", "loss", "true", weight=self.task_weight), Term("forget", "loss", "true", weight=-self.gamma))
+        return (
+            Term("retain", "logit", "original", weight=self.alpha),
+            Term("forget", "logit", "original", weight=-1.0),
+            Term("retain", "loss", "true", weight=self.task_weight),
+            Term("forget", "loss", "true", weight=-self.gamma),
+        )
 
     def prepare(self, context):
         import warnings
@@ -43,7 +47,9 @@ class Eul(Method):
         context.teacher("original")  # a copy of the student, so before it is changed
         layers = networks.layers(context.student, context.task.head)
         context.only([])
-        config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=networks.projections(context.student, layers))
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.rank, target_modules=networks.projections(context.student, layers)
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what peft asks of transformers
             self.adapted = get_peft_model(context.student, config)

@@ -40,12 +40,18 @@ class Fisher(Method):
 
         information, noise = self.information(context), context.generator("noise")
         weights = {name: weight for name, weight in context.student.named_parameters() if name in information}
-        variances = {name: self.variance(information[name], self.is_head(name, weight, context.task)) for name, weight in weights.items()}
+        variances = {
+            name: self.variance(information[name], self.is_head(name, weight, context.task))
+            for name, weight in weights.items()
+        }
         expected = sum((information[name] * variances[name]).sum() for name in weights) / 2
         alpha = self.rise / expected if self.alpha is None else self.alpha
         with torch.no_grad():
             for name, weight in weights.items():
-                weight.add_((alpha * variances[name]).sqrt() * torch.randn(weight.shape, generator=noise, dtype=torch.float64).to(weight))
+                weight.add_(
+                    (alpha * variances[name]).sqrt()
+                    * torch.randn(weight.shape, generator=noise, dtype=torch.float64).to(weight)
+                )
 
     def is_head(self, name, weight, task):
         """Whether a weight is the head's; of a model whose head has no name (one's own): whether it has a row for each class."""
@@ -67,10 +73,15 @@ class Fisher(Method):
         if self.labels == "given":
             return importance(context, context.retain)
         if self.labels == "drawn":
-            return self._mean(gradients(context, context.retain, change=lambda batch: self._drawn(context, batch)), len(context.retain))
+            return self._mean(
+                gradients(context, context.retain, change=lambda batch: self._drawn(context, batch)),
+                len(context.retain),
+            )
         sums = 0
         for y in range(context.task.num_labels):
-            given = gradients(context, context.retain, change=lambda batch: batch | {"labels": torch.full_like(batch["labels"], y)})
+            given = gradients(
+                context, context.retain, change=lambda batch: batch | {"labels": torch.full_like(batch["labels"], y)}
+            )
             part = self._mean(given, len(context.retain), lambda batch: self._predicted(context, batch)[:, y])
             sums = part if not sums else {name: sums[name] + part[name] for name in part}
         return sums
@@ -95,6 +106,11 @@ class Fisher(Method):
         """The batch with labels drawn from what the model predicts, where a label counts; each example's draw is its own."""
         import torch
 
-        draw = torch.stack([torch.rand(batch["labels"].shape[1:], generator=context.generator(f"label/{i}")) for i in batch["index"].tolist()])
+        draw = torch.stack(
+            [
+                torch.rand(batch["labels"].shape[1:], generator=context.generator(f"label/{i}"))
+                for i in batch["index"].tolist()
+            ]
+        )
         below = self._predicted(context, batch).cumsum(-1) < draw.to(batch["labels"].device)[..., None]
         return batch | {"labels": torch.where(batch["labels"] < 0, batch["labels"], below[..., :-1].sum(-1))}

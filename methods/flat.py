@@ -19,8 +19,14 @@ class FLAT(Method):
         "Rate and epochs are ours: 0.1 of the recipe's, 3 epochs; theirs: 1e-5, linear after warm-up, 5 epochs.",
     )
     official = {  # of TOFU with Llama 2 7B
-        "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 64, "lr": 1e-5, "epochs": 5, "lr_schedule": "linear",
-        "warmup": 0.2}
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "batch_size": 64,
+        "lr": 1e-5,
+        "epochs": 5,
+        "lr_schedule": "linear",
+        "warmup": 0.2,
+    }
     schedule = "forget_only"
     requires = frozenset({"classes"})
     divergence: str = "total_variation"
@@ -31,18 +37,24 @@ class FLAT(Method):
     @property
     def terms(self):
         self.pair
-        return (Term("forget", "loss", "refusal", -1.0, how=self.template, corruption="Data"),
-                Term("forget", "loss", "true", how=self.forgotten, corruption="Grad"))
+        return (
+            Term("forget", "loss", "refusal", -1.0, how=self.template, corruption="Data"),
+            Term("forget", "loss", "true", how=self.forgotten, corruption="Grad"),
+        )
 
     @property
     def pair(self):
         """(g, f*)"""
-        pairs = {"kl": (lambda x: x, lambda x: (x - 1).exp()), "reverse_kl": (lambda x: -x.exp(), lambda x: -1 - x),
-                 "jeffrey": (lambda x: x, lambda x: x + x**2 / 4 + x**3 / 16), "pearson": (lambda x: x, lambda x: x + x**2 / 4),
-                 "squared_hellinger": (lambda x: 1 - x.exp(), lambda x: (-x).exp() - 1),
-                 "neyman": (lambda x: 1 - x.exp(), lambda x: 2 - 2 * (1 - x).sqrt()),
-                 "jensen_shannon": (lambda x: (2 / (1 + (-x).exp())).log(), lambda x: ((1 + x.exp()) / 2).log()),
-                 "total_variation": (lambda x: x.tanh() / 2, lambda x: x.tanh() / 2)}
+        pairs = {
+            "kl": (lambda x: x, lambda x: (x - 1).exp()),
+            "reverse_kl": (lambda x: -x.exp(), lambda x: -1 - x),
+            "jeffrey": (lambda x: x, lambda x: x + x**2 / 4 + x**3 / 16),
+            "pearson": (lambda x: x, lambda x: x + x**2 / 4),
+            "squared_hellinger": (lambda x: 1 - x.exp(), lambda x: (-x).exp() - 1),
+            "neyman": (lambda x: 1 - x.exp(), lambda x: 2 - 2 * (1 - x).sqrt()),
+            "jensen_shannon": (lambda x: (2 / (1 + (-x).exp())).log(), lambda x: ((1 + x.exp()) / 2).log()),
+            "total_variation": (lambda x: x.tanh() / 2, lambda x: x.tanh() / 2),
+        }
         if self.divergence not in pairs:
             raise nearest("divergence", self.divergence, pairs, "`mubench ls flat`")
         return pairs[self.divergence]

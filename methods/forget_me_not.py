@@ -38,8 +38,11 @@ class ForgetMeNot(Method):
         context.only(self.layers)
         self.caught = {}
         keep = lambda key: lambda module, inputs, out: self.caught.update({key: out})
-        self.hooks = [part.register_forward_hook(keep((layer, name))) for layer in self.layers
-                      for name, part in (("q", layer.to_q), ("k", layer.to_k))]
+        self.hooks = [
+            part.register_forward_hook(keep((layer, name)))
+            for layer in self.layers
+            for name, part in (("q", layer.to_q), ("k", layer.to_k))
+        ]
 
     def attention(self, context, batch, mine, theirs):
         named = context.task.concepts(mine.loss.device)[batch["prompt"]]
@@ -53,7 +56,9 @@ class ForgetMeNot(Method):
 
     def norm(self, probabilities, named):
         """[B]: of layers' probabilities [B, …, tokens], those of the tokens ``named`` [B, tokens]."""
-        squares = sum((p.square() * named.view(len(named), *[1] * (p.ndim - 2), -1)).flatten(1).sum(1) for p in probabilities)
+        squares = sum(
+            (p.square() * named.view(len(named), *[1] * (p.ndim - 2), -1)).flatten(1).sum(1) for p in probabilities
+        )
         return (squares + 1e-20).sqrt()  # where a prompt was dropped nothing is named: no slope instead of none
 
     def finish(self, context):

@@ -33,8 +33,10 @@ class GnnDelete(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "rep", "none", weight=self.alpha, how=self.consistent, corruption="Data"),
-                Term("retain", "rep", "original", weight=1 - self.alpha))
+        return (
+            Term("forget", "rep", "none", weight=self.alpha, how=self.consistent, corruption="Data"),
+            Term("retain", "rep", "original", weight=1 - self.alpha),
+        )
 
     def prepare(self, context):
         import torch

@@ -14,8 +14,15 @@ class IDK(Method):
         "Rate and epochs are ours: 0.1 of the recipe's, 1 epoch; theirs: 1e-5, linear after warm-up, 10 epochs.",
     )
     official = {  # of TOFU with Llama 2 7B
-        "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 16, "lr": 1e-5, "epochs": 10, "lr_schedule": "linear",
-        "warmup": 0.1, "epoch_length": "forget"}
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "batch_size": 16,
+        "lr": 1e-5,
+        "epochs": 10,
+        "lr_schedule": "linear",
+        "warmup": 0.1,
+        "epoch_length": "forget",
+    }
     schedule = "joint"
     terms = Term("forget", "loss", "refusal"), Term("retain", "loss", "true")
     lr_factor = 0.1

@@ -27,7 +27,11 @@ class Influence(Method):
 
         n, ratio = len(context.forget) + len(context.retain), len(context.forget) / len(context.retain)
         step = (self.gradient(context, context.forget) - ratio * self.gradient(context, context.retain)) / n
-        some = torch.randperm(len(context.retain), generator=context.generator("samples"))[:self.samples + 1].sort().values
+        some = (
+            torch.randperm(len(context.retain), generator=context.generator("samples"))[: self.samples + 1]
+            .sort()
+            .values
+        )
         moved = self.inverse(context, context.retain.select(some), step)
         trained = [p for p in context.student.parameters() if p.requires_grad]
         with torch.no_grad():

@@ -18,8 +18,14 @@ class L1Sparse(Method):
         "Rate and epochs are ours: 0.3 of the recipe's rate, 3 epochs; theirs: 0.01, 10 epochs.",
     )
     official = {
-        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.0, "batch_size": 256,
-        "lr": 0.01, "epochs": 10}
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "clip": 0.0,
+        "batch_size": 256,
+        "lr": 0.01,
+        "epochs": 10,
+    }
     schedule = "retain_only"
     shards = False
     terms = (Term("retain", "loss", "true"),)

@@ -22,7 +22,13 @@ class Laf(Method):
         "Rate and epochs are ours: 0.03 of the recipe's rate, 1 epoch; theirs: 1e-5 to 1e-4, 20 or 40 epochs.",
     )
     official = {  # their rates are 1e-5 to 5e-5 for the first loss and 4e-5 to 1e-4 for the second: here one for both
-        "optimizer": "adam", "weight_decay": 0.0, "clip": 0.0, "lr": 5e-5, "epochs": 20, "epoch_length": "shorter"}
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "clip": 0.0,
+        "lr": 5e-5,
+        "epochs": 20,
+        "epoch_length": "shorter",
+    }
     schedule = "joint"
     temperature: float = 5.0
     latent: int = 16
@@ -34,9 +40,12 @@ class Laf(Method):
 
     @property
     def terms(self):
-        return (Term("retain", "rep", "none", how=self.unusual), Term("forget", "rep", "none", weight=-1.0, how=self.no_more_usual),
-                Term("retain", "rep", "original", how=self.turned),
-                Term("forget", "rep", "original", weight=-1.0, how=self.all_turned))
+        return (
+            Term("retain", "rep", "none", how=self.unusual),
+            Term("forget", "rep", "none", weight=-1.0, how=self.no_more_usual),
+            Term("retain", "rep", "original", how=self.turned),
+            Term("forget", "rep", "original", weight=-1.0, how=self.all_turned),
+        )
 
     def prepare(self, context):
         self.retained, self.forgotten = (self.autoencoder(context, on) for on in ("retain", "forget"))
@@ -62,8 +71,14 @@ class Laf(Method):
         features = self.features(context, view)
         width, rng = features.shape[1], context.generator(f"autoencoder/{on}")
         hidden = max(self.latent, width // 2)
-        parts = context.fresh(lambda: torch.nn.ModuleList([Sequential(Linear(width, hidden), ReLU(), Linear(hidden, 2 * self.latent)),
-                                                           Sequential(Linear(self.latent, hidden), ReLU(), Linear(hidden, width))]))
+        parts = context.fresh(
+            lambda: torch.nn.ModuleList(
+                [
+                    Sequential(Linear(width, hidden), ReLU(), Linear(hidden, 2 * self.latent)),
+                    Sequential(Linear(self.latent, hidden), ReLU(), Linear(hidden, width)),
+                ]
+            )
+        )
         optimizer = torch.optim.Adam(parts.parameters(), lr=self.vae_lr)
         for _ in range(self.vae_epochs):
             for at in torch.randperm(len(view), generator=rng).split(context.batch_size):

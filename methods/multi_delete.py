@@ -18,7 +18,12 @@ class MultiDelete(Method):
         "Rate and epochs are ours: 0.1 of the recipe's, 3 epochs; theirs: 1e-5 to 2e-5, cosine, 10 epochs.",
     )
     official = {  # rate and weight decay differ by data set: 1e-5 to 2e-5, 0.02 to 0.05
-        "weight_decay": 0.05, "lr": 1e-5, "lr_schedule": "cosine", "epochs": 10, "alone": "pictures"}
+        "weight_decay": 0.05,
+        "lr": 1e-5,
+        "lr_schedule": "cosine",
+        "epochs": 10,
+        "alone": "pictures",
+    }
     schedule = "joint"
     requires = frozenset({"pairs"})
     md: float = 1.0
@@ -31,15 +36,21 @@ class MultiDelete(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "rep", "none", weight=self.md, how=self.decoupled, corruption="Data"),
-                Term("forget", "rep", "none", weight=self.ukr, how=self.each_alone),
-                Term("retain", "rep", "original", weight=self.mkr))
+        return (
+            Term("forget", "rep", "none", weight=self.md, how=self.decoupled, corruption="Data"),
+            Term("forget", "rep", "none", weight=self.ukr, how=self.each_alone),
+            Term("retain", "rep", "original", weight=self.mkr),
+        )
 
     def decoupled(self, context, batch, mine, theirs):
         import torch
 
-        order = torch.randperm(len(batch["index"]), generator=context.generator(f"pairs/{context.step}")).to(batch["index"].device)
-        return context.task.distance(mine, context.teacher("original").answer(context.task.paired(batch, order), slice(None), features=True))
+        order = torch.randperm(len(batch["index"]), generator=context.generator(f"pairs/{context.step}")).to(
+            batch["index"].device
+        )
+        return context.task.distance(
+            mine, context.teacher("original").answer(context.task.paired(batch, order), slice(None), features=True)
+        )
 
     def each_alone(self, context, batch, mine, theirs):
         return sum(self.kept(context, context.task.one_input(batch, what)) for what in self.alone.split())

@@ -11,8 +11,14 @@ class NegGrad(Method):
         "Rate and epochs are ours: 0.03 of the recipe's rate, 1 epoch; theirs: 1e-4, 5 epochs.",
     )
     official = {  # as their README runs it
-        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.0, "batch_size": 256,
-        "lr": 1e-4, "epochs": 5}
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "clip": 0.0,
+        "batch_size": 256,
+        "lr": 1e-4,
+        "epochs": 5,
+    }
     schedule = "forget_only"
     terms = (Term("forget", "loss", "true", weight=-1.0),)
     lr_factor = 0.03

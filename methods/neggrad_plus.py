@@ -26,8 +26,10 @@ class NegGradPlus(Method):
 
     @property
     def terms(self):
-        return (Term("retain", "loss", "true", weight=self.alpha),
-                Term("forget", "loss", "true", weight=-(1 - self.alpha)))
+        return (
+            Term("retain", "loss", "true", weight=self.alpha),
+            Term("forget", "loss", "true", weight=-(1 - self.alpha)),
+        )
 
     @property
     def shards(self):

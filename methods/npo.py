@@ -11,7 +11,9 @@ class NPO(Method):
     configuration.
     """
 
-    paper = "Zhang et al. 2024, Eq. 3; code licong-lin/negative-preference-optimization, TOFU/dataloader.py:compute_loss"
+    paper = (
+        "Zhang et al. 2024, Eq. 3; code licong-lin/negative-preference-optimization, TOFU/dataloader.py:compute_loss"
+    )
     deviations = (
         "An epoch ends with the longer set; theirs with D_f, paired with as many of D_r (epoch_length=forget).",
         "Partners in D_r are drawn anew in every epoch; in their code those of an example stay the same.",
@@ -20,8 +22,15 @@ class NPO(Method):
         "Rate and epochs are ours: 0.01 of the recipe's, 1 epoch; theirs: 1e-5, linear after warm-up, 10 epochs.",
     )
     official = {  # of TOFU with Llama 2 7B
-        "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 16, "lr": 1e-5, "epochs": 10, "lr_schedule": "linear",
-        "warmup": 0.1, "epoch_length": "forget"}
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "batch_size": 16,
+        "lr": 1e-5,
+        "epochs": 10,
+        "lr_schedule": "linear",
+        "warmup": 0.1,
+        "epoch_length": "forget",
+    }
     schedule = "joint"
     beta: float = 0.1
     retain: str = "gdiff"

@@ -20,7 +20,13 @@ class Rmu(Method):
         "The rate is the recipe's; theirs 5e-5.",
     )
     official = {  # of Zephyr 7B: layer 7 of 0 to 31
-        "optimizer": "adamw", "batch_size": 4, "lr": 5e-5, "epoch_length": "shorter", "alpha": 100.0, "depth": 7 / 31}
+        "optimizer": "adamw",
+        "batch_size": 4,
+        "lr": 5e-5,
+        "epoch_length": "shorter",
+        "alpha": 100.0,
+        "depth": 7 / 31,
+    }
     schedule = "joint"
     parameters = "sparse internal"
     alpha: float = 10.0
@@ -33,8 +39,10 @@ class Rmu(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "rep", "none", how=self.misdirected, corruption="Data"),
-                Term("retain", "rep", "original", weight=self.alpha))
+        return (
+            Term("forget", "rep", "none", how=self.misdirected, corruption="Data"),
+            Term("retain", "rep", "original", weight=self.alpha),
+        )
 
     def prepare(self, context):
         import torch
@@ -45,7 +53,7 @@ class Rmu(Method):
         layers = networks.layers(context.student, context.task.head)
         at = round(self.depth * (len(layers) - 1))
         context.task = States(context.task, layers[at])
-        context.only([context.student.get_submodule(name) for name in layers[max(0, at + 1 - self.trained):at + 1]])
+        context.only([context.student.get_submodule(name) for name in layers[max(0, at + 1 - self.trained) : at + 1]])
         some = context.batch(context.forget, torch.arange(min(len(context.forget), 256)), "states")
         with context.counted("states", some, gradient=False):
             states = context.teacher("original").answer(some, slice(None), features=True)

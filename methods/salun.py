@@ -13,7 +13,9 @@ class SalUn(Method):
     masked, as in the authors' code before February 2026. With LoRA all of this is over the adapters' weights.
     """
 
-    paper = "Fan et al. 2024, Eq. 3–5; code OPTML-Group/Unlearn-Saliency, Classification/{generate_mask.py,unlearn/RL.py}"
+    paper = (
+        "Fan et al. 2024, Eq. 3–5; code OPTML-Group/Unlearn-Saliency, Classification/{generate_mask.py,unlearn/RL.py}"
+    )
     deviations = (
         "Labels of D_f differ from the truth, as in the paper; in their code some are true (labels=random).",
         "Optimiser and batch size are the recipe's; theirs: SGD, momentum 0.9, weight decay 5e-4, batches of 256.",
@@ -21,8 +23,15 @@ class SalUn(Method):
         "Rate and epochs are ours: 0.3 of the recipe's rate, 3 epochs; theirs: 0.013, 10 epochs.",
     )
     official = {  # of CIFAR-10, 10 % at random
-        "optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "clip": 0.0, "batch_size": 256,
-        "lr": 0.013, "epochs": 10, "labels": "random"}
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "clip": 0.0,
+        "batch_size": 256,
+        "lr": 0.013,
+        "epochs": 10,
+        "labels": "random",
+    }
     schedule = "alternate"
     parameters = "sparse internal"
     saliency_ratio: float = 0.5
@@ -60,6 +69,6 @@ class SalUn(Method):
 
         scores = torch.cat([s.flatten() for s in saliency.values()])
         chosen = torch.zeros_like(scores, dtype=torch.bool)
-        chosen[scores.argsort(descending=True, stable=True)[:int(len(scores) * self.saliency_ratio)]] = True
+        chosen[scores.argsort(descending=True, stable=True)[: int(len(scores) * self.saliency_ratio)]] = True
         parts = chosen.split([s.numel() for s in saliency.values()])
         return {name: part.view_as(s) for (name, s), part in zip(saliency.items(), parts)}

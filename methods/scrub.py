@@ -17,8 +17,17 @@ class Scrub(Method):
         "The rate is ours, 0.3 of the recipe's; theirs 5e-4, a tenth of it after each of epochs 5, 8 and 9.",
     )
     official = {  # of their small-scale experiments; large-scale: SGD, 5e-4, α 0.001, γ 0.99, T 4, 2 of 3 epochs
-        "optimizer": "adam", "weight_decay": 0.1, "clip": 0.0, "batch_size": 32, "forget_batch_size": 64,
-        "lr": 5e-4, "epochs": 10, "milestones": (5, 8, 9), "lr_decay": 0.1, "msteps": 3}
+        "optimizer": "adam",
+        "weight_decay": 0.1,
+        "clip": 0.0,
+        "batch_size": 32,
+        "forget_batch_size": 64,
+        "lr": 5e-4,
+        "epochs": 10,
+        "milestones": (5, 8, 9),
+        "lr_decay": 0.1,
+        "msteps": 3,
+    }
     schedule = "alternate"
     alpha: float = 0.5
     gamma: float = 1.0
@@ -31,6 +40,8 @@ class Scrub(Method):
     @property
     def terms(self):
         t = self.temperature
-        return (Term("forget", "logit", "original", weight=-t**2, temperature=t, when=first(self.msteps)),
-                Term("retain", "loss", "true", weight=self.gamma),
-                Term("retain", "logit", "original", weight=self.alpha * t**2, temperature=t))
+        return (
+            Term("forget", "logit", "original", weight=-(t**2), temperature=t, when=first(self.msteps)),
+            Term("retain", "loss", "true", weight=self.gamma),
+            Term("retain", "logit", "original", weight=self.alpha * t**2, temperature=t),
+        )

@@ -21,7 +21,12 @@ class ScrubR(Scrub):
         "The rate is ours, 0.3 of the recipe's.",
     )
     official = {  # of their MIA experiments
-        "clip": 0.0, "batch_size": 32, "forget_batch_size": 16, "temperature": 4.0, "msteps": 3}
+        "clip": 0.0,
+        "batch_size": 32,
+        "forget_batch_size": 16,
+        "temperature": 4.0,
+        "msteps": 3,
+    }
     requires = frozenset({"classes"})
     rule: str = "nearest"
     epochs = 5
@@ -48,8 +53,10 @@ class ScrubR(Scrub):
 
     def rewind(self, errors, reference):
         """The position among ``errors`` of the checkpoint to go back to; the last, where none is above."""
-        rules = {"nearest": lambda: min(range(len(errors)), key=lambda i: abs(errors[i] - reference)),
-                 "first_above": lambda: next((i for i, e in enumerate(errors) if e > reference), len(errors) - 1)}
+        rules = {
+            "nearest": lambda: min(range(len(errors)), key=lambda i: abs(errors[i] - reference)),
+            "first_above": lambda: next((i for i, e in enumerate(errors) if e > reference), len(errors) - 1),
+        }
         if self.rule not in rules:
             raise nearest("rule", self.rule, rules, "`mubench ls scrub_r`")
         return rules[self.rule]()

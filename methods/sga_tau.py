@@ -32,8 +32,10 @@ class SgaTau(TaskVector):
 
     @property
     def terms(self):
-        return (Term("forget", "loss", "true", weight=-1.0, when=first(self.sga_epochs)),
-                Term("forget", "loss", "true", when=after(self.sga_epochs), corruption="Grad"))
+        return (
+            Term("forget", "loss", "true", weight=-1.0, when=first(self.sga_epochs)),
+            Term("forget", "loss", "true", when=after(self.sga_epochs), corruption="Grad"),
+        )
 
     def prepare(self, context):
         super().prepare(context)

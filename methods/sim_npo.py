@@ -17,8 +17,15 @@ class SimNPO(Method):
         "Rate and epochs are ours: 0.3 of the recipe's, 1 epoch; theirs: 1e-5, linear after warm-up, 20 epochs.",
     )
     official = {  # of TOFU forget10 with Llama 2 7B
-        "optimizer": "adamw", "weight_decay": 0.01, "batch_size": 32, "lr": 1e-5, "epochs": 20, "lr_schedule": "linear",
-        "warmup": 0.05, "epoch_length": "forget"}
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "batch_size": 32,
+        "lr": 1e-5,
+        "epochs": 20,
+        "lr_schedule": "linear",
+        "warmup": 0.05,
+        "epoch_length": "forget",
+    }
     schedule = "joint"
     beta: float = 4.5
     gamma: float = 0.0

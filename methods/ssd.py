@@ -38,7 +38,9 @@ class Ssd(Method):
         order = torch.randperm(len(everything), generator=context.generator("importance"))
         forget = importance(context, context.forget, self.batch)
         full = importance(context, everything if self.batch == 1 else everything.select(order), self.batch)
-        alpha = self.threshold(forget, full, len(context.forget) / len(everything)) if self.alpha is None else self.alpha
+        alpha = (
+            self.threshold(forget, full, len(context.forget) / len(everything)) if self.alpha is None else self.alpha
+        )
         with torch.no_grad():
             for name, weight in context.student.named_parameters():
                 if name in forget:
@@ -49,5 +51,7 @@ class Ssd(Method):
         """The ratio of importances that ln(1 + 100 · ``share``) % of the weights that matter at all exceed."""
         import torch
 
-        ratios = torch.cat([(forget[name] / full[name])[full[name] > 0] for name in forget]).sort(descending=True).values
+        ratios = (
+            torch.cat([(forget[name] / full[name])[full[name] > 0] for name in forget]).sort(descending=True).values
+        )
         return ratios[int(len(ratios) * math.log1p(100 * share) / 100)].item() if len(ratios) else math.inf

@@ -8,7 +8,9 @@ class TaskVector(Method):
     product BA, which is negated.
     """
 
-    paper = "Ilharco et al. 2023, as in Shi et al. 2024 (MUSE); code swj0419/muse_bench, baselines/baselines/task_vector.py"
+    paper = (
+        "Ilharco et al. 2023, as in Shi et al. 2024 (MUSE); code swj0419/muse_bench, baselines/baselines/task_vector.py"
+    )
     deviations = (
         "Buffers go back to the original's; MUSE extrapolates whatever is a float, variances too.",
         "The batch size is the recipe's; MUSE's is 32.",

@@ -28,10 +28,16 @@ class Uce(Method):
         at = torch.where(tokens.any(1), tokens.shape[1] - 1 - tokens.flip(1).int().argmax(1), 0)
         concepts = texts[torch.arange(len(texts)), at].double()
         forget, retain = (self.scales(context, view, len(texts)) for view in (context.forget, context.retain))
-        layers = [m for name, m in context.student.named_modules() if ".attn2." in name and name.endswith(("to_k", "to_v"))]
+        layers = [
+            m for name, m in context.student.named_modules() if ".attn2." in name and name.endswith(("to_k", "to_v"))
+        ]
         with context.counted("edit", {"concepts": concepts}, gradient=False), torch.no_grad():
             for layer in layers:
-                layer.weight.copy_(self.edited(layer.weight.double(), concepts, concepts[:1], self.erase * forget, self.preserve * retain))
+                layer.weight.copy_(
+                    self.edited(
+                        layer.weight.double(), concepts, concepts[:1], self.erase * forget, self.preserve * retain
+                    )
+                )
 
     def scales(self, context, view, count):
         """[prompts]: each prompt's share of a view, times how many prompts are in it."""
@@ -46,6 +52,12 @@ class Uce(Method):
         stay by ``preserve`` [n]."""
         import torch
 
-        old = self.lamb * weight + (erase[:, None] * (guide @ weight.T)).T @ concepts + (preserve[:, None] * (concepts @ weight.T)).T @ concepts
+        old = (
+            self.lamb * weight
+            + (erase[:, None] * (guide @ weight.T)).T @ concepts
+            + (preserve[:, None] * (concepts @ weight.T)).T @ concepts
+        )
         seen = ((erase + preserve)[:, None] * concepts).T @ concepts
-        return torch.linalg.solve(self.lamb * torch.eye(len(seen), dtype=seen.dtype, device=seen.device) + seen, old, left=False)
+        return torch.linalg.solve(
+            self.lamb * torch.eye(len(seen), dtype=seen.dtype, device=seen.device) + seen, old, left=False
+        )

@@ -41,7 +41,9 @@ class UL(Method):
         self.measures = {"ma_threshold": accuracy} | texts
         given = {name: getattr(self, name) for name in self.measures}
         unseen = context.validation.select(slice(len(context.forget))) if None in given.values() else None
-        self.thresholds = {name: self.known(context, unseen, name) if value is None else value for name, value in given.items()}
+        self.thresholds = {
+            name: self.known(context, unseen, name) if value is None else value for name, value in given.items()
+        }
 
     def known(self, context, view, name):
         return context.measure(view, self.measures[name]).mean().item()

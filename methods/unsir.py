@@ -22,8 +22,14 @@ class Unsir(Method):
         "The rate is ours, 0.3 of the recipe's; theirs 0.02 to impair and 0.01 to repair.",
     )
     official = {  # epoch 2 repairs, at half the rate; 256 noises a class cost more than a small model's retraining
-        "optimizer": "adam", "weight_decay": 0.0, "clip": 0.0, "batch_size": 256, "lr": 0.02, "milestones": (1,),
-        "lr_decay": 0.5}
+        "optimizer": "adam",
+        "weight_decay": 0.0,
+        "clip": 0.0,
+        "batch_size": 256,
+        "lr": 0.02,
+        "milestones": (1,),
+        "lr_decay": 0.5,
+    }
     schedule = "joint"
     requires = frozenset({"classes", "signal"})
     noises: int = 20
@@ -38,7 +44,9 @@ class Unsir(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", "true", when=first(self.impair), corruption="Data"), Term("retain", "loss", "true")
+        return Term("forget", "loss", "true", when=first(self.impair), corruption="Data"), Term(
+            "retain", "loss", "true"
+        )
 
     def prepare(self, context):
         import torch

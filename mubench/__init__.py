@@ -1,9 +1,24 @@
 """mubench: the benchmark suite for machine unlearning. Importing it is instant; its functions load what they need."""
+
 import importlib
 
-_PUBLIC = {"load_task": "registry", "load_method": "registry", "run": "runner", "tune": "tuning", "RunSpec": "spec", "score": "results",
-           "unlearn": "api", "evaluate": "api", "submit": "api", "board": "api", "report": "api", "ablate": "api",
-           "check": "checks", "MubenchError": "errors", "Recipe": "recipe"}
+_PUBLIC = {
+    "load_task": "registry",
+    "load_method": "registry",
+    "run": "runner",
+    "tune": "tuning",
+    "RunSpec": "spec",
+    "score": "results",
+    "unlearn": "api",
+    "evaluate": "api",
+    "submit": "api",
+    "board": "api",
+    "report": "api",
+    "ablate": "api",
+    "check": "checks",
+    "MubenchError": "errors",
+    "Recipe": "recipe",
+}
 __all__ = sorted(_PUBLIC)
 
 

@@ -1,4 +1,5 @@
 """The Python side for one's own models and checkpoints; `mubench.run` is in `mubench.runner`."""
+
 import copy
 import re
 from dataclasses import dataclass
@@ -25,8 +26,22 @@ class Unlearned:
     costs: Costs
 
 
-def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, fresh=None, head=None, num_labels=None, validation=None,
-            inplace=False, progress=True, **options):
+def unlearn(
+    model,
+    forget,
+    retain,
+    method="salun",
+    *,
+    collate=None,
+    loss=None,
+    fresh=None,
+    head=None,
+    num_labels=None,
+    validation=None,
+    inplace=False,
+    progress=True,
+    **options,
+):
     """Make a model of one's own forget.
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
@@ -47,33 +62,66 @@ def unlearn(model, forget, retain, method="salun", *, collate=None, loss=None, f
     """
     asked = Options.checked(**{name: options.pop(name) for name in [*options] if name in Options.model_fields})
     if isinstance(method, registry.methods.base) and (options or asked.protocol != "suite"):
-        raise MubenchError(f"{method.name} is given with its hyperparameters: set {', '.join(options) or 'the protocol'} where you make it, or pass "
-                           "its name")
+        raise MubenchError(
+            f"{method.name} is given with its hyperparameters: set {', '.join(options) or 'the protocol'} where you make it, or pass "
+            "its name"
+        )
     cls = method if isinstance(method, registry.methods.base) else registry.methods.get(method)
     chosen = registry.load_method(method, **cls.overrides(asked.protocol) | options)
     wrap = lambda d: d if d is None or isinstance(d, (Examples, Wrapped)) else Wrapped(d, collate)
-    sets = {name: wrap(d) for name, d in (("forget", forget), ("retain", retain), ("validation", validation)) if d is not None}
+    sets = {
+        name: wrap(d)
+        for name, d in (("forget", forget), ("retain", retain), ("validation", validation))
+        if d is not None
+    }
     for name, view in sets.items():
         if not len(view):
             raise MubenchError(f"the {name} set is empty: give at least one example")
     behaviour = Custom(loss, num_labels, head)
     behaviour.probe(model, sets["forget"])
     if missing := chosen.needs - behaviour.provides:
-        raise MubenchError(f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return "
-                           "(losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations (rep)")
+        raise MubenchError(
+            f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return "
+            "(losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations (rep)"
+        )
     asked.fits(chosen, behaviour.num_labels)
     if fresh is None:
+
         def fresh():
             if not hasattr(model, "config"):
-                raise MubenchError(f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one")
+                raise MubenchError(
+                    f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one"
+                )
             return type(model)(model.config)
-    job = Job.make(behaviour, chosen, asked, sets, model if inplace else copy.deepcopy(model), fresh, Recipe(lr=1e-3, epochs=10, batch_size=32))
+
+    job = Job.make(
+        behaviour,
+        chosen,
+        asked,
+        sets,
+        model if inplace else copy.deepcopy(model),
+        fresh,
+        Recipe(lr=1e-3, epochs=10, batch_size=32),
+    )
     costs = job.train(progress)
     return Unlearned(job.context.student.eval(), costs)
 
 
-def evaluate(task, checkpoint, *, model=None, ratio=None, split_file=None, seed=0, limit=None, name=None, out=None, seconds=None, paper="",
-             save_model=False):
+def evaluate(
+    task,
+    checkpoint,
+    *,
+    model=None,
+    ratio=None,
+    split_file=None,
+    seed=0,
+    limit=None,
+    name=None,
+    out=None,
+    seconds=None,
+    paper="",
+    save_model=False,
+):
     """Measure weights that any code has unlearned: name → value of every metric that applies.
 
     task: a registry name; checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's class;
@@ -89,19 +137,43 @@ def evaluate(task, checkpoint, *, model=None, ratio=None, split_file=None, seed=
     reference, task = task if isinstance(task, str) else task.name, load_task(task)
     model, loaded = task.model(model), isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
     network = originals.load(task, model, checkpoint)[0] if loaded else checkpoint
-    rows = {"split_file": str(split_file)} if split_file else {"ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio)}
-    spec = RunSpec.checked(task=reference, model=model, method=f"{name}@{networks.weights_hash(network)[:12]}", seed=seed, limit=limit, **rows)
-    costs = {"unlearning_seconds": seconds, **dict.fromkeys(("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")),
-             "stopped_by": "epochs", "losses": [], "validation": []}
+    rows = (
+        {"split_file": str(split_file)}
+        if split_file
+        else {"ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio)}
+    )
+    spec = RunSpec.checked(
+        task=reference,
+        model=model,
+        method=f"{name}@{networks.weights_hash(network)[:12]}",
+        seed=seed,
+        limit=limit,
+        **rows,
+    )
+    costs = {
+        "unlearning_seconds": seconds,
+        **dict.fromkeys(("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")),
+        "stopped_by": "epochs",
+        "losses": [],
+        "validation": [],
+    }
     said = spec.model_dump() | {"method": str(checkpoint) if loaded else "CHECKPOINT"}
-    result = carry_out(Job.of(spec, task, network), out and Store(out), save_model, costs=costs, method={"name": str(name), "paper": paper},
-                       command=command(said, "evaluate", name=name, out=out, seconds=seconds))
+    result = carry_out(
+        Job.of(spec, task, network),
+        out and Store(out),
+        save_model,
+        costs=costs,
+        method={"name": str(name), "paper": paper},
+        command=command(said, "evaluate", name=name, out=out, seconds=seconds),
+    )
     return result.metrics
 
 
 def _nameable(name, out, seconds):
     if (name is None) != (out is None):
-        raise MubenchError("name and out belong together: how to call the code that made these weights, and the folder to record it in")
+        raise MubenchError(
+            "name and out belong together: how to call the code that made these weights, and the folder to record it in"
+        )
     if name is not None and (not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in registry.methods.names()):
         raise MubenchError(f"name {name!r}: give a snake_case name that is no method of mubench, such as my_method")
     if seconds is not None and not 0 <= seconds < float("inf"):
@@ -129,8 +201,24 @@ def report(run, out=None, **options):
     return make(run, out, **options)
 
 
-def ablate(kind, tasks, methods=None, *, models=None, ratios=None, seeds=None, at=None, out="results", figures=None, workers=1, eval_every=10,
-           margin=None, limit=None, run=True, **options):
+def ablate(
+    kind,
+    tasks,
+    methods=None,
+    *,
+    models=None,
+    ratios=None,
+    seeds=None,
+    at=None,
+    out="results",
+    figures=None,
+    workers=1,
+    eval_every=10,
+    margin=None,
+    limit=None,
+    run=True,
+    **options,
+):
     """Vary one thing, run what ``out`` does not hold yet, and draw; returns the exhibits (see `mubench.leaderboard.ablations`).
 
     kind: lora, curriculum, ratio, scale, budget or bias; tasks, methods: names (default: those the MU-Bench paper compares); at: levels
@@ -139,6 +227,7 @@ def ablate(kind, tasks, methods=None, *, models=None, ratios=None, seeds=None, a
     missing, not only to draw; options: as in `mubench.run`.
     """
     from mubench import grid
+    from mubench.progress import reason
     from mubench.errors import MubenchError
     from mubench.leaderboard.ablations import MARGIN, METHODS, analyse, named, plan
     from mubench.leaderboard.records import read_runs
@@ -149,10 +238,14 @@ def ablate(kind, tasks, methods=None, *, models=None, ratios=None, seeds=None, a
         grid.sweep(references, out, workers)
         _, _, failed = grid.sweep(specs, out, workers, **({"eval_every": eval_every} if kind.along else {}))
         if len(failed) == len(specs):
-            raise MubenchError(f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with: {grid.reason(failed[0], out)}")
+            raise MubenchError(
+                f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with: {reason(failed[0], out)}"
+            )
     runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
     trial = [f"a trial on {limit} rows of each set: no result"] if limit else []
-    exhibits = analyse(kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *notes])
+    exhibits = analyse(
+        kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *notes]
+    )
     if figures:
         for exhibit in exhibits:
             exhibit.write(figures)

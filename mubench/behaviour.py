@@ -1,4 +1,5 @@
 """How a model of some modality is run, measured and misled: all that methods need to know of a task."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -71,8 +72,12 @@ class Behaviour:
         """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes (``per="example"``) or averaged over them."""
         from torch.nn.functional import kl_div
 
-        kl = kl_div((student.logits / temperature).log_softmax(-1), (teacher.logits / temperature).log_softmax(-1),
-                    reduction="none", log_target=True)
+        kl = kl_div(
+            (student.logits / temperature).log_softmax(-1),
+            (teacher.logits / temperature).log_softmax(-1),
+            reduction="none",
+            log_target=True,
+        )
         return kl.sum(-1) if per == "example" else kl.mean(-1)
 
     def distance(self, student, teacher):
@@ -88,8 +93,14 @@ class Behaviour:
         out = self.forward(model, batch)
         probability = out.logits.softmax(-1)
         target, prediction = self.targets(batch), out.logits.argmax(-1)
-        return {"target": target, "prediction": prediction, "score": (prediction == target).double(), "loss": out.loss,
-                "confidence": probability.gather(-1, target[:, None])[:, 0], "logits": out.logits}
+        return {
+            "target": target,
+            "prediction": prediction,
+            "score": (prediction == target).double(),
+            "loss": out.loss,
+            "confidence": probability.gather(-1, target[:, None])[:, 0],
+            "logits": out.logits,
+        }
 
     def corrupt(self, batch, rows, draw, pool, other=True):
         """The batch with wrong labels in some ``rows``. ``draw``: a uniform number in [0, 1) for each of them; ``other``: a class
@@ -137,8 +148,10 @@ class Custom(Behaviour):
         out = Output(*given) if isinstance(given, tuple) else Output(given)
         out.features = None if representation.value is None else representation.value.flatten(1)
         if out.loss.shape != batch["index"].shape:
-            raise MubenchError(f"loss must give one number per example, shape {tuple(batch['index'].shape)}, "
-                               f"it gave {tuple(out.loss.shape)}: use reduction='none'")
+            raise MubenchError(
+                f"loss must give one number per example, shape {tuple(batch['index'].shape)}, "
+                f"it gave {tuple(out.loss.shape)}: use reduction='none'"
+            )
         return out
 
     def probe(self, model, examples):
@@ -190,9 +203,13 @@ class States:
             states = states.flatten(2).transpose(1, 2)  # channels first: a picture's places
         states = states.flatten(1, -2) if states.ndim > 2 else states[:, None]
         if mask is not None:
-            states = states[:, -mask.shape[1]:]
-        elif (given := batch.get("attention_mask")) is not None and given.ndim == 2 and given.shape[1] <= states.shape[1]:
-            mask = torch.nn.functional.pad(given.bool(), (0, states.shape[1] - given.shape[1]), value=True)  # pictures follow their text
+            states = states[:, -mask.shape[1] :]
+        elif (
+            (given := batch.get("attention_mask")) is not None and given.ndim == 2 and given.shape[1] <= states.shape[1]
+        ):
+            mask = torch.nn.functional.pad(
+                given.bool(), (0, states.shape[1] - given.shape[1]), value=True
+            )  # pictures follow their text
         return Output(out.loss, out.logits, mask, states.float())
 
     def distance(self, student, teacher):
@@ -221,10 +238,16 @@ class Representation:
 
     def __enter__(self):
         if self.head is not None:
-            module = getattr(self.model, "module", self.model).get_submodule(self.head)  # DistributedDataParallel keeps the model in .module
-            head = getattr(module, "out_proj", module)  # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
+            module = getattr(self.model, "module", self.model).get_submodule(
+                self.head
+            )  # DistributedDataParallel keeps the model in .module
+            head = getattr(
+                module, "out_proj", module
+            )  # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
             if self.leaving:
-                self.hook = module.register_forward_hook(lambda _, args, out: setattr(self, "value", out[0] if isinstance(out, tuple) else out))
+                self.hook = module.register_forward_hook(
+                    lambda _, args, out: setattr(self, "value", out[0] if isinstance(out, tuple) else out)
+                )
             else:
                 self.hook = head.register_forward_pre_hook(lambda _, args: setattr(self, "value", args[0]))
         return self

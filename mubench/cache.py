@@ -1,4 +1,5 @@
 """Where fetched data, prepared sets and downloaded checkpoints are kept, and how files are written whole or not at all."""
+
 import contextlib
 import errno
 import hashlib
@@ -19,8 +20,11 @@ def cache_dir():
 def file_hash(path):
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else (
-            hashlib.sha256(file.read()).hexdigest())
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else (hashlib.sha256(file.read()).hexdigest())
+        )
 
 
 def fsync(path):
@@ -55,12 +59,19 @@ def writing(path):
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None) or int((re.findall(r"\(os error (\d+)\)$", str(error)) or [0])[0])  # so say libraries in Rust
-        why = {errno.ENOSPC: "the disk is full: free some space", errno.EDQUOT: "the disk quota is used up: free some space",
-               errno.EACCES: "permission denied: choose another folder with --out", errno.ENOTDIR: "a file is in the way of the folder",
-               errno.EEXIST: "a file is in the way of the folder", errno.ENOENT: "there is no such folder",
-               errno.EISDIR: "that is a folder",
-               errno.EROFS: "the file system is read-only: choose another folder with --out"}.get(number)
+        number = getattr(error, "errno", None) or int(
+            (re.findall(r"\(os error (\d+)\)$", str(error)) or [0])[0]
+        )  # so say libraries in Rust
+        why = {
+            errno.ENOSPC: "the disk is full: free some space",
+            errno.EDQUOT: "the disk quota is used up: free some space",
+            errno.EACCES: "permission denied: choose another folder with --out",
+            errno.ENOTDIR: "a file is in the way of the folder",
+            errno.EEXIST: "a file is in the way of the folder",
+            errno.ENOENT: "there is no such folder",
+            errno.EISDIR: "that is a folder",
+            errno.EROFS: "the file system is read-only: choose another folder with --out",
+        }.get(number)
         if why is None:
             raise
         raise MubenchError(f"cannot write {path}: {why} (nothing finished was lost)") from error

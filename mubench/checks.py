@@ -1,4 +1,5 @@
 """Contract tests of tasks, methods and results: the same for contributors, for users and in the project's own tests."""
+
 import copy
 import functools
 import math
@@ -23,7 +24,9 @@ def check(what, **options):
     if submission.is_submission(what):
         return submission.check(what, **options)
     if any(options.values()):
-        raise MubenchError(f"{what} is no submission (a folder with submission.json, or a .zip): --weights, --rerun and --record are for those")
+        raise MubenchError(
+            f"{what} is no submission (a folder with submission.json, or a .zip): --weights, --rerun and --record are for those"
+        )
     if Path(what).is_dir():
         return check_result(what)
     if what in registry.tasks.names():
@@ -40,7 +43,9 @@ def check(what, **options):
             return check_method(what)
     from mubench.errors import nearest
 
-    raise nearest("task, method or result folder", what, [*registry.tasks.names(), *registry.methods.names()], "`mubench ls`")
+    raise nearest(
+        "task, method or result folder", what, [*registry.tasks.names(), *registry.methods.names()], "`mubench ls`"
+    )
 
 
 def check_method(reference):
@@ -64,11 +69,17 @@ def check_method(reference):
         network, run = _small(method, tasks)
         before = copy.deepcopy(network.state_dict())
         done = run(method=cls, seed=seed)
-        _holds(all(torch.equal(v, network.state_dict()[k]) for k, v in before.items()), "the original model stays as it was")
+        _holds(
+            all(torch.equal(v, network.state_dict()[k]) for k, v in before.items()),
+            "the original model stays as it was",
+        )
         _holds(all(p.isfinite().all() for p in done.model.parameters()), "the weights stay finite on a small problem")
         models.append((done.model.state_dict(), before))
     (one, before), (two, _), _ = models
-    _holds(all(torch.equal(v, two[k]) for k, v in one.items()), "the same seed gives the same bits: draw from context.generator()")
+    _holds(
+        all(torch.equal(v, two[k]) for k, v in one.items()),
+        "the same seed gives the same bits: draw from context.generator()",
+    )
     yield f"repeatable, finite, {done.costs.steps} steps"
     changed = any(not torch.equal(v, before[k]) for k, v in one.items())
     _holds(changed or not method.terms, "a method with terms changes the model")
@@ -80,8 +91,14 @@ def check_task(reference):
     """A task's facts, data, split, models, behaviour and originals hold what the contract says; of a task that can write a sample (the
     paper tier) on that, with runs from loading to the stored result."""
     task = registry.load_task(reference)
-    _holds(task.__doc__ and task.source and task.licence and task.models, "docstring, source, licence and models are stated")
-    _holds(task.random_guess is None or 0 <= task.random_guess < 1, "random_guess is a score in [0, 1), or None until it is measured")
+    _holds(
+        task.__doc__ and task.source and task.licence and task.models,
+        "docstring, source, licence and models are stated",
+    )
+    _holds(
+        task.random_guess is None or 0 <= task.random_guess < 1,
+        "random_guess is a score in [0, 1), or None until it is measured",
+    )
     yield "data card complete"
     if not hasattr(task, "write_sample"):
         yield from check_behaviour(task)
@@ -91,7 +108,7 @@ def check_task(reference):
         yield "written: a sample in the format of the published data, tiny models of the same classes"
         yield from check_behaviour(sample)
         for number, model in enumerate(task.models):
-            yield from check_runs(reference, sample, model, one_per_schedule(task)[:1 if number else None])
+            yield from check_runs(reference, sample, model, one_per_schedule(task)[: 1 if number else None])
 
 
 def one_per_schedule(task):
@@ -111,9 +128,18 @@ def check_runs(reference, sample, model, methods):
         for name in methods:
             spec = make_spec(task=reference, model=model, method=name, max_steps=2)
             result = results.read(run_spec(spec, results.Store(folder), progress=False, task=sample))
-            scores = {n: v for n, v in result.metrics.items() if n.endswith("_score") and n.split("_")[0] in sample.sets(model, sample.split(5))}
-            _holds(scores and all(v is not None and math.isfinite(v) for v in scores.values()), f"{model}, {name}: every set has a finite score")
-            yield f"{model}: {name} ({result.costs['steps']} steps), " + ", ".join(f"{n} {v:.3f}" for n, v in scores.items())
+            scores = {
+                n: v
+                for n, v in result.metrics.items()
+                if n.endswith("_score") and n.split("_")[0] in sample.sets(model, sample.split(5))
+            }
+            _holds(
+                scores and all(v is not None and math.isfinite(v) for v in scores.values()),
+                f"{model}, {name}: every set has a finite score",
+            )
+            yield f"{model}: {name} ({result.costs['steps']} steps), " + ", ".join(
+                f"{n} {v:.3f}" for n, v in scores.items()
+            )
 
 
 def check_behaviour(task):
@@ -137,28 +163,48 @@ def check_behaviour(task):
         n = len(batch["index"])
         with torch.no_grad():
             out = task.forward(model.eval(), batch, features="rep" in task.provides)
-        _holds(out.loss.shape == (n,) and out.loss.isfinite().all(), f"{name}: forward gives one finite loss per example")
+        _holds(
+            out.loss.shape == (n,) and out.loss.isfinite().all(), f"{name}: forward gives one finite loss per example"
+        )
         if "logit" in task.provides:
             apart = task.divergence(out, out)
-            _holds(apart.shape == (n,) and apart.abs().max() < 1e-5, f"{name}: divergence is per example and 0 from itself")
+            _holds(
+                apart.shape == (n,) and apart.abs().max() < 1e-5, f"{name}: divergence is per example and 0 from itself"
+            )
         if "rep" in task.provides:
-            _holds(out.features is not None and out.features.shape[0] == n and out.features.ndim == 2, f"{name}: features are [B, H]")
+            _holds(
+                out.features is not None and out.features.shape[0] == n and out.features.ndim == 2,
+                f"{name}: features are [B, H]",
+            )
         if "labels" in task.provides:
             before = {k: v.clone() for k, v in batch.items()}
             wrong = task.corrupt(batch, torch.arange(1, n), torch.linspace(0, 0.999, n - 1), sets["retain"])
-            _holds(all(torch.equal(v, before[k]) for k, v in batch.items()), f"{name}: corrupt leaves the given batch as it is")
+            _holds(
+                all(torch.equal(v, before[k]) for k, v in batch.items()),
+                f"{name}: corrupt leaves the given batch as it is",
+            )
             with torch.no_grad():
                 apart = (task.forward(model, wrong).loss - out.loss).abs() > 1e-4
-            _holds(apart[1:].all() and not apart[0], f"{name}: corrupt changes the targets of the given rows and of no others")
+            _holds(
+                apart[1:].all() and not apart[0],
+                f"{name}: corrupt changes the targets of the given rows and of no others",
+            )
         columns = task.predict(model, batch)
-        _holds({"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values()),
-               f"{name}: predict gives one row per example")
+        _holds(
+            {"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values()),
+            f"{name}: predict gives one row per example",
+        )
         yield f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, forward, corrupt and predict per example"
         facts = originals.load(task, name)[1]
         if task.tier == "mini" and facts["card"]:
             _holds(facts["card"]["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
-            _holds(facts["card"]["scores"]["train"] >= task.fits, f"{name}: the original fits its training set (≥ {task.fits})")
-            yield f"{name}: original {facts['sha256'][:12]}, " + ", ".join(f"{k} {v:.3f}" for k, v in facts["card"]["scores"].items())
+            _holds(
+                facts["card"]["scores"]["train"] >= task.fits,
+                f"{name}: the original fits its training set (≥ {task.fits})",
+            )
+            yield f"{name}: original {facts['sha256'][:12]}, " + ", ".join(
+                f"{k} {v:.3f}" for k, v in facts["card"]["scores"].items()
+            )
 
 
 def check_result(folder):
@@ -173,7 +219,9 @@ def check_result(folder):
     yield f"{len(run.metrics)} metrics follow from {run.result.predictions.get('rows', 0)} predictions"
     if run.spec.task in registry.tasks.names():
         flags = verify.compare(run)
-        yield "; ".join(["spec, split, original, examples and targets are the suite's", *(f"but: {flag}" for flag in flags)])
+        yield "; ".join(
+            ["spec, split, original, examples and targets are the suite's", *(f"but: {flag}" for flag in flags)]
+        )
         if (Path(folder) / results.MODEL).is_dir():
             yield verify.re_evaluate(run)
 
@@ -192,16 +240,33 @@ def _small(method, tasks):
 
     if method.needs <= PROBLEM:
         network = _network()
-        return network, functools.partial(unlearn, network, _problem(12, 0), _problem(24, 1), validation=_problem(12, 2), fresh=_network,
-                                          head="classifier", batch_size=8, progress=False)
+        return network, functools.partial(
+            unlearn,
+            network,
+            _problem(12, 0),
+            _problem(24, 1),
+            validation=_problem(12, 2),
+            fresh=_network,
+            head="classifier",
+            batch_size=8,
+            progress=False,
+        )
     task = registry.load_task(next((t for t in tasks if registry.tasks.get(t).tier == "mini"), tasks[0]))
     model = task.model()
     network, sets = task.build(model), task.sets(model, task.split(5), limit=16)
 
     def run(method, seed):
-        job = Job.make(task, method(), Options(seed=seed), sets, copy.deepcopy(network), functools.partial(task.build, model, seed),
-                       task.model_recipe(model))
+        job = Job.make(
+            task,
+            method(),
+            Options(seed=seed),
+            sets,
+            copy.deepcopy(network),
+            functools.partial(task.build, model, seed),
+            task.model_recipe(model),
+        )
         return Unlearned(job.context.student, job.train(progress=False))
+
     return network, run
 
 

@@ -1,4 +1,5 @@
 """The command line: each verb is one public function. Nothing is imported before it is needed."""
+
 import argparse
 import os
 import sys
@@ -36,43 +37,82 @@ def main(argv=None):
     except Exception as error:
         if args.debug:
             raise
-        sys.exit(f"mubench: {type(error).__name__}: {str(error).strip() or 'no message'} (an error of mubench or of a plug-in, not "
-                 "yours: --debug shows where)")
+        sys.exit(
+            f"mubench: {type(error).__name__}: {str(error).strip() or 'no message'} (an error of mubench or of a plug-in, not "
+            "yours: --debug shows where)"
+        )
 
 
 def parser(sweep=None):
     """The whole command line; ``sweep``: values that take the place of `mubench run`'s defaults."""
     from mubench.spec import RunSpec
 
-    top = argparse.ArgumentParser(prog="mubench", description="The benchmark suite for machine unlearning.", epilog=EPILOG)
+    top = argparse.ArgumentParser(
+        prog="mubench", description="The benchmark suite for machine unlearning.", epilog=EPILOG
+    )
     top.add_argument("--version", action=_Version)
     verbs = top.add_subparsers(metavar="VERB", required=True)
 
     def verb(name, function, about, example):
-        p = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}",
-                             formatter_class=argparse.RawDescriptionHelpFormatter)
+        p = verbs.add_parser(
+            name,
+            help=about,
+            description=about,
+            epilog=f"example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         p.add_argument("--debug", action="store_true", help="show tracebacks and library warnings")
         if name in ("run", "tune", "fetch", "evaluate", "split", "original", "check", "ablate"):
-            p.add_argument("--data-dir", metavar="FOLDER", help="where the original archives of paper tasks are unpacked, in FOLDER or "
-                           "FOLDER/TASK ($MUBENCH_DATA)")
+            p.add_argument(
+                "--data-dir",
+                metavar="FOLDER",
+                help="where the original archives of paper tasks are unpacked, in FOLDER or "
+                "FOLDER/TASK ($MUBENCH_DATA)",
+            )
         p.set_defaults(function=function)
         return p
 
     p = verb("ls", _ls, "what there is, one line each", "mubench ls methods")
-    p.add_argument("what", nargs="?", metavar="tasks|models|methods|metrics|pairs|NAME", default="tasks",
-                   help="a kind, or the name of a task or method (its facts, its hyperparameters)")
+    p.add_argument(
+        "what",
+        nargs="?",
+        metavar="tasks|models|methods|metrics|pairs|NAME",
+        default="tasks",
+        help="a kind, or the name of a task or method (its facts, its hyperparameters)",
+    )
 
     def options(p, *names, many=()):
         """Flags for fields of `RunSpec` (default: all that are no places): names, types, choices and help are its own."""
         for name, field in RunSpec.model_fields.items():
-            if name in names or not names and name not in ("task", "method", "params", *["trials"] * p.prog.endswith(" tune")):
-                kinds = [kind for kind in (typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Union else
-                                           [field.annotation]) if kind is not type(None)]
-                choices = typing.get_args(kinds[0]) if len(kinds) == 1 and typing.get_origin(kinds[0]) is typing.Literal else None
+            if (
+                name in names
+                or not names
+                and name not in ("task", "method", "params", *["trials"] * p.prog.endswith(" tune"))
+            ):
+                kinds = [
+                    kind
+                    for kind in (
+                        typing.get_args(field.annotation)
+                        if typing.get_origin(field.annotation) is typing.Union
+                        else [field.annotation]
+                    )
+                    if kind is not type(None)
+                ]
+                choices = (
+                    typing.get_args(kinds[0])
+                    if len(kinds) == 1 and typing.get_origin(kinds[0]) is typing.Literal
+                    else None
+                )
                 default = "its first" if name == "model" else None if field.is_required() else field.default
                 about = field.description + (f" (default: {default})" if default is not None else "")
-                p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if name in many else None, choices=choices, help=about.replace("%", "%%"),
-                               type=kinds[0] if kinds in ([int], [float]) else str, metavar=None if choices else name.rpartition("_")[2].upper())
+                p.add_argument(
+                    f"--{name.replace('_', '-')}",
+                    nargs="+" if name in many else None,
+                    choices=choices,
+                    help=about.replace("%", "%%"),
+                    type=kinds[0] if kinds in ([int], [float]) else str,
+                    metavar=None if choices else name.rpartition("_")[2].upper(),
+                )
 
     def run_verb(*texts):
         """A verb that makes runs, and the arguments that say which."""
@@ -80,82 +120,196 @@ def parser(sweep=None):
         p.add_argument("task", metavar="TASK", help="a task, file.py:Class, several with commas, or mini / paper / all")
         p.add_argument("method", metavar="METHOD", help="a method, file.py:Class, several with commas, or all")
         options(p, many=("model", "ratio", "seed"))
-        p.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="hyperparameters of the method")
+        p.add_argument(
+            "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="hyperparameters of the method"
+        )
         p.add_argument("--optimizer", choices=["adamw", "adam", "sgd", "sophia"], help="the same as --set optimizer=…")
         p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
         p.add_argument("--out", default="results", metavar="FOLDER")
         return p
 
-    p = run_verb("run", _run, "unlearn, evaluate, store: one run, or a grid where several values are given",
-                 "mubench run fashion salun,scrub --ratio 2 5 10 --seed 0 1 2 --workers 2")
-    p.add_argument("--save-model", nargs="?", const=True, choices=["adapter"], help="keep the unlearned weights too, or of LoRA the adapter alone")
-    p.add_argument("--eval-every", type=int, metavar="K", help="score the sets after every K steps too, off the clock, for the result's curve")
+    p = run_verb(
+        "run",
+        _run,
+        "unlearn, evaluate, store: one run, or a grid where several values are given",
+        "mubench run fashion salun,scrub --ratio 2 5 10 --seed 0 1 2 --workers 2",
+    )
+    p.add_argument(
+        "--save-model",
+        nargs="?",
+        const=True,
+        choices=["adapter"],
+        help="keep the unlearned weights too, or of LoRA the adapter alone",
+    )
+    p.add_argument(
+        "--eval-every",
+        type=int,
+        metavar="K",
+        help="score the sets after every K steps too, off the clock, for the result's curve",
+    )
     p.add_argument("--force", action="store_true", help="run again what is done")
     p.add_argument("--dry-run", action="store_true", help="only list the runs, and the memory they need")
-    p.add_argument("--from", dest="sweep", action=_From, metavar="FILE.yaml", help="a sweep as a file: these flags by their long names, task, method")
-    p.add_argument("--gpu-memory", nargs="+", type=float, default=[24, 40, 80], metavar="GIB", help="sizes of GPU that --dry-run fits runs to")
+    p.add_argument(
+        "--from",
+        dest="sweep",
+        action=_From,
+        metavar="FILE.yaml",
+        help="a sweep as a file: these flags by their long names, task, method",
+    )
+    p.add_argument(
+        "--gpu-memory",
+        nargs="+",
+        type=float,
+        default=[24, 40, 80],
+        metavar="GIB",
+        help="sizes of GPU that --dry-run fits runs to",
+    )
     p.add_argument("--ray", metavar="auto|HOST:PORT", help="run on this Ray cluster")
-    p.add_argument("--cpus-per-run", type=float, default=1, metavar="N", help="what a run asks of the cluster (default: 1)")
-    p.add_argument("--gpus-per-run", type=float, default=0, metavar="N", help="what a run asks of the cluster (default: 0)")
+    p.add_argument(
+        "--cpus-per-run", type=float, default=1, metavar="N", help="what a run asks of the cluster (default: 1)"
+    )
+    p.add_argument(
+        "--gpus-per-run", type=float, default=0, metavar="N", help="what a run asks of the cluster (default: 0)"
+    )
     p.set_defaults(parser=p, **(sweep or {}))
 
-    p = run_verb("tune", _tune, "choose hyperparameters on validation data, then run what was chosen (with the first seed; then for all)",
-                 "mubench tune fashion salun,scrub --trials 20 --seed 0 1 2")
-    p.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try of each method, the first being its defaults (default: 20)")
-    p.add_argument("--budget-seconds", type=float, metavar="S", help="begin no trial after so many seconds of trials of a method (default: no limit)")
+    p = run_verb(
+        "tune",
+        _tune,
+        "choose hyperparameters on validation data, then run what was chosen (with the first seed; then for all)",
+        "mubench tune fashion salun,scrub --trials 20 --seed 0 1 2",
+    )
+    p.add_argument(
+        "--trials",
+        type=int,
+        default=20,
+        metavar="N",
+        help="settings to try of each method, the first being its defaults (default: 20)",
+    )
+    p.add_argument(
+        "--budget-seconds",
+        type=float,
+        metavar="S",
+        help="begin no trial after so many seconds of trials of a method (default: no limit)",
+    )
 
-    p = verb("ablate", _ablate, "vary one thing: a grid with its own figure and table", "mubench ablate lora fashion --method salun --seed 0 1 2")
-    p.add_argument("kind", metavar="KIND", help="lora (share of trained parameters), curriculum, ratio (deletion capacity), scale (FLOPs, sizes), "
-                   "budget (work) or bias (transfer set)")
+    p = verb(
+        "ablate",
+        _ablate,
+        "vary one thing: a grid with its own figure and table",
+        "mubench ablate lora fashion --method salun --seed 0 1 2",
+    )
+    p.add_argument(
+        "kind",
+        metavar="KIND",
+        help="lora (share of trained parameters), curriculum, ratio (deletion capacity), scale (FLOPs, sizes), "
+        "budget (work) or bias (transfer set)",
+    )
     p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
-    p.add_argument("--method", nargs="+", metavar="METHOD", help="methods (default: the five that the MU-Bench paper compares)")
+    p.add_argument(
+        "--method", nargs="+", metavar="METHOD", help="methods (default: the five that the MU-Bench paper compares)"
+    )
     options(p, "model", "ratio", "seed", "limit", many=("model", "ratio", "seed"))
-    p.add_argument("--at", nargs="+", type=float, metavar="X", help="levels instead of the kind's own: shares of lora, λ of curriculum, ratios")
-    p.add_argument("--margin", type=float, metavar="M", help="of the deletion capacity: by how much the test score may fall (default: 0.02)")
-    p.add_argument("--eval-every", type=int, default=10, metavar="K", help="steps between the points of curves (scale, budget; default: 10)")
+    p.add_argument(
+        "--at",
+        nargs="+",
+        type=float,
+        metavar="X",
+        help="levels instead of the kind's own: shares of lora, λ of curriculum, ratios",
+    )
+    p.add_argument(
+        "--margin",
+        type=float,
+        metavar="M",
+        help="of the deletion capacity: by how much the test score may fall (default: 0.02)",
+    )
+    p.add_argument(
+        "--eval-every",
+        type=int,
+        default=10,
+        metavar="K",
+        help="steps between the points of curves (scale, budget; default: 10)",
+    )
     p.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
     p.add_argument("--out", default="results", metavar="FOLDER", help="where runs are kept (default: results)")
     p.add_argument("--figures", metavar="FOLDER", help="where the figure and the tables go (default: figures/KIND)")
     p.add_argument("--no-run", action="store_true", help="draw from what is there, run nothing")
     p.add_argument("--dry-run", action="store_true", help="only list the runs")
 
-    p = verb("fetch", _fetch, "bring what tasks need into the cache, so that everything else runs offline",
-             "mubench fetch movie_snippets")
+    p = verb(
+        "fetch",
+        _fetch,
+        "bring what tasks need into the cache, so that everything else runs offline",
+        "mubench fetch movie_snippets",
+    )
     p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
     p.add_argument("--model", nargs="+", metavar="M", help="models of the tasks, or all (default: their first)")
 
-    p = verb("evaluate", _evaluate, "measure weights that any code has unlearned", "mubench evaluate fashion path/to/checkpoint --ratio 5")
+    p = verb(
+        "evaluate",
+        _evaluate,
+        "measure weights that any code has unlearned",
+        "mubench evaluate fashion path/to/checkpoint --ratio 5",
+    )
     p.add_argument("task", metavar="TASK")
-    p.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with model.safetensors and config.json, or a hub id")
+    p.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a folder with model.safetensors and config.json, or a hub id"
+    )
     options(p, "model", "ratio", "split_file", "seed", "limit")
-    p.add_argument("--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run")
+    p.add_argument(
+        "--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run"
+    )
     p.add_argument("--out", metavar="FOLDER", help="of results")
     p.add_argument("--seconds", type=float, metavar="S", help="what unlearning took on this machine")
     p.add_argument("--paper", default="", metavar="TEXT", help="where that code is described")
     p.add_argument("--save-model", action="store_true", help="keep the weights with the result")
 
-    p = verb("score", _score, "recompute every metric of stored results from their predictions",
-             "mubench score results/fashion/resnet/salun/5/0123456789ab")
+    p = verb(
+        "score",
+        _score,
+        "recompute every metric of stored results from their predictions",
+        "mubench score results/fashion/resnet/salun/5/0123456789ab",
+    )
     p.add_argument("result", nargs="+", metavar="RESULT", help="result folders, or folders of results")
     p.add_argument("--retrain", metavar="RESULT", help="the retrained model's result, for the distances to it")
 
-    p = verb("split", _split, "show, export or check a deletion split", "mubench split fashion --ratio 5 --export forget.txt")
+    p = verb(
+        "split", _split, "show, export or check a deletion split", "mubench split fashion --ratio 5 --export forget.txt"
+    )
     p.add_argument("task", metavar="TASK")
     options(p, "ratio")
     p.add_argument("--export", metavar="FILE", help="write one row index per line, ascending")
     p.add_argument("--check", metavar="FILE", help="compare an index file with the split")
 
-    p = verb("original", _original, "show, train or verify the original checkpoint", "mubench original fashion --model resnet --verify")
+    p = verb(
+        "original",
+        _original,
+        "show, train or verify the original checkpoint",
+        "mubench original fashion --model resnet --verify",
+    )
     p.add_argument("task", metavar="TASK")
     options(p, "model", "seed")
     p.add_argument("--train", action="store_true", help="train it by the recipe of the data card")
     p.add_argument("--verify", action="store_true", help="check its hash and measure its scores again")
     p.add_argument("--out", metavar="FOLDER", help="where --train writes (default: the cache, from where it is used)")
 
-    p = verb("check", _check, "contract test of a task, a method, a result or a submission", "mubench check my_method.py:MyMethod")
-    p.add_argument("what", metavar="NAME|FILE.py:CLASS|RESULT|SUBMISSION", help="a submission is a folder with submission.json, or a .zip of it")
-    p.add_argument("--weights", action="store_true", help="predict again from a submission's weights (level re-evaluated)")
-    p.add_argument("--sample", type=int, metavar="N", help="so many examples of each set, drawn at random (default: 256; 0: all)")
+    p = verb(
+        "check",
+        _check,
+        "contract test of a task, a method, a result or a submission",
+        "mubench check my_method.py:MyMethod",
+    )
+    p.add_argument(
+        "what",
+        metavar="NAME|FILE.py:CLASS|RESULT|SUBMISSION",
+        help="a submission is a folder with submission.json, or a .zip of it",
+    )
+    p.add_argument(
+        "--weights", action="store_true", help="predict again from a submission's weights (level re-evaluated)"
+    )
+    p.add_argument(
+        "--sample", type=int, metavar="N", help="so many examples of each set, drawn at random (default: 256; 0: all)"
+    )
     p.add_argument("--rerun", action="store_true", help="run again from the specs (level reproduced)")
     p.add_argument("--record", action="store_true", help="write what was found to verified.json beside submission.json")
 
@@ -163,36 +317,79 @@ def parser(sweep=None):
     p.add_argument("kind", choices=["task", "method"])
     p.add_argument("name", metavar="NAME", help="snake_case; the file NAME.py is written here")
 
-    p = verb("submit", _submit, "check results and pack them for the leaderboard",
-             'mubench submit results --name My-Method --paper https://arxiv.org/abs/2406.14796 --out leaderboard/submissions')
+    p = verb(
+        "submit",
+        _submit,
+        "check results and pack them for the leaderboard",
+        "mubench submit results --name My-Method --paper https://arxiv.org/abs/2406.14796 --out leaderboard/submissions",
+    )
     p.add_argument("results", nargs="+", metavar="RESULT", help="result folders, or folders of results, of one method")
     p.add_argument("--name", required=True, metavar="TEXT", help="the method's, as its authors write it")
     p.add_argument("--description", default="", metavar="TEXT")
     p.add_argument("--paper", metavar="URL")
     p.add_argument("--code", metavar="URL")
     p.add_argument("--contact", metavar="TEXT")
-    p.add_argument("--taxonomy", nargs=5, metavar=("FORGET", "CORRUPTION", "RETAIN", "PARAMETERS", "SCHEDULE"),
-                   help='its row of `mubench ls methods` (default: as the results say), such as Loss Grad - "dense internal" joint')
-    p.add_argument("--trials", type=int, metavar="N", help="settings tried on validation data, for each task and model (default: as the results say)")
+    p.add_argument(
+        "--taxonomy",
+        nargs=5,
+        metavar=("FORGET", "CORRUPTION", "RETAIN", "PARAMETERS", "SCHEDULE"),
+        help='its row of `mubench ls methods` (default: as the results say), such as Loss Grad - "dense internal" joint',
+    )
+    p.add_argument(
+        "--trials",
+        type=int,
+        metavar="N",
+        help="settings tried on validation data, for each task and model (default: as the results say)",
+    )
     p.add_argument("--budget", default="", metavar="TEXT", help="of one trial, in words")
-    p.add_argument("--weights", metavar="REPO@COMMIT|local", help="where on the hub the weights are, a folder for each result's id; local: pack "
-                   "those saved with the results")
+    p.add_argument(
+        "--weights",
+        metavar="REPO@COMMIT|local",
+        help="where on the hub the weights are, a folder for each result's id; local: pack "
+        "those saved with the results",
+    )
     p.add_argument("--out", metavar="FOLDER|FILE.zip", help="where to put its folder (default: here)")
     p.add_argument("--push-to-hub", metavar="REPO", help="send it to a dataset repository on the hub")
 
-    p = verb("board", _board, "aggregate results into tables and a site", "mubench board results --out tables --site www")
-    p.add_argument("results", nargs="*", default=["results"], metavar="RESULTS", help="folders of results or submissions")
+    p = verb(
+        "board", _board, "aggregate results into tables and a site", "mubench board results --out tables --site www"
+    )
+    p.add_argument(
+        "results", nargs="*", default=["results"], metavar="RESULTS", help="folders of results or submissions"
+    )
     p.add_argument("--out", metavar="FOLDER", help="write the tables there: README.md, CSV, JSON, LaTeX, Parquet")
     p.add_argument("--site", metavar="FOLDER", help="write a static site there; index.html opens from the disk")
     p.add_argument("--serve", action="store_true", help="show the site on this machine until Ctrl-C")
     p.add_argument("--port", type=int, default=8000, metavar="N", help="of --serve (default: 8000)")
 
-    p = verb("report", _report, "one run as a self-contained page, or the MU-Bench paper from all results",
-             "mubench report results/fashion/resnet/salun/5/0123456789ab\nexample: mubench report --paper results --out paper")
-    p.add_argument("run", nargs="+", metavar="RUN", help="a result's folder; with --paper folders of results, or runs.parquet of `mubench board --out FOLDER`")
-    p.add_argument("--paper", action="store_true", help="every table and figure of the MU-Bench paper, next to the published values")
-    p.add_argument("--out", metavar="FILE", help="the page (default: report.html in the folder), or the folder of --paper (default: paper)")
-    p.add_argument("--references", nargs="+", metavar="RESULTS", help="where original and retrain are looked for (default: the run's own store)")
+    p = verb(
+        "report",
+        _report,
+        "one run as a self-contained page, or the MU-Bench paper from all results",
+        "mubench report results/fashion/resnet/salun/5/0123456789ab\nexample: mubench report --paper results --out paper",
+    )
+    p.add_argument(
+        "run",
+        nargs="+",
+        metavar="RUN",
+        help="a result's folder; with --paper folders of results, or runs.parquet of `mubench board --out FOLDER`",
+    )
+    p.add_argument(
+        "--paper",
+        action="store_true",
+        help="every table and figure of the MU-Bench paper, next to the published values",
+    )
+    p.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the page (default: report.html in the folder), or the folder of --paper (default: paper)",
+    )
+    p.add_argument(
+        "--references",
+        nargs="+",
+        metavar="RESULTS",
+        help="where original and retrain are looked for (default: the run's own store)",
+    )
     return top
 
 
@@ -206,7 +403,7 @@ def _ls(args):
 
 
 def _run(args):
-    from mubench import grid
+    from mubench import grid, progress
 
     for what in ("task", "method"):
         if not getattr(args, what):
@@ -217,24 +414,38 @@ def _run(args):
     if args.dry_run:
         return _dry_run(specs, args)
     cluster = {"address": args.ray, "cpus": args.cpus_per_run, "gpus": args.gpus_per_run} if args.ray else None
-    done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, cluster=cluster, save_model=args.save_model,
-                                      eval_every=args.eval_every)
-    if grid._rank() == 0:
+    done, before, failed = grid.sweep(
+        specs,
+        args.out,
+        args.workers,
+        args.force,
+        cluster=cluster,
+        save_model=args.save_model,
+        eval_every=args.eval_every,
+    )
+    if progress.rank() == 0:
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
         _show(args.out, done + before)
     if failed:
-        raise MubenchError(f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with: {grid.reason(failed[0], args.out)}")
+        raise MubenchError(
+            f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with: {progress.reason(failed[0], args.out)}"
+        )
 
 
 def _tune(args):
     from mubench import grid
     from mubench.tuning import tune_all
 
-    specs, left_out = grid.expand(args.task, args.method, args.model, args.ratio, args.seed and args.seed[:1], **_options(args))
+    specs, left_out = grid.expand(
+        args.task, args.method, args.model, args.ratio, args.seed and args.seed[:1], **_options(args)
+    )
     for sentence in left_out:
         print(f"left out: {sentence}")
     print()
-    _show(args.out, tune_all(specs, args.trials, args.seed or [specs[0].seed], args.budget_seconds, args.workers, args.out))
+    _show(
+        args.out,
+        tune_all(specs, args.trials, args.seed or [specs[0].seed], args.budget_seconds, args.workers, args.out),
+    )
 
 
 def _options(args):
@@ -243,8 +454,12 @@ def _options(args):
     params |= {"optimizer": args.optimizer} if args.optimizer else {}
     from mubench.spec import RunSpec
 
-    return {"params": params} | {name: getattr(args, name) for name in RunSpec.model_fields if name in args and name not in (
-        "task", "method", "model", "ratio", "seed", *["trials"] * (args.function is _tune))}
+    return {"params": params} | {
+        name: getattr(args, name)
+        for name in RunSpec.model_fields
+        if name in args
+        and name not in ("task", "method", "model", "ratio", "seed", *["trials"] * (args.function is _tune))
+    }
 
 
 def _show(out, specs):
@@ -259,7 +474,9 @@ def _dry_run(specs, args):
 
     for spec in specs:
         print(f"{spec.id}  {'done' if Store(args.out).done(spec) else 'to do'}  {spec.folder.parent}  seed {spec.seed}")
-    os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported, which is now: a dry run downloads nothing
+    os.environ["HF_HUB_OFFLINE"] = (
+        "1"  # read when the libraries are imported, which is now: a dry run downloads nothing
+    )
     from mubench import grid, plan
 
     print(f"\n{grid.forecast(specs, args.out)}", flush=True)
@@ -281,14 +498,38 @@ def _ablate(args):
         for sentence in left_out:
             print(f"left out: {sentence}")
         for spec in [*references, *specs]:
-            said = {name: value for name, value in spec.model_dump(exclude_defaults=True).items() if name in ablations.VARIED}
-            print(spec.id, " done" if Store(args.out).done(spec) else "to do", spec.folder.parent, f"seed {spec.seed}", *(f"{n}={v}" for n, v in said.items()))
+            said = {
+                name: value
+                for name, value in spec.model_dump(exclude_defaults=True).items()
+                if name in ablations.VARIED
+            }
+            print(
+                spec.id,
+                " done" if Store(args.out).done(spec) else "to do",
+                spec.folder.parent,
+                f"seed {spec.seed}",
+                *(f"{n}={v}" for n, v in said.items()),
+            )
         return print(f"{len(references) + len(specs)} runs")
     from mubench.api import ablate
 
     figures = args.figures or os.path.join("figures", args.kind)
-    exhibits = ablate(args.kind, args.task, args.method, models=args.model, ratios=args.ratio, seeds=args.seed, at=args.at, out=args.out, figures=figures,
-                      workers=args.workers, eval_every=args.eval_every, margin=args.margin, limit=args.limit, run=not args.no_run)
+    exhibits = ablate(
+        args.kind,
+        args.task,
+        args.method,
+        models=args.model,
+        ratios=args.ratio,
+        seeds=args.seed,
+        at=args.at,
+        out=args.out,
+        figures=figures,
+        workers=args.workers,
+        eval_every=args.eval_every,
+        margin=args.margin,
+        limit=args.limit,
+        run=not args.no_run,
+    )
     print("\n\n".join(exhibit.text() for exhibit in exhibits))
     print(f"\nwritten: {', '.join(file for exhibit in exhibits for file in exhibit.files)}")
 
@@ -310,8 +551,10 @@ def _fetch(args):
 def _evaluate(args):
     from mubench.api import evaluate
 
-    options = {name: getattr(args, name) for name in ("model", "ratio", "split_file", "seed", "limit", "name", "out", "seconds", "paper",
-                                                      "save_model")}
+    options = {
+        name: getattr(args, name)
+        for name in ("model", "ratio", "split_file", "seed", "limit", "name", "out", "seconds", "paper", "save_model")
+    }
     values = evaluate(args.task, args.checkpoint, **options)
     _print_metrics(values)
 
@@ -337,8 +580,10 @@ def _split(args):
     if args.export:
         split.export(args.export)
     if not args.check:
-        print(f"{args.task}, {split.name} %: {len(split.forget)} of {split.n} rows to forget\nforget rows {split.checksum}\n"
-              f"made for data {split.data}")
+        print(
+            f"{args.task}, {split.name} %: {len(split.forget)} of {split.n} rows to forget\nforget rows {split.checksum}\n"
+            f"made for data {split.data}"
+        )
 
 
 def _original(args):
@@ -373,8 +618,21 @@ def _check(args):
 def _submit(args):
     from mubench.api import submit
 
-    options = {name: getattr(args, name) for name in ("description", "paper", "code", "contact", "taxonomy", "trials", "budget", "weights", "out",
-                                                      "push_to_hub")}
+    options = {
+        name: getattr(args, name)
+        for name in (
+            "description",
+            "paper",
+            "code",
+            "contact",
+            "taxonomy",
+            "trials",
+            "budget",
+            "weights",
+            "out",
+            "push_to_hub",
+        )
+    }
     for line in submit(args.results, args.name, **options):
         print(line, flush=True)
 

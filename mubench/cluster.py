@@ -4,6 +4,7 @@ A worker lives long and keeps to a task and a model while there are runs of them
 of its own, under the results where it sees them (shared storage), else on its own disk, from where the files are sent. Only this process
 moves results to their place, so a worker that is late or lost leaves no half result and no second one.
 """
+
 import contextlib
 import hashlib
 import os
@@ -17,13 +18,16 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 
-from mubench import grid
 from mubench.cache import whole
 from mubench.errors import MubenchError
+from mubench.progress import reason, settled, summary
 from mubench.results import ERROR, Store, read
 
 RETRIES, PROCESS = 2, 2**30  # of a run whose worker died; bytes of Python, PyTorch and the data
-ANSWER, ROOM = 20, 120  # seconds: until a cluster answers; until it has a machine again, after the loss of the last with room for a run
+ANSWER, ROOM = (
+    20,
+    120,
+)  # seconds: until a cluster answers; until it has a machine again, after the loss of the last with room for a run
 TOKEN = "token"  # a file that tells a worker that it sees the results' folder
 
 
@@ -39,16 +43,23 @@ def connect(address):
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
         # for what does not answer, Ray itself would wait minutes and then end this process
-        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address], capture_output=True, text=True, check=True,
-                       timeout=ANSWER)
+        subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=ANSWER,
+        )
         ray.init(address, log_to_driver=False, logging_level="ERROR")
         return ray
     except subprocess.TimeoutExpired:
         why = f"nothing heard for {ANSWER} seconds"
     except (OSError, ValueError, OverflowError, RuntimeError, subprocess.CalledProcessError) as error:
         why = " ".join((getattr(error, "stderr", "") or str(error)).strip().rpartition("\n")[2].split())[:100]
-    raise MubenchError(f"no Ray cluster answers at {address} ({why}): give HOST:PORT as `ray start --head` shows it, or auto on a node of the "
-                       "cluster")
+    raise MubenchError(
+        f"no Ray cluster answers at {address} ({why}): give HOST:PORT as `ray start --head` shows it, or auto on a node of the "
+        "cluster"
+    )
 
 
 def code():
@@ -56,9 +67,18 @@ def code():
     import mubench
     from mubench import methods, tasks
 
-    rooms = (mubench, "*.py"), (mubench, "metrics/*.py"), (tasks, "**/*.py"), (methods, "*.py")  # the same whether installed or a checkout
-    files = [(package.__name__ + "/" + path.relative_to(root).as_posix(), path) for package, pattern in rooms for root in package.__path__
-             for path in sorted(Path(root).glob(pattern))]
+    rooms = (
+        (mubench, "*.py"),
+        (mubench, "metrics/*.py"),
+        (tasks, "**/*.py"),
+        (methods, "*.py"),
+    )  # the same whether installed or a checkout
+    files = [
+        (package.__name__ + "/" + path.relative_to(root).as_posix(), path)
+        for package, pattern in rooms
+        for root in package.__path__
+        for path in sorted(Path(root).glob(pattern))
+    ]
     digest = hashlib.sha256(b"".join(name.encode() + path.read_bytes() for name, path in files)).hexdigest()
     return f"mubench {mubench.__version__} (code {digest[:8]})"
 
@@ -70,7 +90,10 @@ class Worker:
         import os
 
         os.environ.update(environment)  # before anything is imported that reads it
-        self.root, self.threads = folder if os.path.isfile(os.path.join(os.path.dirname(folder), token)) else None, threads
+        self.root, self.threads = (
+            folder if os.path.isfile(os.path.join(os.path.dirname(folder), token)) else None,
+            threads,
+        )
 
     def hello(self):
         """The machine's name and its `code`."""
@@ -106,7 +129,9 @@ def perform(root, threads, spec, name, options):
         except Exception as error:  # recorded, unless there is no room for the record
             if not (folder / ERROR).is_file():
                 return str(error) if isinstance(error, MubenchError) else f"{type(error).__name__}: {error}"
-        return str(folder), None if root else {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        return str(folder), None if root else {
+            str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+        }
 
 
 @contextlib.contextmanager
@@ -132,10 +157,18 @@ def staging(store):
 def sweep(todo, store, since, force, options, progress, report, address, cpus=1, gpus=0):
     """Hand out all runs of ``todo``; returns when none is left."""
     from mubench import plan
+
     ray = connect(address)
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # `Worker` is sent as code: its methods too, not the name of this module
+    ray.cloudpickle.register_pickle_by_value(
+        sys.modules[__name__]
+    )  # `Worker` is sent as code: its methods too, not the name of this module
     environment = {n: v for n, v in os.environ.items() if n.startswith("MUBENCH_") or n.endswith("_OFFLINE")}
-    here, remote, of, doing = code(), ray.remote(Worker), {}, {}  # worker → (task, model); reference → (worker, run if it has one, its claim)
+    here, remote, of, doing = (
+        code(),
+        ray.remote(Worker),
+        {},
+        {},
+    )  # worker → (task, model); reference → (worker, run if it has one, its claim)
     left, tries = {spec.id for spec in todo}, Counter()
     groups, needs, seen = {}, {}, time.monotonic()  # when there was last room for a run
     for spec in todo:
@@ -148,14 +181,16 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
     def room(need):
         """How many workers the machines have room for when they do nothing else."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return sum(int(min([node.get(name, 0) // much for name, much in need.items() if much] or [1])) for node in nodes)
+        return sum(
+            int(min([node.get(name, 0) // much for name, much in need.items() if much] or [1])) for node in nodes
+        )
 
     def next_run(group):
         """The first run of a group that no other sweep is doing, claimed."""
         for spec in list(groups[group]):
             claims = contextlib.ExitStack()
             if claims.enter_context(store.claim(spec)):
-                if not grid.settled(store, spec, since, force, options):
+                if not settled(store, spec, since, force, options):
                     return spec, claims
                 groups[group].remove(spec)
                 left.discard(spec.id)
@@ -164,15 +199,24 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
 
     def wanted(group):
         """Whether one more worker of a group would find a run to do. It may have to wait for its place: of those there are never many."""
-        workers, coming = (Counter(of[worker] for worker in some)[group] for some in (of, [w for w, spec, _ in doing.values() if not spec]))
-        if 2 * coming > workers or coming >= len(groups[group]) or workers >= room(needs[group]) or not (found := next_run(group)):
+        workers, coming = (
+            Counter(of[worker] for worker in some)[group]
+            for some in (of, [w for w, spec, _ in doing.values() if not spec])
+        )
+        if (
+            2 * coming > workers
+            or coming >= len(groups[group])
+            or workers >= room(needs[group])
+            or not (found := next_run(group))
+        ):
             return False
         found[1].close()
         return True
 
     def start(group):
-        worker = remote.options(num_cpus=cpus, num_gpus=gpus, memory=needs[group]["memory"] or None, max_restarts=0).remote(
-            environment, str(folder / uuid.uuid4().hex), TOKEN, max(1, int(cpus)))
+        worker = remote.options(
+            num_cpus=cpus, num_gpus=gpus, memory=needs[group]["memory"] or None, max_restarts=0
+        ).remote(environment, str(folder / uuid.uuid4().hex), TOKEN, max(1, int(cpus)))
         of[worker] = group
         doing[worker.hello.remote()] = worker, None, None
 
@@ -215,10 +259,13 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
             with contextlib.suppress(MubenchError, OSError):  # no room even for that
                 store.write_error(spec, why)
         elif store.failed(spec, since):
-            why = grid.reason(spec, store.root)
+            why = reason(spec, store.root)
         left.discard(spec.id)
         progress.mark(spec, bool(why))
-        report(f"{spec.folder.parent}, seed {spec.seed}: {f'failed: {why}' if why else grid.summary(read(store.path(spec)))} {progress}", flush=True)
+        report(
+            f"{spec.folder.parent}, seed {spec.seed}: {f'failed: {why}' if why else summary(read(store.path(spec)))} {progress}",
+            flush=True,
+        )
 
     def lost(worker, spec, error):
         stop(worker)
@@ -234,18 +281,27 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
     with staging(store) as folder:
         try:
             if not room({"CPU": cpus, "GPU": gpus}):
-                raise MubenchError(f"no machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs: ask for less with --cpus-per-run, --gpus-per-run")
+                raise MubenchError(
+                    f"no machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs: ask for less with --cpus-per-run, --gpus-per-run"
+                )
             for group in [group for group in groups if not room(needs[group])]:
                 for spec in groups.pop(group):
-                    finish(spec, f"it needs about {needs[group]['memory'] / 2**30:.3g} GiB of main memory, no machine of the cluster has as much")
+                    finish(
+                        spec,
+                        f"it needs about {needs[group]['memory'] / 2**30:.3g} GiB of main memory, no machine of the cluster has as much",
+                    )
             while left:
                 for group in sorted(groups, key=lambda group: -len(groups[group])):
                     while wanted(group):
                         start(group)
-                if any(spec for _, spec, _ in doing.values()) or any(room(needs[group]) for group in groups if groups[group]):
+                if any(spec for _, spec, _ in doing.values()) or any(
+                    room(needs[group]) for group in groups if groups[group]
+                ):
                     seen = time.monotonic()
                 elif time.monotonic() - seen > ROOM:
-                    raise MubenchError("the cluster has lost all machines with room for a run: the same command goes on when there is one again")
+                    raise MubenchError(
+                        "the cluster has lost all machines with room for a run: the same command goes on when there is one again"
+                    )
                 if not doing:  # others do what is left
                     time.sleep(1)
                 for reference in ray.wait([*doing], timeout=5)[0] if doing else ():
@@ -260,7 +316,9 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
                             finish(spec, answer)
                             tries[None] = 0
                         elif answer[1] != here:
-                            raise MubenchError(f"{answer[0]} has {answer[1]}, this machine has {here}: install the same on all machines of the cluster")
+                            raise MubenchError(
+                                f"{answer[0]} has {answer[1]}, this machine has {here}: install the same on all machines of the cluster"
+                            )
                     give(worker)
         finally:
             for worker in of:

@@ -1,4 +1,5 @@
 """What a run costs: seconds, steps, examples, FLOPs, peak memory."""
+
 import contextlib
 import math
 import resource
@@ -78,7 +79,11 @@ class Meter:
         """The clocks stand still in the block: measuring is no part of the work."""
         self._still = seconds, cpu_seconds = self.seconds(), self.cpu_seconds()
         yield
-        self._start, self._cpu_start, self._still = time.perf_counter() - seconds, time.process_time() - cpu_seconds, None
+        self._start, self._cpu_start, self._still = (
+            time.perf_counter() - seconds,
+            time.process_time() - cpu_seconds,
+            None,
+        )
 
     def __enter__(self):
         self._start, self._cpu_start = time.perf_counter(), time.process_time()

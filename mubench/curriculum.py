@@ -1,4 +1,5 @@
 """SuperLoss (Castells et al. 2020): examples count the more the easier they are, whatever the task and the loss."""
+
 import math
 
 import torch
@@ -46,7 +47,9 @@ class SuperLoss:
 
     def __call__(self, losses, term=0):
         if self.tau == "mean" and self.counting:
-            self._seen[term] = self._seen.get(term, 0) + torch.stack([losses.detach().double().sum(), losses.new_tensor(len(losses)).double()])
+            self._seen[term] = self._seen.get(term, 0) + torch.stack(
+                [losses.detach().double().sum(), losses.new_tensor(len(losses)).double()]
+            )
         if self.tau == "mean" and term not in self._sums:
             return losses
         tau = self._sums[term][0] / self._sums[term][1] if self.tau == "mean" else self.tau

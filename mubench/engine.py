@@ -1,4 +1,5 @@
 """The one training loop: originals, retraining and every unlearning method run through it, on one process or many."""
+
 import contextlib
 import copy
 import functools
@@ -42,8 +43,21 @@ class Context:
     the adapters of the student, masks are over them alone, and ``original`` is the student without them: no copy.
     """
 
-    def __init__(self, task, model, fresh, forget, retain, seed=0, accelerator=None, start="original", blank=None, validation=None,
-                 adapt=None, model_name=None):
+    def __init__(
+        self,
+        task,
+        model,
+        fresh,
+        forget,
+        retain,
+        seed=0,
+        accelerator=None,
+        start="original",
+        blank=None,
+        validation=None,
+        adapt=None,
+        model_name=None,
+    ):
         self.accelerator = accelerator or make_accelerator()
         self.task, self.model_name, self.forget, self.retain, self.seed = task, model_name, forget, retain, seed
         self.device = self.accelerator.device
@@ -92,8 +106,10 @@ class Context:
     @property
     def validation(self):
         if self._validation is None:
-            raise MubenchError("this method looks at held-out examples: pass validation=, some that are neither trained nor tested on, "
-                               "or set its thresholds (`mubench ls METHOD`)")
+            raise MubenchError(
+                "this method looks at held-out examples: pass validation=, some that are neither trained nor tested on, "
+                "or set its thresholds (`mubench ls METHOD`)"
+            )
         return self._validation
 
     def generator(self, purpose):
@@ -108,7 +124,7 @@ class Context:
     def sample(self, view, share):
         """A random ``share`` (0 to 1) of a view, drawn without replacement, at least one example."""
         order = torch.randperm(len(view), generator=self.generator("sample"))
-        return view.select(order[:max(1, round(share * len(view)))].sort().values)
+        return view.select(order[: max(1, round(share * len(view)))].sort().values)
 
     def teacher(self, name):
         """The frozen ``original`` or ``incompetent`` model as a `Teacher`."""
@@ -143,7 +159,10 @@ class Context:
 
     def snapshot(self):
         """A copy of the student as it is now, its buffers included: of the adapters alone with LoRA."""
-        return {name: t.detach().clone() for name, t in (self.trainable if self.adapters else self.student.state_dict()).items()}
+        return {
+            name: t.detach().clone()
+            for name, t in (self.trainable if self.adapters else self.student.state_dict()).items()
+        }
 
     @torch.no_grad()
     def rescale(self, factor, start):
@@ -152,7 +171,9 @@ class Context:
         if self.adapters:
             return self.adapters.rescale(factor, start)
         moved = dict(self.student.named_parameters(remove_duplicate=False))
-        self.student.load_state_dict({name: t + factor * (moved[name] - t) if name in moved else t for name, t in start.items()})
+        self.student.load_state_dict(
+            {name: t + factor * (moved[name] - t) if name in moved else t for name, t in start.items()}
+        )
 
     def saliency(self, on):
         """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode; the batches are shared
@@ -160,7 +181,11 @@ class Context:
         view, size = getattr(self, on), self.forget_batch_size if on == "forget" else self.batch_size
         training = self.student.training
         self.student.eval().zero_grad(set_to_none=True)
-        batches, rank, world = torch.arange(len(view)).split(size), self.accelerator.process_index, self.accelerator.num_processes
+        batches, rank, world = (
+            torch.arange(len(view)).split(size),
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
         shared = 1 < world <= len(batches)  # else each process takes them all: none may be left without gradients
         for positions in batches[rank::world] if shared else batches:
             batch = self.batch(view, positions, "saliency")
@@ -233,10 +258,23 @@ class Engine:
     weighs the examples of each term.
     """
 
-    def __init__(self, method, context, recipe, budget=Budget(), shuffle=True, progress=True, validate=None, observe=None,
-                 every=None, curriculum=None):
+    def __init__(
+        self,
+        method,
+        context,
+        recipe,
+        budget=Budget(),
+        shuffle=True,
+        progress=True,
+        validate=None,
+        observe=None,
+        every=None,
+        curriculum=None,
+    ):
         if recipe.keep_best and not validate:
-            raise MubenchError("keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by `mubench.run`")
+            raise MubenchError(
+                "keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by `mubench.run`"
+            )
         self.validate, self.observe, self.every, self.curriculum = validate, observe, every, curriculum
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
         self.accelerator = context.accelerator
@@ -255,12 +293,21 @@ class Engine:
         method, union = self.method, self.method.schedule == "union"
         teachers = self.context.adapters and any(t.target == "original" for t in method.terms)
         scalars = [name for name, p in self.context.student.named_parameters() if not p.ndim]
-        why = (f"{method.name} reads or changes weights while it trains" if not method.shards else
-               f"{method.name} asks the model more often for some batches than for others" if union and (teachers or any(t.how for t in method.terms)) else
-               "float16 gradients are scaled by each process alone" if self.accelerator.mixed_precision == "fp16" else
-               f"{scalars[0]} is a single number" if scalars else None)
+        why = (
+            f"{method.name} reads or changes weights while it trains"
+            if not method.shards
+            else f"{method.name} asks the model more often for some batches than for others"
+            if union and (teachers or any(t.how for t in method.terms))
+            else "float16 gradients are scaled by each process alone"
+            if self.accelerator.mixed_precision == "fp16"
+            else f"{scalars[0]} is a single number"
+            if scalars
+            else None
+        )
         if why:
-            raise MubenchError(f"this run cannot be sharded: {why}; start it without --use_fsdp, every process then holds the whole model")
+            raise MubenchError(
+                f"this run cannot be sharded: {why}; start it without --use_fsdp, every process then holds the whole model"
+            )
 
     def run(self):
         context, method, recipe = self.context, self.method, self.recipe
@@ -285,7 +332,9 @@ class Engine:
                 context.adapters.merge()
             for p in context._resting:
                 p.requires_grad_(True)
-        if self.budget.examples is not None and meter.costs.examples > self.budget.examples:  # by a pass of a hook, which is never cut
+        if (
+            self.budget.examples is not None and meter.costs.examples > self.budget.examples
+        ):  # by a pass of a hook, which is never cut
             meter.costs.stopped_by = "examples"
         if self.accelerator.num_processes > 1:  # each has counted its own
             flops = torch.tensor(meter.costs.flops, dtype=torch.float64, device=context.device)
@@ -300,15 +349,21 @@ class Engine:
             networks.recompute(context.student)
         self._best, self._passes = None, {}
         if self.accelerator.sharded:
-            self.model = self.accelerator.prepare_model(context.student, evaluation_mode=True)  # precision, and nothing else
+            self.model = self.accelerator.prepare_model(
+                context.student, evaluation_mode=True
+            )  # precision, and nothing else
             self._shards = networks.Shards(context.student, context.device)
         params = [p for p in context.student.parameters() if p.requires_grad]
         if self._shards:
             self.optimizer = self.accelerator.prepare(self._optimizer(params))
         else:
             self.model, self.optimizer = self.accelerator.prepare(context.student, self._optimizer(params))
-        masked = [(p, mask, _mine(p).detach().clone()) for n, p in context.student.named_parameters()
-                  if n in context._mask for mask in [_share(context._mask[n], p)]]
+        masked = [
+            (p, mask, _mine(p).detach().clone())
+            for n, p in context.student.named_parameters()
+            if n in context._mask
+            for mask in [_share(context._mask[n], p)]
+        ]
         with tqdm(total=total, desc=self.method.name, disable=None if self.progress else True, leave=False) as bar:
             for context.epoch in range(1, self.recipe.epochs + 1):
                 losses = []
@@ -325,8 +380,11 @@ class Engine:
                     costs.steps = context.step
                     if not math.isfinite(losses[-1]):
                         costs.losses.append(losses[-1])
-                        raise NonFiniteLoss(f"{self.method.name}: the loss is {losses[-1]} at step {context.step} with lr {lr:g}: "
-                                            f"try a smaller rate, --set lr={lr / 10:g}", costs)
+                        raise NonFiniteLoss(
+                            f"{self.method.name}: the loss is {losses[-1]} at step {context.step} with lr {lr:g}: "
+                            f"try a smaller rate, --set lr={lr / 10:g}",
+                            costs,
+                        )
                     if self.every and context.step % self.every == 0:
                         self._show()
                     bar.update()
@@ -354,7 +412,9 @@ class Engine:
         with self._aside(), self._whole():
             scores.append(self.validate(context.student))
             if scores[-1] > max(scores[:-1], default=-math.inf):
-                self._best = {name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()}
+                self._best = {
+                    name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()
+                }
 
     def _show(self):
         if self.observe:
@@ -364,7 +424,10 @@ class Engine:
     @contextlib.contextmanager
     def _aside(self):
         """What happens here counts neither for the clocks nor for the random numbers of the run."""
-        with self.context.meter.paused(), torch.random.fork_rng(devices=[] if self.context.device.type == "cpu" else None):
+        with (
+            self.context.meter.paused(),
+            torch.random.fork_rng(devices=[] if self.context.device.type == "cpu" else None),
+        ):
             yield
 
     def _whole(self):
@@ -377,15 +440,21 @@ class Engine:
         counted = meter.examples
         self.optimizer.zero_grad(set_to_none=True)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        most = max(self.recipe.batch_size, self.recipe.forget_batch_size)  # a hook may ask for larger batches: their pieces are no larger
+        most = max(
+            self.recipe.batch_size, self.recipe.forget_batch_size
+        )  # a hook may ask for larger batches: their pieces are no larger
         pieces = []
         for on, positions in step:
             mine = positions[rank::world]
             weight = len(positions) if len(mine) else math.inf  # nothing left for this process: one example at weight 0
             mine = mine if len(mine) else positions[:1]
-            parts = max(1, self.recipe.accumulate) * (math.ceil(len(positions) / most) if len(positions) > most + 1 else 1)
+            parts = max(1, self.recipe.accumulate) * (
+                math.ceil(len(positions) / most) if len(positions) > most + 1 else 1
+            )
             cut = [(on, piece, weight) for piece in mine.chunk(parts)]
-            most_pieces = len(positions[::world].chunk(parts))  # of the first process; sharded layers are gathered by all or by none
+            most_pieces = len(
+                positions[::world].chunk(parts)
+            )  # of the first process; sharded layers are gathered by all or by none
             pieces += cut + [(on, positions[:1], math.inf)] * (most_pieces - len(cut))
         total = 0.0
         for i, (on, positions, n) in enumerate(pieces):
@@ -393,8 +462,13 @@ class Engine:
             batch = self.context.batch(self._views[on], positions, f"step/{self.context.step}")
             if self.curriculum:
                 self.curriculum.counting = n < math.inf
-            with self.context.counted(("step", on, last, tuple(terms)), batch, gradient=False), contextlib.ExitStack() as stack:
-                if not last and not self._shards:  # shards are reduced at once: a whole gradient is what they cannot hold
+            with (
+                self.context.counted(("step", on, last, tuple(terms)), batch, gradient=False),
+                contextlib.ExitStack() as stack,
+            ):
+                if (
+                    not last and not self._shards
+                ):  # shards are reduced at once: a whole gradient is what they cannot hold
                     stack.enter_context(self.accelerator.no_sync(self.model))
                 with self.accelerator.autocast():
                     loss = self._loss(on, positions, batch, terms) / n * world
@@ -418,7 +492,9 @@ class Engine:
                     torch.where(mask, _mine(param), before, out=_mine(param))
         more = meter.examples - counted  # what further passes, in hooks, have counted in this process
         if world > 1:
-            total, more = self.accelerator.reduce(torch.stack([total.double() / world, total.new_tensor(more).double()]), "sum")
+            total, more = self.accelerator.reduce(
+                torch.stack([total.double() / world, total.new_tensor(more).double()]), "sum"
+            )
         meter.examples = counted + examples + float(more)
         self._passes[tuple(on for on, _ in step)] = (examples + float(more)) / examples
         return float(total)
@@ -428,7 +504,10 @@ class Engine:
         split = len(self._views["forget"])
         rows = {on: slice(None)}
         if on == "union":
-            rows = {"forget": (positions < split).nonzero().flatten(), "retain": (positions >= split).nonzero().flatten()}
+            rows = {
+                "forget": (positions < split).nonzero().flatten(),
+                "retain": (positions >= split).nonzero().flatten(),
+            }
         terms = [t for t in terms if t.on in rows and (on != "union" or len(rows[t.on]))]
         if not terms:
             return self.context.task.forward(self.model, batch).loss.sum() * 0
@@ -453,13 +532,21 @@ class Engine:
                         theirs = teacher.outputs(getattr(self.context, t.on), features)[at.to(out.loss.device)]
                     else:
                         theirs = teacher.answer(given, rows[t.on], features)
-                value = (t.how(self.context, {k: v[rows[t.on]] for k, v in given.items()}, mine, theirs) if t.how else
-                         mine.loss if t.measure == "loss" else task.distance(mine, theirs) if t.measure == "rep" else
-                         task.divergence(mine, theirs, t.temperature, t.per))
+                value = (
+                    t.how(self.context, {k: v[rows[t.on]] for k, v in given.items()}, mine, theirs)
+                    if t.how
+                    else mine.loss
+                    if t.measure == "loss"
+                    else task.distance(mine, theirs)
+                    if t.measure == "rep"
+                    else task.divergence(mine, theirs, t.temperature, t.per)
+                )
                 value = self.curriculum(value, self._numbers[id(t)]) if self.curriculum else value
                 total = total + t.weight * value.sum()
             if self._shards and out.features is not None:
-                total = total + 0 * out.loss.sum()  # shards are gathered for the backward pass of what the whole model gives
+                total = (
+                    total + 0 * out.loss.sum()
+                )  # shards are gathered for the backward pass of what the whole model gives
         return total
 
     def _corrupt(self, batch, positions, rows, term):
@@ -471,7 +558,9 @@ class Engine:
             view = self._views["union" if "union" in self._views else term.on]
             self._drawn, self._draws = purpose, torch.rand(len(view), generator=self.context.generator(purpose))
         rows = torch.arange(len(positions))[rows]
-        return self.context.task.corrupt(batch, rows, self._draws[positions[rows]], self.context.retain, term.target == "wrong")
+        return self.context.task.corrupt(
+            batch, rows, self._draws[positions[rows]], self.context.retain, term.target == "wrong"
+        )
 
     # -- the plan --------------------------------------------------------------------------------------------------
 
@@ -500,7 +589,11 @@ class Engine:
             forget, retain = batches("forget"), batches("retain")
             if not forget or not retain:
                 raise MubenchError(f"{self.method.name} pairs the two sets: neither may be empty")
-            lengths = {"longer": max(len(forget), len(retain)), "shorter": min(len(forget), len(retain)), "forget": len(forget)}
+            lengths = {
+                "longer": max(len(forget), len(retain)),
+                "shorter": min(len(forget), len(retain)),
+                "forget": len(forget),
+            }
             return [list(pair) for pair in islice(zip(cycle(forget), cycle(retain)), lengths[self.method.epoch_length])]
         if schedule in ("joint", "alternate"):
             return [[b] for on in active for b in batches(on)]
@@ -529,12 +622,19 @@ class Engine:
         """Whether the next step would go over the budget; notes which."""
         costs, budget, meter = self.context.meter.costs, self.budget, self.context.meter
         passes = self._passes.get(tuple(on for on, _ in step), 1)
-        needs = {"steps": costs.steps + 1, "examples": meter.examples + passes * sum(len(positions) for _, positions in step)}
+        needs = {
+            "steps": costs.steps + 1,
+            "examples": meter.examples + passes * sum(len(positions) for _, positions in step),
+        }
         if budget.seconds is not None:
             clock = torch.tensor(meter.seconds(), device=self.accelerator.device)
-            needs["seconds"] = (self.accelerator.reduce(clock, "mean") if self.accelerator.num_processes > 1 else clock).item()
+            needs["seconds"] = (
+                self.accelerator.reduce(clock, "mean") if self.accelerator.num_processes > 1 else clock
+            ).item()
         limits = budget.asdict()
-        costs.stopped_by = next((name for name, much in needs.items() if limits[name] is not None and much > limits[name]), "epochs")
+        costs.stopped_by = next(
+            (name for name, much in needs.items() if limits[name] is not None and much > limits[name]), "epochs"
+        )
         return costs.stopped_by != "epochs"
 
 
@@ -546,10 +646,15 @@ def make_accelerator(precision="no"):
     wanted = sharding()
     for other in ("DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() in ("true", "1"):
-            raise MubenchError(f"a run is not shared out by {other}: start it with --multi_gpu, or --use_fsdp for a model that one GPU does not hold")
+            raise MubenchError(
+                f"a run is not shared out by {other}: start it with --multi_gpu, or --use_fsdp for a model that one GPU does not hold"
+            )
     try:
-        accelerator = Accelerator(mixed_precision=precision, cpu=not torch.cuda.is_available(),
-                                  kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            cpu=not torch.cuda.is_available(),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
         accelerator.sharded = wanted and accelerator.num_processes > 1
         return accelerator
     except ValueError as error:
@@ -581,7 +686,9 @@ def _mine(tensor):
 
 def _share(tensor, like):
     """The part of a tensor, the same on all processes, that belongs to this process's shard of another."""
-    return distribute_tensor(tensor, like.device_mesh, like.placements).to_local() if isinstance(like, DTensor) else tensor
+    return (
+        distribute_tensor(tensor, like.device_mesh, like.placements).to_local() if isinstance(like, DTensor) else tensor
+    )
 
 
 def _frozen(model):

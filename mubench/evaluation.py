@@ -1,4 +1,5 @@
 """One pass over each set writes per-example predictions; every metric is computed from those."""
+
 import numpy as np
 import pandas as pd
 import torch
@@ -85,8 +86,12 @@ def scores(task, frame):
 
 def validator(task, sets, accelerator=None):
     """model → its primary score in [0, 1] on the validation set; no other set is touched."""
+
     def score(model):
-        return scores(task, predict(task, model, task.scored({"validation": sets["validation"]}), accelerator=accelerator))["validation"]
+        return scores(
+            task, predict(task, model, task.scored({"validation": sets["validation"]}), accelerator=accelerator)
+        )["validation"]
+
     return score
 
 
@@ -102,7 +107,15 @@ class Curve:
         """The point of where the training is."""
         meter, shown = context.meter, {name: view for name, view in self.job.shown.items() if name != "transfer"}
         frame = predict(self.job.task, context.student, shown, accelerator=context.accelerator)
-        self.points.append(self._point(frame, step=context.step, seconds=meter.seconds(), cpu_seconds=meter.cpu_seconds(), flops=meter.costs.flops))
+        self.points.append(
+            self._point(
+                frame,
+                step=context.step,
+                seconds=meter.seconds(),
+                cpu_seconds=meter.cpu_seconds(),
+                flops=meter.costs.flops,
+            )
+        )
 
     def whole(self, frame, costs):
         """All points, the last from the final predictions."""

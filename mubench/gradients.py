@@ -1,11 +1,15 @@
 """Gradients of single examples, or of small groups of them, many at a time: what importances, Fisher information and influence need."""
+
 import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mubench import networks
 
-NUMBERS = {"cpu": 2**23, "cuda": 2**26}  # of gradients held at once, 32 and 256 MiB: on a CPU core more were no faster, and bert and llama slower
+NUMBERS = {
+    "cpu": 2**23,
+    "cuda": 2**26,
+}  # of gradients held at once, 32 and 256 MiB: on a CPU core more were no faster, and bert and llama slower
 EXAMPLES = 128  # run at once
 
 
@@ -30,7 +34,9 @@ def gradients(context, view, size=1, change=None):
     loss, training = _Loss(context.task, context.student), context.student.training
     params = {f"model.{n}": p.detach() for n, p in context.student.named_parameters() if p.requires_grad}
     single = grad(lambda params, batch: functional_call(loss, {n: p.view_as(p) for n, p in params.items()}, (batch,)))
-    together = max(1, min(NUMBERS.get(context.device.type, 2**23) // sum(p.numel() for p in params.values()), EXAMPLES // size))
+    together = max(
+        1, min(NUMBERS.get(context.device.type, 2**23) // sum(p.numel() for p in params.values()), EXAMPLES // size)
+    )
     context.student.eval()
     try:
         for positions in _pieces(len(view), size, together):
@@ -39,7 +45,11 @@ def gradients(context, view, size=1, change=None):
             groups = {name: values.unflatten(0, (count, -1)) for name, values in given.items()}
             first = {name: values[0] for name, values in groups.items()}
             plain = lambda: single(params, first), len(first["index"])
-            with context.accelerator.autocast(), torch.random.fork_rng(devices=[]), context.counted(("gradients", size), batch, plain=plain):
+            with (
+                context.accelerator.autocast(),
+                torch.random.fork_rng(devices=[]),
+                context.counted(("gradients", size), batch, plain=plain),
+            ):
                 found = None
                 if count > 1 and together:
                     try:
@@ -68,5 +78,7 @@ def importance(context, view, size=1):
     sums = {}
     for _, found in gradients(context, view, size):
         for name, values in found.items():
-            sums[name] = sums.get(name, 0) + values.square().sum(0)  # a norm over the first dimension takes four times as long
+            sums[name] = sums.get(name, 0) + values.square().sum(
+                0
+            )  # a norm over the first dimension takes four times as long
     return {name: total / -(-len(view) // size) for name, total in sums.items()}

@@ -1,4 +1,5 @@
 """A `Job`: a run with all it needs, resolved before it starts. Here alone jobs and their results are put together."""
+
 import functools
 import json
 import os
@@ -49,8 +50,20 @@ class Job:
     @classmethod
     def make(cls, task, method, options, sets, network, fresh, recipe, budget=None, blank=None, model=None, **facts):
         """The one assembly: ``network`` is unlearned by a method; ``fresh`` and ``blank`` make new models (see `Context`); model: its name."""
-        context = Context(task, network, fresh, sets["forget"], sets["retain"], options.seed, make_accelerator(options.precision), method.start,
-                          blank, sets.get("validation"), options.adapt, model)
+        context = Context(
+            task,
+            network,
+            fresh,
+            sets["forget"],
+            sets["retain"],
+            options.seed,
+            make_accelerator(options.precision),
+            method.start,
+            blank,
+            sets.get("validation"),
+            options.adapt,
+            model,
+        )
         budget = budget or Budget(options.max_examples, options.max_steps, options.max_seconds)
         return cls(task, method, options, sets, context, method.recipe(recipe), budget, **facts)
 
@@ -64,19 +77,40 @@ class Job:
         network, checkpoint = original(task, spec.model, spec.checkpoint, spec.seed)
         facts = {"split": split, "checkpoint": checkpoint | {"network": network}}
         if student is not None:
-            context = Context(task, student, None, sets["forget"], sets["retain"], spec.seed, make_accelerator(spec.precision))
+            context = Context(
+                task, student, None, sets["forget"], sets["retain"], spec.seed, make_accelerator(spec.precision)
+            )
             return cls(task, None, spec, sets, context, **facts)
         method = spec.make_method()
         fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
-        return cls.make(task, method, spec, sets, network, fresh, task.model_recipe(spec.model),
-                        Budget.of(spec, method, task, len(split.retain)), blank, spec.model, **facts)
+        return cls.make(
+            task,
+            method,
+            spec,
+            sets,
+            network,
+            fresh,
+            task.model_recipe(spec.model),
+            Budget.of(spec, method, task, len(split.retain)),
+            blank,
+            spec.model,
+            **facts,
+        )
 
     @classmethod
     def of_original(cls, task, model, seed=0):
         """The job that trains the original of a task's model: retraining, on all of D."""
         sets = task.sets(model, task.split())
-        return cls.make(task, load_method("retrain"), Options(seed=seed), sets | {"retain": sets["train"]}, None,
-                        lambda: task.build(model, seed), task.model_recipe(model), model=model)
+        return cls.make(
+            task,
+            load_method("retrain"),
+            Options(seed=seed),
+            sets | {"retain": sets["train"]},
+            None,
+            lambda: task.build(model, seed),
+            task.model_recipe(model),
+            model=model,
+        )
 
     def train(self, progress=True, observe=None, every=None):
         """Unlearn: the student of the context is changed. Returns the `Costs`; ``observe`` and ``every`` as in `Engine`."""
@@ -84,7 +118,9 @@ class Job:
         validate = validator(task, self.sets, self.context.accelerator) if "validation" in self.sets else None
         weigh = curriculum.make(options.curriculum, options.curriculum_lambda, options.curriculum_tau, task.num_labels)
         with threads(task.threads):
-            return Engine(self.method, self.context, self.recipe, self.budget, True, progress, validate, observe, every, weigh).run()
+            return Engine(
+                self.method, self.context, self.recipe, self.budget, True, progress, validate, observe, every, weigh
+            ).run()
 
     @property
     def shown(self):
@@ -96,7 +132,9 @@ class Job:
         if (card := self.checkpoint["card"]) and not self.options.limit and name in card["scores"]:
             return card["scores"][name]
         shown = self.task.scored({name: self.sets[name]})
-        return scores(self.task, predict(self.task, self.checkpoint["network"], shown, accelerator=self.context.accelerator))[name]
+        return scores(
+            self.task, predict(self.task, self.checkpoint["network"], shown, accelerator=self.context.accelerator)
+        )[name]
 
     def saved(self, what):
         """What of the student is kept: all of it (True), its ``"adapter"``, or nothing."""
@@ -111,24 +149,63 @@ class Job:
         task, spec, student, shown = self.task, self.options, self.context.student, self.shown
         blank = task.build(spec.model, UNTRAINED + spec.seed, blank=True)
         frame = predict(task, student, shown, blank, self.context.accelerator)
-        return frame, task.exhibits(lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0], student, shown)
+        return frame, task.exhibits(
+            lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0], student, shown
+        )
 
     def result(self, frame, costs, test_score, **said):
         """The `Result` of a run on a task, its metrics computed from the predictions; ``said``: what only the caller knows."""
         spec, method, student, card = self.options, self.method, self.context.student, self.checkpoint
-        facts = {"name": spec.method.partition("@")[0], "version": 1, "fingerprint": None, "hyperparameters": {}, "recipe": None} if method is None else {
-            "name": method.name, "version": method.version, "fingerprint": fingerprint(type(method)), "paper": method.paper,
-            "taxonomy": method.taxonomy(), "hyperparameters": method.hyperparameters(), "recipe": asdict(self.recipe)}
+        facts = (
+            {
+                "name": spec.method.partition("@")[0],
+                "version": 1,
+                "fingerprint": None,
+                "hyperparameters": {},
+                "recipe": None,
+            }
+            if method is None
+            else {
+                "name": method.name,
+                "version": method.version,
+                "fingerprint": fingerprint(type(method)),
+                "paper": method.paper,
+                "taxonomy": method.taxonomy(),
+                "hyperparameters": method.hyperparameters(),
+                "recipe": asdict(self.recipe),
+            }
+        )
         status = "limited" if spec.limit else "complete" if costs["stopped_by"] == "epochs" else "stopped"
         made = Result(
-            schema=SCHEMA, status=status, id=spec.id, spec=spec.model_dump(), task=task_facts(self.task), method=facts | said.pop("method", {}),
-            engine=method and ENGINE, split=split_facts(self.split), budget=method and self.budget.asdict(), costs=costs,
-            model={"name": spec.model, "class": type(card["network"]).__name__, "parameters": sum(p.numel() for p in student.parameters()),
-                   **({"lora": self.context.adapters.asdict()} if self.context.adapters else {})},
-            checkpoint={"source": portable(card["source"]), "sha256": card["sha256"], "test_score": test_score,
-                        "seed": None if spec.checkpoint else spec.seed},
-            metrics={}, predictions={}, weights=networks.weights_hash(student), environment=environment(self.context.accelerator),
-            **{"command": command(spec, trials=spec.trials or None, max_examples=method and self.budget.examples)} | said)
+            schema=SCHEMA,
+            status=status,
+            id=spec.id,
+            spec=spec.model_dump(),
+            task=task_facts(self.task),
+            method=facts | said.pop("method", {}),
+            engine=method and ENGINE,
+            split=split_facts(self.split),
+            budget=method and self.budget.asdict(),
+            costs=costs,
+            model={
+                "name": spec.model,
+                "class": type(card["network"]).__name__,
+                "parameters": sum(p.numel() for p in student.parameters()),
+                **({"lora": self.context.adapters.asdict()} if self.context.adapters else {}),
+            },
+            checkpoint={
+                "source": portable(card["source"]),
+                "sha256": card["sha256"],
+                "test_score": test_score,
+                "seed": None if spec.checkpoint else spec.seed,
+            },
+            metrics={},
+            predictions={},
+            weights=networks.weights_hash(student),
+            environment=environment(self.context.accelerator),
+            **{"command": command(spec, trials=spec.trials or None, max_examples=method and self.budget.examples)}
+            | said,
+        )
         made.metrics = compute_all(frame, made.facts)
         return made
 
@@ -142,13 +219,19 @@ def original(task, model, checkpoint=None, seed=0):
         return originals.load(task, model, checkpoint, seed)
     how = originals.how_to_train(task, model, seed)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise MubenchError(f"{task.name} has no original {model} of seed {seed} yet, and several processes cannot train it as they begin: `{how}` first")
+        raise MubenchError(
+            f"{task.name} has no original {model} of seed {seed} yet, and several processes cannot train it as they begin: `{how}` first"
+        )
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{folder}.lock")
     with lock:
         if not networks.weights(folder):  # nobody has trained it while we waited
-            print(f"training the original {model} of {task.name} for seed {seed}, once: `{how}`; kept in {folder}", file=sys.stderr, flush=True)
+            print(
+                f"training the original {model} of {task.name} for seed {seed}, once: `{how}`; kept in {folder}",
+                file=sys.stderr,
+                flush=True,
+            )
             train_original(task, model, seed=seed, progress=False)
     return originals.load(task, model, seed=seed)
 
@@ -159,7 +242,9 @@ def train_original(task, model, folder=None, seed=0, progress=True):
     folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the seed.
     """
     kept = None if folder else originals.trained_dir(task, model, seed)
-    folder = Path(folder or kept.with_name(f".{kept.name}.{os.getpid()}"))  # in the cache it appears whole or not at all
+    folder = Path(
+        folder or kept.with_name(f".{kept.name}.{os.getpid()}")
+    )  # in the cache it appears whole or not at all
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     try:
@@ -181,12 +266,21 @@ def _trained(job, task, model, folder, seed, progress):
         with networks.no_bars():
             student.save_pretrained(folder, safe_serialization=True)
         chosen = {"validation": costs.validation} if costs.validation else {}
-        card = {"task": task.name, "model": model, "architecture": task.models[model].architecture,
-                "parameters": sum(p.numel() for p in student.parameters()), "seed": seed,
-                "recipe": asdict(task.model_recipe(model)), "scores": scores(task, frame), **chosen, "data": task.split().data,
-                "sha256": networks.weights_sha256(folder), "train_seconds": round(costs.unlearning_seconds, 1),
-                "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},
-                "made": time.strftime("%Y-%m-%d", time.gmtime())}
+        card = {
+            "task": task.name,
+            "model": model,
+            "architecture": task.models[model].architecture,
+            "parameters": sum(p.numel() for p in student.parameters()),
+            "seed": seed,
+            "recipe": asdict(task.model_recipe(model)),
+            "scores": scores(task, frame),
+            **chosen,
+            "data": task.split().data,
+            "sha256": networks.weights_sha256(folder),
+            "train_seconds": round(costs.unlearning_seconds, 1),
+            "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},
+            "made": time.strftime("%Y-%m-%d", time.gmtime()),
+        }
         card_file.write_text(json.dumps(card, indent=1) + "\n")
     return card
 

@@ -1,4 +1,5 @@
 """`mubench ls`: what there is, from the declarations alone, without torch."""
+
 import inspect
 
 from mubench import registry
@@ -15,7 +16,12 @@ def show(what):
         return _method(registry.methods.get(what))
     from mubench.errors import nearest
 
-    raise nearest("name", what, [*_KINDS, *registry.tasks.names(), *registry.methods.names()], "`mubench ls tasks|models|methods|metrics|pairs`")
+    raise nearest(
+        "name",
+        what,
+        [*_KINDS, *registry.tasks.names(), *registry.methods.names()],
+        "`mubench ls tasks|models|methods|metrics|pairs`",
+    )
 
 
 def taxonomy():
@@ -28,20 +34,43 @@ def taxonomy():
 
 
 def _methods():
-    return [{"method": r["method"], "D_f": r["forget"], "corruption": r["corruption"], "D_r": r["retain"],
-             "parameters": r["parameters"], "schedule": r["schedule"], "about": r["about"]} for r in taxonomy()]
+    return [
+        {
+            "method": r["method"],
+            "D_f": r["forget"],
+            "corruption": r["corruption"],
+            "D_r": r["retain"],
+            "parameters": r["parameters"],
+            "schedule": r["schedule"],
+            "about": r["about"],
+        }
+        for r in taxonomy()
+    ]
 
 
 def _tasks():
     tasks = sorted((registry.load_task(name) for name in registry.tasks.names()), key=lambda t: t.tier)
-    return [{"task": t.name, "tier": t.tier, "modality": t.modality, "metric": t.metric, "random": _guess(t),
-             "models": _few([*t.models]), "about": _first(t)} for t in tasks]
+    return [
+        {
+            "task": t.name,
+            "tier": t.tier,
+            "modality": t.modality,
+            "metric": t.metric,
+            "random": _guess(t),
+            "models": _few([*t.models]),
+            "about": _first(t),
+        }
+        for t in tasks
+    ]
 
 
 def _models():
     tasks = [registry.load_task(name) for name in registry.tasks.names()]
-    return [{"task": t.name, "model": name, "class": m.architecture, "from": m.pretrained or "scratch"}
-            for t in tasks for name, m in t.models.items()]
+    return [
+        {"task": t.name, "model": name, "class": m.architecture, "from": m.pretrained or "scratch"}
+        for t in tasks
+        for name, m in t.models.items()
+    ]
 
 
 def _metrics():
@@ -53,12 +82,17 @@ def _metrics():
 def pairs():
     """Method name → names of the mini tasks that provide what it needs; computed from what both declare."""
     tasks = [t for t in map(registry.load_task, registry.tasks.names()) if t.tier == "mini"]
-    return {name: [t.name for t in tasks if registry.load_method(name).needs <= set(t.provides)] for name in registry.methods.names()}
+    return {
+        name: [t.name for t in tasks if registry.load_method(name).needs <= set(t.provides)]
+        for name in registry.methods.names()
+    }
 
 
 def _pairs():
     columns = [name for name in registry.tasks.names() if registry.tasks.get(name).tier == "mini"]
-    return [{"method": name, **{task: "x" if task in works else "-" for task in columns}} for name, works in pairs().items()]
+    return [
+        {"method": name, **{task: "x" if task in works else "-" for task in columns}} for name, works in pairs().items()
+    ]
 
 
 _KINDS = {"tasks": _tasks, "models": _models, "methods": _methods, "metrics": _metrics, "pairs": _pairs}
@@ -74,21 +108,32 @@ def _guess(task):
 
 
 def _task(task):
-    facts = {"tier": task.tier, "modality": task.modality, "source": task.source, "licence": task.licence,
-             "citation": task.citation, "transfer": task.transfer, "metric": f"{task.metric} (random guess {_guess(task)})",
-             "labels": ", ".join(task.labels), "models": ", ".join(f"{n} ({m.architecture})" for n, m in task.models.items()),
-             "recipe": str(task.recipe)}
+    facts = {
+        "tier": task.tier,
+        "modality": task.modality,
+        "source": task.source,
+        "licence": task.licence,
+        "citation": task.citation,
+        "transfer": task.transfer,
+        "metric": f"{task.metric} (random guess {_guess(task)})",
+        "labels": ", ".join(task.labels),
+        "models": ", ".join(f"{n} ({m.architecture})" for n, m in task.models.items()),
+        "recipe": str(task.recipe),
+    }
     return f"{task.name}: {inspect.getdoc(task)}\n\n" + "\n".join(f"{k:9} {v}" for k, v in facts.items() if v)
 
 
 def _method(cls):
     values = lambda said: "".join(f"\n  {name:18} {value!r}" for name, value in said.items())
     official = "there is none" if cls.official is None else values(cls.official) or "the same"
-    parts = {f"{cls.name}:": f" {inspect.getdoc(cls)}", "paper:": f" {cls.paper or '-'}",
-             "hyperparameters and defaults (None: as the original's recipe):": values(cls.defaults()),
-             "deviations from the official code:": "".join(f"\n  - {fact}" for fact in cls.deviations),
-             "in the official protocol:": official if official.startswith("\n") else f" {official}",
-             "searched by `mubench tune`:": "".join(f"\n  {name:18} {_choice(of)}" for name, of in cls.space().items())}
+    parts = {
+        f"{cls.name}:": f" {inspect.getdoc(cls)}",
+        "paper:": f" {cls.paper or '-'}",
+        "hyperparameters and defaults (None: as the original's recipe):": values(cls.defaults()),
+        "deviations from the official code:": "".join(f"\n  - {fact}" for fact in cls.deviations),
+        "in the official protocol:": official if official.startswith("\n") else f" {official}",
+        "searched by `mubench tune`:": "".join(f"\n  {name:18} {_choice(of)}" for name, of in cls.space().items()),
+    }
     return "\n\n".join(title + said for title, said in parts.items() if said)
 
 

@@ -8,6 +8,7 @@ weights that are tied, frozen, or applied by something else than their layer's o
 convolutions. The updates are not scaled (alpha = rank). All else stays as it was, norms, biases and the statistics of batch norms,
 so that the student without its adapters *is* the original.
 """
+
 import bisect
 import contextlib
 import re
@@ -40,9 +41,15 @@ def layers(model):
     head = getattr(model, "get_output_embeddings", lambda: None)()
     found = {}
     for name, module in model.named_modules():
-        plain = name and type(module).__name__ in KINDS and places[id(module.weight)] == 1 and module.weight.requires_grad
-        if plain and getattr(module, "groups", 1) == 1 and {*getattr(module, "dilation", [1])} == {1} \
-                and getattr(module, "padding_mode", "zeros") == "zeros":
+        plain = (
+            name and type(module).__name__ in KINDS and places[id(module.weight)] == 1 and module.weight.requires_grad
+        )
+        if (
+            plain
+            and getattr(module, "groups", 1) == 1
+            and {*getattr(module, "dilation", [1])} == {1}
+            and getattr(module, "padding_mode", "zeros") == "zeros"
+        ):
             rows, columns = len(module.weight), module.weight[0].numel()
             found[name] = rows + columns, min(rows, columns), type(module).__name__ == "Embedding" or module is head
     return found
@@ -70,16 +77,21 @@ def solve(model, share=None, rank=None, used=None):
     parameters = sum(known[n][0] * r for n, r in ranks.items())
     reached = 100 * parameters / total
     if not ranks or wanted is not None and abs(reached - share) > NEAR:
-        raise Unreachable(f"LoRA of {share or rank:g} {'%' if share else 'ranks'}: the layers of {type(model).__name__} carry at most "
-                          f"{100 * size(most) / total:.4g} % of its parameters at their own ranks" + (
-                              f"; the nearest share is {reached:.4g}" if ranks else " and nothing near the share asked for"))
+        raise Unreachable(
+            f"LoRA of {share or rank:g} {'%' if share else 'ranks'}: the layers of {type(model).__name__} carry at most "
+            f"{100 * size(most) / total:.4g} % of its parameters at their own ranks"
+            + (f"; the nearest share is {reached:.4g}" if ranks else " and nothing near the share asked for")
+        )
     return Plan(ranks, parameters, reached)
 
 
 def used(model, run):
     """Names of the layers that ``run()``, a forward pass, goes through."""
     called = set()
-    hooks = [module.register_forward_pre_hook(lambda *_, name=name: called.add(name)) for name, module in model.named_modules()]
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, module in model.named_modules()
+    ]
     try:
         run()
     finally:
@@ -99,12 +111,16 @@ class Adapters:
         self.model, self.plan, self.saved = model, plan, None
         self._flags = [(p, p.requires_grad) for p in model.parameters()]
         exact = {f"^{re.escape(name)}": rank for name, rank in plan.ranks.items()}
-        self.config = LoraConfig(target_modules="|".join(map(re.escape, plan.ranks)), rank_pattern=exact, alpha_pattern=exact)
+        self.config = LoraConfig(
+            target_modules="|".join(map(re.escape, plan.ranks)), rank_pattern=exact, alpha_pattern=exact
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that one kind of layer stores its weights transposed
             self._peft = LoraModel(model, self.config, "default")
         for layer in map(model.get_submodule, plan.ranks):
-            for fact in getattr(layer.base_layer, "__constants__", ()):  # models that pad or measure by themselves ask for a stride
+            for fact in getattr(
+                layer.base_layer, "__constants__", ()
+            ):  # models that pad or measure by themselves ask for a stride
                 if not hasattr(layer, fact):
                     setattr(layer, fact, getattr(layer.base_layer, fact))
         norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
@@ -140,7 +156,9 @@ class Adapters:
         """Add the adapters to the weights: afterwards the model is a plain one, without adapters."""
         from peft import get_peft_model_state_dict
 
-        state = get_peft_model_state_dict(self._peft, self._peft.state_dict(), adapter_name="default", save_embedding_layers=False)
+        state = get_peft_model_state_dict(
+            self._peft, self._peft.state_dict(), adapter_name="default", save_embedding_layers=False
+        )
         self.saved = {f"base_model.{name}": t.detach().cpu().contiguous() for name, t in state.items()}
         self._peft.merge_and_unload()
         for hook in self._hooks:

@@ -1,4 +1,5 @@
 """What a run ran on: the processor, memory, library versions, and how fast they are at a fixed piece of work."""
+
 import functools
 import os
 import platform
@@ -9,7 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("torch", "transformers", "datasets", "diffusers", "accelerate", "peft", "scikit-learn", "numpy")
-ALIKE = ("machine", "device", "threads", "processes", "python", *LIBRARIES)  # what two records share whose times may be compared
+ALIKE = (
+    "machine",
+    "device",
+    "threads",
+    "processes",
+    "python",
+    *LIBRARIES,
+)  # what two records share whose times may be compared
 
 
 @functools.cache
@@ -18,7 +26,11 @@ def hardware():
     import torch
 
     if torch.cuda.is_available():
-        return {"device": "cuda", "machine": torch.cuda.get_device_name(), "memory_bytes": torch.cuda.get_device_properties(0).total_memory}
+        return {
+            "device": "cuda",
+            "machine": torch.cuda.get_device_name(),
+            "memory_bytes": torch.cuda.get_device_properties(0).total_memory,
+        }
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else None
     return {"device": "cpu", "machine": f"{_processor()}, {os.cpu_count()} cores", "memory_bytes": memory}
 
@@ -29,7 +41,12 @@ def _processor():
             if line.startswith(("model name", "Model")):
                 return " ".join(line.partition(":")[2].split())
     if sys.platform == "darwin":
-        return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False).stdout.strip() or platform.machine()
+        return (
+            subprocess.run(
+                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+            ).stdout.strip()
+            or platform.machine()
+        )
     return platform.processor() or platform.machine()
 
 
@@ -41,7 +58,9 @@ def calibration():
     from mubench.engine import threads
 
     random = torch.Generator().manual_seed(0)
-    a, pictures, weights = (torch.randn(shape, generator=random) for shape in ((256, 256), (16, 16, 28, 28), (16, 16, 3, 3)))
+    a, pictures, weights = (
+        torch.randn(shape, generator=random) for shape in ((256, 256), (16, 16, 28, 28), (16, 16, 3, 3))
+    )
     with threads(1), torch.no_grad():
         start = time.process_time()
         for _ in range(250):
@@ -62,6 +81,16 @@ def environment(accelerator):
         dirty = bool(git(["git", "--no-optional-locks", "status", "--porcelain"]).stdout.strip()) if tracked else None
     except OSError:
         commit = dirty = None
-    return {"python": platform.python_version(), "mubench": version("mubench"), **{name: version(name) for name in LIBRARIES},
-            "system": platform.system(), **hardware(), "threads": torch.get_num_threads(), "processes": accelerator.num_processes,
-            "calibration_seconds": round(calibration(), 4), "precision": accelerator.mixed_precision, "git_commit": commit, "git_dirty": dirty}
+    return {
+        "python": platform.python_version(),
+        "mubench": version("mubench"),
+        **{name: version(name) for name in LIBRARIES},
+        "system": platform.system(),
+        **hardware(),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        "calibration_seconds": round(calibration(), 4),
+        "precision": accelerator.mixed_precision,
+        "git_commit": commit,
+        "git_dirty": dirty,
+    }

@@ -17,6 +17,7 @@ is found before training, on whole batches. AdamW's step takes as much again as 
 ``working`` is the larger of the two. LoRA is of rank 16 unless a share or another rank is asked for (`lora.solve`), its weights in float32.
 CUDA itself, fragmentation and the gathering of sharded layers are left the tenth of a GPU that is not filled.
 """
+
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
@@ -69,11 +70,17 @@ def facts(task, name, batch_size, measures=("loss",), adapt=None):
         return replace(known, why=str(error))
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-            return replace(known, tensors=_activations(task, model.to_empty(device="cpu"), batch, measures, fake.from_tensor))
+            return replace(
+                known, tensors=_activations(task, model.to_empty(device="cpu"), batch, measures, fake.from_tensor)
+            )
     except Exception as error:  # a library's: an operation whose shape depends on the values of the data
         if count <= SMALL:
-            return replace(known, tensors=_activations(task, task.build(name, blank=True), batch, measures, lambda tensor: tensor))
-        return replace(known, why=f"its forward pass cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]})")
+            return replace(
+                known, tensors=_activations(task, task.build(name, blank=True), batch, measures, lambda tensor: tensor)
+            )
+        return replace(
+            known, why=f"its forward pass cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]})"
+        )
 
 
 def _activations(task, model, batch, measures, convert):
@@ -82,7 +89,11 @@ def _activations(task, model, batch, measures, convert):
 
     def forward():
         out = task.forward(model, part, features="rep" in measures)
-        return out.loss, "logit" in measures and task.divergence(out, out), "rep" in measures and task.distance(out, out)
+        return (
+            out.loss,
+            "logit" in measures and task.divergence(out, out),
+            "rep" in measures and task.distance(out, out),
+        )
 
     found = {}
     for cast in (False, True):
@@ -103,7 +114,9 @@ def saved(model, forward):
 
     own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     where, held, now = defaultdict(dict), [], [None]
-    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len({type(layer) for layer in m}) == 1]
+    lists = [
+        m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len({type(layer) for layer in m}) == 1
+    ]
     layers = [layer for m in lists if len(m) == max(map(len, lists)) for layer in m]
 
     def keep(tensor):
@@ -150,18 +163,26 @@ def need(model, method, recipe, setup):
     wide, base = (2 if setup.weights == "bf16" and not setup.lora else 4), (2 if setup.weights == "bf16" else 4)
     moments = 1 if recipe.optimizer == "sgd" and recipe.momentum else 0 if recipe.optimizer == "sgd" else 2
     share = 0 if setup.offload else 1 / setup.gpus
-    parts = {"weights": (trained * wide + kept * base) * share, "gradients": trained * wide * share,
-             "optimiser": trained * wide * moments * share, "mask": 5 * trained * masked(method) * share,
-             "teachers": base * model.parameters * len(teachers(method, setup.lora))}
+    parts = {
+        "weights": (trained * wide + kept * base) * share,
+        "gradients": trained * wide * share,
+        "optimiser": trained * wide * moments * share,
+        "mask": 5 * trained * masked(method) * share,
+        "teachers": base * model.parameters * len(teachers(method, setup.lora)),
+    }
     step = trained * wide * share if moments == 2 else 0
-    if setup.gpus > 1:  # before the first step and after the last each process holds the whole model; a mask is found with whole gradients
+    if (
+        setup.gpus > 1
+    ):  # before the first step and after the last each process holds the whole model; a mask is found with whole gradients
         step = max(step, (trained * wide * (1 + masked(method)) + kept * base) * (1 - share) - parts["optimiser"])
     tensors = model.tensors.get(setup.weights != "float32")
     if not tensors:
         return parts
     batch = -(-recipe.batch_size // setup.gpus)
     piece = -(-batch // setup.accumulate)
-    fixed = tensors.fixed * (setup.weights == "bf16" or 1 - share)  # no casts; or of a layer at a time, as shards are gathered
+    fixed = tensors.fixed * (
+        setup.weights == "bf16" or 1 - share
+    )  # no casts; or of a layer at a time, as shards are gathered
     passing = (batch * 2 if model.at_once == 2 else piece) * tensors.layer if parts["teachers"] else 0
     saliency = tensors.bytes(batch) if masked(method) else 0
     return parts | {"working": max(step, saliency - fixed, tensors.bytes(piece, setup.recompute) - fixed + passing)}
@@ -169,7 +190,9 @@ def need(model, method, recipe, setup):
 
 def teachers(method, lora=False):
     """Names of the frozen models a run holds next to the student."""
-    return {t.target for t in method.terms if t.target in ("original", "incompetent")} - ({"original"} if lora else set())
+    return {t.target for t in method.terms if t.target in ("original", "incompetent")} - (
+        {"original"} if lora else set()
+    )
 
 
 def masked(method):

@@ -1,4 +1,5 @@
 """Models of `transformers` and of `diffusers`, made and read alike: the one place that knows them apart."""
+
 import contextlib
 import functools
 import hashlib
@@ -57,8 +58,10 @@ def recompute(network):
         else:
             network.enable_gradient_checkpointing()
     except (AttributeError, ValueError):
-        raise MubenchError(f"{type(network).__name__} cannot recompute its activations: run it without recompute=true, and with a larger "
-                           "accumulate if memory is short") from None
+        raise MubenchError(
+            f"{type(network).__name__} cannot recompute its activations: run it without recompute=true, and with a larger "
+            "accumulate if memory is short"
+        ) from None
 
 
 class Shards:
@@ -105,8 +108,11 @@ class Shards:
 
 def _facts(network):
     """What sharding changes of modules: class, parameters, hooks."""
-    dicts = lambda module: {name: dict(of) for name, of in vars(module).items()
-                            if isinstance(of, dict) and (name == "_parameters" or name.endswith("_hooks"))}
+    dicts = lambda module: {
+        name: dict(of)
+        for name, of in vars(module).items()
+        if isinstance(of, dict) and (name == "_parameters" or name.endswith("_hooks"))
+    }
     return [(module, type(module), dicts(module)) for module in network.modules()]
 
 
@@ -126,7 +132,11 @@ def layers(network, head=None):
     from torch.nn import ModuleList, Sequential
 
     size = lambda module: sum(p.numel() for p in module.parameters())
-    lists = {name: module for name, module in network.named_modules() if isinstance(module, (ModuleList, Sequential)) and len(module) > 1}
+    lists = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, (ModuleList, Sequential)) and len(module) > 1
+    }
     lists = {name: module for name, module in lists.items() if not head or not f"{name}.".startswith(f"{head}.")}
     if "down_blocks" in lists:
         lists = {"down_blocks": lists["down_blocks"]}
@@ -141,7 +151,10 @@ def projections(network, names):
     """Of each of these layers the name of the last linear map or convolution in it (of a transformer's layer: the one that ends the
     feed-forward part), where there is one."""
     maps = ("Linear", "Conv1d", "Conv2d", "Conv1D")
-    found = ([inner for inner, module in network.get_submodule(name).named_modules() if type(module).__name__ in maps] for name in names)
+    found = (
+        [inner for inner, module in network.get_submodule(name).named_modules() if type(module).__name__ in maps]
+        for name in names
+    )
     return [f"{name}.{inner[-1]}".rstrip(".") for name, inner in zip(names, found) if inner]
 
 
@@ -176,8 +189,10 @@ def download(source, part=""):
     if Path(source).is_dir():
         return
     files = [f for f in _found(source, HfApi().list_repo_files, source) if part or "/" not in f]
-    weights = {end: [f for f in files if re.fullmatch(rf"(\w+/)?((pytorch|diffusion_pytorch)_)?model(-\d+-of-\d+)?\.{end}", f)]
-               for end in ("safetensors", "bin")}
+    weights = {
+        end: [f for f in files if re.fullmatch(rf"(\w+/)?((pytorch|diffusion_pytorch)_)?model(-\d+-of-\d+)?\.{end}", f)]
+        for end in ("safetensors", "bin")
+    }
     safe = {Path(f).parent for f in weights["safetensors"]}
     chosen = weights["safetensors"] + [f for f in weights["bin"] if Path(f).parent not in safe]
     chosen += [f for f in files if Path(f).suffix in (".json", ".txt", ".model", ".jinja")]
@@ -187,8 +202,9 @@ def download(source, part=""):
 def read(cls, folder):
     """A model from a folder, and the names of the weights it asks for that are missing there or of another shape."""
     with no_bars():
-        network, report = cls.from_pretrained(folder, use_safetensors=True, output_loading_info=True,
-                                              ignore_mismatched_sizes=True)  # refused by the caller, in our words
+        network, report = cls.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )  # refused by the caller, in our words
     return network, sorted({*report["missing_keys"]} | {m[0] for m in report.get("mismatched_keys", ())})
 
 
@@ -264,13 +280,17 @@ def _found(source, function, *args, **kwargs):
         while cause:
             said, cause = [*said, type(cause).__name__], cause.__cause__
         why = str(error).strip().splitlines()
-        remedy = ("with a network (or HF_ENDPOINT, a mirror) it is downloaded, without one it must be in the Hugging Face cache already; "
-                  "a download that broke off goes on where it stopped")
+        remedy = (
+            "with a network (or HF_ENDPOINT, a mirror) it is downloaded, without one it must be in the Hugging Face cache already; "
+            "a download that broke off goes on where it stopped"
+        )
         if "GatedRepoError" in said:
             remedy = "it is gated: accept its licence on its page on the hub, then `hf auth login`"
         elif "RepositoryNotFoundError" in said:
             remedy = "there is no such repository, or it is private: check the name, or `hf auth login`"
-        raise MubenchError(f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): {remedy}") from error
+        raise MubenchError(
+            f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): {remedy}"
+        ) from error
 
 
 def weights_hash(model):

@@ -1,4 +1,5 @@
 """`mubench new`: commented starting files that run as they are."""
+
 import re
 from pathlib import Path
 
@@ -79,5 +80,8 @@ def new(kind, name, folder="."):
         raise MubenchError(f"{path} exists already: choose another name or remove it")
     title = "".join(part.capitalize() for part in name.split("_"))
     path.write_text({"method": METHOD, "task": TASK}[kind].format(Class=title))
-    then = {"method": f"mubench run fashion {path}:{title}", "task": f"mubench original {path}:{title} --train && mubench run {path}:{title} salun"}
+    then = {
+        "method": f"mubench run fashion {path}:{title}",
+        "task": f"mubench original {path}:{title} --train && mubench run {path}:{title} salun",
+    }
     return f"written: {path}\nnext:    {then[kind]}\nthen:    mubench check {path}:{title}"

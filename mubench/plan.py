@@ -1,4 +1,5 @@
 """What a run needs of a GPU, for people: a table, and the command lines with which it fits."""
+
 from dataclasses import replace
 
 from mubench import spec
@@ -13,8 +14,14 @@ def fitting(model, method, recipe, gib, lora=False):
     pieces = recipe.batch_size
     one = [Setup("float32"), Setup(), Setup(recompute=True), Setup(recompute=True, accumulate=pieces)]
     many = [Setup(recompute=True, gpus=k, accumulate=max(1, pieces // k)) for k in (2, 4, 8)]
-    return next((s for s in (replace(s, lora=lora) for s in (*one, *many, replace(one[-1], offload=True)))
-                 if sum(need(model, method, recipe, s).values()) <= FILLED * gib * GIB), None)
+    return next(
+        (
+            s
+            for s in (replace(s, lora=lora) for s in (*one, *many, replace(one[-1], offload=True)))
+            if sum(need(model, method, recipe, s).values()) <= FILLED * gib * GIB
+        ),
+        None,
+    )
 
 
 def command(run, setup):
@@ -23,9 +30,15 @@ def command(run, setup):
     changes |= {"accumulate": setup.accumulate} if setup.accumulate > 1 else {}
     words = spec.command(run | {"params": changes, "precision": "bf16" if setup.weights == "mixed" else "no"})
     if setup.offload:
-        return ("accelerate launch --use_deepspeed --zero_stage 3 --offload_param_device cpu --offload_optimizer_device cpu "
-                f"--mixed_precision bf16 -m {words}")
-    return f"accelerate launch --num_processes {setup.gpus} --use_fsdp --fsdp_version 2 -m {words}" if setup.gpus > 1 else words
+        return (
+            "accelerate launch --use_deepspeed --zero_stage 3 --offload_param_device cpu --offload_optimizer_device cpu "
+            f"--mixed_precision bf16 -m {words}"
+        )
+    return (
+        f"accelerate launch --num_processes {setup.gpus} --use_fsdp --fsdp_version 2 -m {words}"
+        if setup.gpus > 1
+        else words
+    )
 
 
 def sharded(setup):
@@ -38,10 +51,20 @@ def peak(reference, name, methods, adapt=None):
     task = load_task(reference)
     recipes = {method: method.recipe(task.model_recipe(name)) for method in methods}
     try:
-        model = facts(task, name, max(recipe.batch_size for recipe in recipes.values()), set().union(*(m.needs for m in methods)), adapt)
+        model = facts(
+            task,
+            name,
+            max(recipe.batch_size for recipe in recipes.values()),
+            set().union(*(m.needs for m in methods)),
+            adapt,
+        )
     except MubenchError:
         return None
-    return max(sum(need(model, m, r, Setup("float32", bool(adapt))).values()) for m, r in recipes.items()) if model.tensors else None
+    return (
+        max(sum(need(model, m, r, Setup("float32", bool(adapt))).values()) for m, r in recipes.items())
+        if model.tensors
+        else None
+    )
 
 
 def exhausted(run, why):
@@ -80,8 +103,11 @@ def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
     heads = ["GiB", "weights", "gradients", "optimiser", "mask", "teachers", "working", "peak", "least"]
     beside = [*sorted(teachers(method)), *["a mask"] * masked(method)]
     beside = f", beside the student {' and '.join(beside)}" if beside else ""
-    lines = [f"{title}: {model.parameters:,} parameters; {method.name}{' (the most demanding)' * (len(methods) > 1)}: {recipe.optimizer}, batches of "
-             f"{recipe.batch_size}{beside}", tabulate(rows, heads, floatfmt=".3g", missingval="?")]
+    lines = [
+        f"{title}: {model.parameters:,} parameters; {method.name}{' (the most demanding)' * (len(methods) > 1)}: {recipe.optimizer}, batches of "
+        f"{recipe.batch_size}{beside}",
+        tabulate(rows, heads, floatfmt=".3g", missingval="?"),
+    ]
     if model.why:
         lines.append(f"activations not estimated: {model.why}")
     run = {"task": reference, "method": method.name, "model": name}
@@ -90,7 +116,15 @@ def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
     for gib in sizes if model.tensors else ():
         setup = fitting(model, method, recipe, gib, bool(adapt))
         words = command(run, setup) if setup else "more than these settings can save: LoRA, or larger GPUs"
-        said = "" if not setup else " (untried)" if setup.offload else " (tested on CPU processes, on no GPUs yet)" if sharded(setup) else ""
+        said = (
+            ""
+            if not setup
+            else " (untried)"
+            if setup.offload
+            else " (tested on CPU processes, on no GPUs yet)"
+            if sharded(setup)
+            else ""
+        )
         fits.setdefault(words + said, []).append(f"{gib:g}")
     lines += [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]
     return "\n".join(lines)

@@ -1,4 +1,5 @@
 """How a model is trained: the numbers an optimisation needs, for originals, for retraining and for unlearning alike."""
+
 from dataclasses import dataclass
 
 

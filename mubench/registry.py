@@ -5,6 +5,7 @@ package, ``path/to/file.py:Class`` names a class directly (its registry name is 
 their own through the entry points ``mubench.tasks`` and ``mubench.methods``. ``name@0123456789ab`` are weights that other code
 has unlearned and `mubench.evaluate` has measured: their author's name for it and the beginning of their hash; nothing to run.
 """
+
 import functools
 import hashlib
 import importlib
@@ -52,7 +53,9 @@ class Registry:
         if ".py" in str(reference):
             return self._from_file(str(reference))
         if "@" in str(reference):
-            raise MubenchError(f"{reference} are weights that other code has unlearned: mubench measures them, it cannot run that code")
+            raise MubenchError(
+                f"{reference} are weights that other code has unlearned: mubench measures them, it cannot run that code"
+            )
         if reference in self.modules:
             return self._named(self._only(importlib.import_module(self.modules[reference])), reference)
         if reference in self.plugins:
@@ -60,8 +63,10 @@ class Registry:
             try:
                 found = entry.load()
             except Exception as error:
-                raise MubenchError(f"{self.kind} {reference} ({entry.value} of the package {entry.dist.name}) cannot be imported: "
-                                   f"{type(error).__name__}: {error}") from error
+                raise MubenchError(
+                    f"{self.kind} {reference} ({entry.value} of the package {entry.dist.name}) cannot be imported: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
             return self._named(self._checked(found, reference), reference)
         raise nearest(self.kind, reference, self.names(), f"`mubench ls {self.kind}s`")
 
@@ -97,13 +102,17 @@ class Registry:
         if not path.is_file():
             raise MubenchError(f"no file {str(path)!r} for {self.kind} {reference!r}: give path/to/file.py:Class")
         if path.stem in self.modules:
-            raise MubenchError(f"{path} would be called {path.stem!r}, which is a {self.kind} of mubench: rename the file")
+            raise MubenchError(
+                f"{path} would be called {path.stem!r}, which is a {self.kind} of mubench: rename the file"
+            )
         text = path.read_text()
         unique = f"mubench_plugin_{path.stem}_{hashlib.sha256(f'{path.resolve()}:{text}'.encode()).hexdigest()[:8]}"
         module = sys.modules.get(unique)
         if module is None:
             spec = importlib.util.spec_from_file_location(unique, path)
-            module = sys.modules[unique] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
+            module = sys.modules[unique] = importlib.util.module_from_spec(
+                spec
+            )  # dataclasses look their module up there
             module.SOURCE_OF_PLUGIN = text  # what runs, whatever becomes of the file
             try:
                 exec(compile(text, path, "exec"), vars(module))
@@ -117,11 +126,16 @@ class Registry:
         return self._named(self._checked(getattr(module, name), reference), path.stem)
 
     def _only(self, module):
-        mine = [c for c in vars(module).values()
-                if isinstance(c, type) and issubclass(c, self.base) and c.__module__ == module.__name__]
+        mine = [
+            c
+            for c in vars(module).values()
+            if isinstance(c, type) and issubclass(c, self.base) and c.__module__ == module.__name__
+        ]
         if len(mine) != 1:
-            raise MubenchError(f"{module.__file__} must define one subclass of {self.base.__name__}, it has {len(mine)}: "
-                               f"name the one meant as file.py:Class")
+            raise MubenchError(
+                f"{module.__file__} must define one subclass of {self.base.__name__}, it has {len(mine)}: "
+                f"name the one meant as file.py:Class"
+            )
         return mine[0]
 
     def _checked(self, cls, reference):

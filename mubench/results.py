@@ -1,4 +1,5 @@
 """The record of a run (`Result`) and where records are kept (`Store`)."""
+
 import contextlib
 import json
 import math
@@ -27,28 +28,51 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: Literal[2] = Field(SCHEMA, alias="schema", description="version of this format")
-    migrated: Optional[Literal[1]] = Field(None, description="the schema it was written in, where that is older; what that lacks is None")
+    migrated: Optional[Literal[1]] = Field(
+        None, description="the schema it was written in, where that is older; what that lacks is None"
+    )
     id: str = Field(description="hash of the spec and the code")
     spec: dict = Field(description="what was passed (RunSpec)")
-    task: dict = Field(description="name, version, tier, metric and its options, further measures (also), labels, random_guess")
-    method: dict = Field(description="name, version, fingerprint of its code, paper, row of Table 2, all hyperparameters, the recipe they came to")
+    task: dict = Field(
+        description="name, version, tier, metric and its options, further measures (also), labels, random_guess"
+    )
+    method: dict = Field(
+        description="name, version, fingerprint of its code, paper, row of Table 2, all hyperparameters, the recipe they came to"
+    )
     engine: Optional[int] = Field(None, description="version of the training code")
-    model: dict = Field(description="name, class, number of parameters; with LoRA its share, parameters and the rank of each layer")
+    model: dict = Field(
+        description="name, class, number of parameters; with LoRA its share, parameters and the rank of each layer"
+    )
     split: dict = Field(description="name, sizes, checksum of the forget rows, checksum of the training rows")
-    checkpoint: dict = Field(description="the original: source, weights hash, its test score, the seed it was trained with")
-    budget: Optional[dict] = Field(None, description="the most it might use, resolved before the run: examples, steps, seconds; None: no limit")
-    costs: dict = Field(description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses; None: not known")
+    checkpoint: dict = Field(
+        description="the original: source, weights hash, its test score, the seed it was trained with"
+    )
+    budget: Optional[dict] = Field(
+        None, description="the most it might use, resolved before the run: examples, steps, seconds; None: no limit"
+    )
+    costs: dict = Field(
+        description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses; None: not known"
+    )
     evaluation_seconds: float
     metrics: dict[str, Optional[float]] = Field(description="fractions; a function of the predictions and facts alone")
     predictions: dict = Field(description="sha256 and rows of predictions.parquet")
-    weights: Optional[str] = Field(None, description="sha256 over names, shapes and bytes of the unlearned weights, saved or not")
-    environment: dict = Field(description="versions, processor, memory, threads, calibration_seconds (see `mubench.machine`), git state")
+    weights: Optional[str] = Field(
+        None, description="sha256 over names, shapes and bytes of the unlearned weights, saved or not"
+    )
+    environment: dict = Field(
+        description="versions, processor, memory, threads, calibration_seconds (see `mubench.machine`), git state"
+    )
     command: str = Field(description="the command that repeats this run")
-    tuning: Optional[dict] = Field(None, description="how the hyperparameters were chosen (`mubench.tune`); None: by hand")
-    curve: list[dict[str, Optional[float]]] = Field([], description="with eval_every: step, seconds, cpu_seconds, FLOPs and scores along the run")
+    tuning: Optional[dict] = Field(
+        None, description="how the hyperparameters were chosen (`mubench.tune`); None: by hand"
+    )
+    curve: list[dict[str, Optional[float]]] = Field(
+        [], description="with eval_every: step, seconds, cpu_seconds, FLOPs and scores along the run"
+    )
     started: str
     status: Literal["complete", "stopped", "limited"] = Field(
-        description="stopped: a budget ran out; limited: a trial on a few rows, never ranked")
+        description="stopped: a budget ran out; limited: a trial on a few rows, never ranked"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -57,8 +81,11 @@ class Result(BaseModel):
         if isinstance(said, dict) and type(version := said.get("schema", SCHEMA)) is int and version != SCHEMA:
             if version == 1:
                 return migrated(said)
-            raise PydanticCustomError("schema", "its schema is {version}, this mubench reads 1 and {known}: its command with --force runs it again",
-                                      {"version": version, "known": SCHEMA})
+            raise PydanticCustomError(
+                "schema",
+                "its schema is {version}, this mubench reads 1 and {known}: its command with --force runs it again",
+                {"version": version, "known": SCHEMA},
+            )
         return said
 
     @property
@@ -79,10 +106,13 @@ class Result(BaseModel):
         from mubench.metrics.primary import load_primary
 
         try:
-            return {"num_labels": len(self.task["labels"]), "random_guess": self.task["random_guess"],
-                    "original_test_score": self.checkpoint["test_score"],
-                    "scorer": load_primary(self.task["metric"], **self.task.get("metric_options", {})).score,
-                    **{measure: True for measure in self.task.get("also", ())}}
+            return {
+                "num_labels": len(self.task["labels"]),
+                "random_guess": self.task["random_guess"],
+                "original_test_score": self.checkpoint["test_score"],
+                "scorer": load_primary(self.task["metric"], **self.task.get("metric_options", {})).score,
+                **{measure: True for measure in self.task.get("also", ())},
+            }
         except (KeyError, TypeError) as error:
             raise MubenchError(f"result {self.id} lacks a fact that metrics need: {error}") from None
 
@@ -97,14 +127,27 @@ def migrated(said):
 
 def task_facts(task):
     """What a result records of its task."""
-    return {"name": task.name, "version": task.version, "tier": task.tier, "metric": task.metric, "metric_options": task.metric_options,
-            "also": list(task.also), "labels": list(task.labels), "random_guess": task.random_guess}
+    return {
+        "name": task.name,
+        "version": task.version,
+        "tier": task.tier,
+        "metric": task.metric,
+        "metric_options": task.metric_options,
+        "also": list(task.also),
+        "labels": list(task.labels),
+        "random_guess": task.random_guess,
+    }
 
 
 def split_facts(split):
     """What a result records of its split."""
-    return {"name": split.name, "forget": len(split.forget), "retain": split.n - len(split.forget), "checksum": split.checksum,
-            "data": split.data}
+    return {
+        "name": split.name,
+        "forget": len(split.forget),
+        "retain": split.n - len(split.forget),
+        "checksum": split.checksum,
+        "data": split.data,
+    }
 
 
 class Store:
@@ -212,7 +255,9 @@ class Store:
         except Exception as error:
             known = isinstance(error, MubenchError)
             why = str(error) if known else f"{type(error).__name__}: {error}"
-            if isinstance(error, MemoryError) or re.search("(out of|not enough|allocate) memory", why, re.IGNORECASE):  # PyTorch's have no class in common
+            if isinstance(error, MemoryError) or re.search(
+                "(out of|not enough|allocate) memory", why, re.IGNORECASE
+            ):  # PyTorch's have no class in common
                 from mubench import plan
 
                 why = plan.exhausted(spec, why)
@@ -223,8 +268,14 @@ class Store:
     def write_error(self, spec, reason, **recorded):
         """Record that a run failed, and what was recorded until then."""
         with whole(self.path(spec) / ERROR) as path:
-            path.write_text(json.dumps({"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **recorded},
-                                       indent=1, default=str) + "\n")
+            path.write_text(
+                json.dumps(
+                    {"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **recorded},
+                    indent=1,
+                    default=str,
+                )
+                + "\n"
+            )
 
     def clock(self):
         """The time as the file system tells it (coarser than the system's, or another machine's), after all files there are."""
@@ -250,12 +301,18 @@ class Store:
 
     def errors(self):
         """What `write_error` recorded of runs that have no result."""
-        return [json.loads((folder / ERROR).read_text()) for folder in self._folders(ERROR) if not (folder / RESULT).exists()]
+        return [
+            json.loads((folder / ERROR).read_text())
+            for folder in self._folders(ERROR)
+            if not (folder / RESULT).exists()
+        ]
 
     def _folders(self, name):
         found = []
         for folder, inside, files in os.walk(self.root):
-            inside[:] = [part for part in inside if not part.startswith(".")]  # these are under way, and may vanish while we look
+            inside[:] = [
+                part for part in inside if not part.startswith(".")
+            ]  # these are under way, and may vanish while we look
             found += [Path(folder)] * (name in files)
         return sorted(found)
 
@@ -265,8 +322,14 @@ def _write_predictions(frame, path):
     from mubench.metrics.base import VECTORS
 
     floats = [*frame.select_dtypes("float32"), *(f"{name}.list.element" for name in VECTORS if name in frame)]
-    frame.to_parquet(path, index=False, compression="zstd", compression_level=19, use_byte_stream_split=floats,
-                     use_dictionary=["set", *frame.columns.intersection(["target", "prediction"])])
+    frame.to_parquet(
+        path,
+        index=False,
+        compression="zstd",
+        compression_level=19,
+        use_byte_stream_split=floats,
+        use_dictionary=["set", *frame.columns.intersection(["target", "prediction"])],
+    )
 
 
 def read(folder):
@@ -279,7 +342,9 @@ def read(folder):
         return Result.model_validate_json(path.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        raise MubenchError(f"{path} is no result of schema 1 or {SCHEMA}: {' '.join(filter(None, ['.'.join(map(str, first['loc'])), first['msg']]))}") from None
+        raise MubenchError(
+            f"{path} is no result of schema 1 or {SCHEMA}: {' '.join(filter(None, ['.'.join(map(str, first['loc'])), first['msg']]))}"
+        ) from None
 
 
 def read_predictions(folder):
@@ -290,7 +355,9 @@ def read_predictions(folder):
     if not path.is_file():
         raise MubenchError(f"{folder} has no {PREDICTIONS}: the result is incomplete")
     if file_hash(path) != recorded:
-        raise MubenchError(f"{path} was changed after its result was written: its checksum is not the recorded {recorded[:12]}…")
+        raise MubenchError(
+            f"{path} was changed after its result was written: its checksum is not the recorded {recorded[:12]}…"
+        )
     try:
         return pd.read_parquet(path)
     except Exception as error:
@@ -316,7 +383,9 @@ def agree(folder, claimed, found, tolerance=1e-12, source="from the predictions"
     for name, stored in claimed.items():
         value = found.get(name, math.nan)
         if not (stored is value is None) and not (None not in (stored, value) and abs(stored - value) <= tolerance):
-            raise MubenchError(f"{folder}: metric {name} is {stored} in {RESULT} but {value} {source} (tolerance {tolerance:g})")
+            raise MubenchError(
+                f"{folder}: metric {name} is {stored} in {RESULT} but {value} {source} (tolerance {tolerance:g})"
+            )
 
 
 def now():

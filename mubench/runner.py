@@ -1,4 +1,5 @@
 """The one path: RunSpec → Job → training → predictions → Result → store. All that unlearns or measures goes along it, or a part of it."""
+
 import time
 
 from mubench.engine import threads
@@ -42,8 +43,15 @@ def carry_out(job, store=None, save_model=False, progress=True, eval_every=None,
         clock = time.perf_counter()
         frame, exhibits = job.predict()
         seconds = time.perf_counter() - clock
-        result = job.result(frame, costs, test_score, started=started, evaluation_seconds=seconds, curve=curve.whole(frame, costs), **said)
+        result = job.result(
+            frame,
+            costs,
+            test_score,
+            started=started,
+            evaluation_seconds=seconds,
+            curve=curve.whole(frame, costs),
+            **said,
+        )
     if store and job.context.accelerator.is_main_process:
         store.write(job.options, result, frame, job.saved(save_model), exhibits)
     return result
-

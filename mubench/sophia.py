@@ -1,4 +1,5 @@
 """Sophia (Liu et al. 2024), the second-order optimiser, as SOUL (Jia et al. 2024) unlearns with it."""
+
 import torch
 
 
@@ -27,7 +28,12 @@ class Sophia(torch.optim.Optimizer):
                 state = self.state[p]
                 if not state:
                     state["m"], state["h"] = torch.zeros_like(p), torch.zeros_like(p)
-                m, h = state["m"].lerp_(p.grad, 1 - beta1), state["h"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
-                ratio = (m.abs() / (scale * h)).nan_to_num_(0.0, posinf=1.0).clamp_(max=1.0)  # 0/0: no gradient yet, no step
+                m, h = (
+                    state["m"].lerp_(p.grad, 1 - beta1),
+                    state["h"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2),
+                )
+                ratio = (
+                    (m.abs() / (scale * h)).nan_to_num_(0.0, posinf=1.0).clamp_(max=1.0)
+                )  # 0/0: no gradient yet, no step
                 p.mul_(1 - group["lr"] * group["weight_decay"]).addcmul_(m.sign(), ratio, value=-group["lr"])
         return loss

@@ -1,4 +1,5 @@
 """What is run: `RunSpec`, its checks and defaults, its budget, and the one writer of command lines. Imports no torch."""
+
 import dataclasses
 import hashlib
 import json
@@ -24,24 +25,46 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0, lt=2**63, description="of everything random in unlearning and of the original it starts from, not of the split")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        description="of everything random in unlearning and of the original it starts from, not of the split",
+    )
     protocol: Literal["suite", "official"] = Field(
-        "suite", description="suite: every method by the original's optimiser and batches; official: by those of its authors' code")
+        "suite",
+        description="suite: every method by the original's optimiser and batches; official: by those of its authors' code",
+    )
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
-    lora: Optional[float] = Field(None, gt=0, le=100, allow_inf_nan=False, description="train LoRA adapters of so many per cent of the original's parameters")
+    lora: Optional[float] = Field(
+        None,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="train LoRA adapters of so many per cent of the original's parameters",
+    )
     lora_rank: Optional[int] = Field(None, gt=0, description="train LoRA adapters of this rank")
     curriculum: Optional[Literal["superloss"]] = Field(None, description="weighs examples by how easy they are")
-    curriculum_lambda: float = Field(1.0, gt=0, allow_inf_nan=False, description="of superloss: the larger, the more alike all examples count")
+    curriculum_lambda: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="of superloss: the larger, the more alike all examples count"
+    )
     curriculum_tau: Union[Literal["mean", "log_classes"], FiniteFloat] = Field(
-        "mean", description="of superloss, the loss of an average example: mean, log_classes or a number")
-    max_examples: Optional[int] = Field(None, gt=0, description="budget of examples with a gradient (default, of runs on a task: what retraining uses)")
+        "mean", description="of superloss, the loss of an average example: mean, log_classes or a number"
+    )
+    max_examples: Optional[int] = Field(
+        None, gt=0, description="budget of examples with a gradient (default, of runs on a task: what retraining uses)"
+    )
     max_steps: Optional[int] = Field(None, gt=0, description="budget of optimiser steps")
-    max_seconds: Optional[float] = Field(None, gt=0, allow_inf_nan=False, description="budget of seconds: what it cuts depends on the machine")
+    max_seconds: Optional[float] = Field(
+        None, gt=0, allow_inf_nan=False, description="budget of seconds: what it cuts depends on the machine"
+    )
 
     @model_validator(mode="after")
     def _one_answer(self):
         if self.lora and self.lora_rank:
-            raise ValueError(f"lora={self.lora:g} and lora_rank={self.lora_rank} are two answers to one question: give one of them")
+            raise ValueError(
+                f"lora={self.lora:g} and lora_rank={self.lora_rank} are two answers to one question: give one of them"
+            )
         if not self.curriculum and {"curriculum_lambda", "curriculum_tau"} & {*self.model_dump(exclude_defaults=True)}:
             raise ValueError("curriculum_lambda and curriculum_tau are of a curriculum: say curriculum='superloss' too")
         return self
@@ -54,7 +77,9 @@ class Options(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise MubenchError(f"{where}={first['input']!r}: {first['msg']}" if where else first["msg"].partition(", ")[2]) from None
+            raise MubenchError(
+                f"{where}={first['input']!r}: {first['msg']}" if where else first["msg"].partition(", ")[2]
+            ) from None
 
     @property
     def adapt(self):
@@ -67,7 +92,9 @@ class Options(BaseModel):
         if self.adapt and method.start == "fresh":
             raise Incompatible(f"{method.name} starts from a new model, LoRA adapts a trained one: run it without")
         if self.adapt and not method.adapts:
-            raise Incompatible(f"{method.name} edits the weights themselves, LoRA leaves them as they are: run it without")
+            raise Incompatible(
+                f"{method.name} edits the weights themselves, LoRA leaves them as they are: run it without"
+            )
         if self.curriculum_tau == "log_classes" and not num_labels:
             raise MubenchError("curriculum_tau='log_classes': there are no classes here, use mean or a number")
 
@@ -77,13 +104,21 @@ class RunSpec(Options):
 
     task: str = Field(description="registry name of the task, or path/to/file.py:Class")
     model: str = Field(description="name of the task's model")
-    method: str = Field(description="registry name of the method, path/to/file.py:Class, or name@hash of weights that other code has unlearned")
+    method: str = Field(
+        description="registry name of the method, path/to/file.py:Class, or name@hash of weights that other code has unlearned"
+    )
     ratio: str = Field("5", description="per cent of D to forget, in (0, 50]; ignored with split_file")
     params: dict[str, Any] = Field({}, description="hyperparameters passed; the others keep the method's defaults")
     split_file: Optional[str] = Field(None, description="an index file, one training row per line, instead of a ratio")
-    checkpoint: Optional[str] = Field(None, description="the original model, a folder or hub id, instead of the standard one")
-    limit: Optional[int] = Field(None, gt=0, description="only so many rows of each set: a trial, marked and never ranked")
-    trials: int = Field(0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand")
+    checkpoint: Optional[str] = Field(
+        None, description="the original model, a folder or hub id, instead of the standard one"
+    )
+    limit: Optional[int] = Field(
+        None, gt=0, description="only so many rows of each set: a trial, marked and never ranked"
+    )
+    trials: int = Field(
+        0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand"
+    )
 
     @property
     def plain(self):
@@ -99,7 +134,9 @@ class RunSpec(Options):
             del said["ratio"]
             said["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
         if self.checkpoint and networks.weights(self.checkpoint):
-            said["checkpoint"] = networks.weights_sha256(self.checkpoint)  # other weights in the same folder are another run
+            said["checkpoint"] = networks.weights_sha256(
+                self.checkpoint
+            )  # other weights in the same folder are another run
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -110,7 +147,9 @@ class RunSpec(Options):
 
     def make_method(self):
         """The `Method` with its hyperparameters, those of the protocol and those passed."""
-        return registry.load_method(self.method, **registry.methods.get(self.method).overrides(self.protocol) | self.params)
+        return registry.load_method(
+            self.method, **registry.methods.get(self.method).overrides(self.protocol) | self.params
+        )
 
 
 def make_spec(**fields):
@@ -118,7 +157,9 @@ def make_spec(**fields):
     task, cls = registry.load_task(fields["task"]), registry.methods.get(fields["method"])
     fields["task"] = fields["task"] if isinstance(fields["task"], str) else task.name
     fields["model"] = task.model(fields.get("model"))
-    fields = {name: field.default for name, field in RunSpec.model_fields.items()} | {n: v for n, v in fields.items() if v is not None}
+    fields = {name: field.default for name, field in RunSpec.model_fields.items()} | {
+        n: v for n, v in fields.items() if v is not None
+    }
     fields["ratio"], protocol = ratio_name(fields["ratio"]), fields["protocol"]
     if not isinstance(fields["params"], dict):
         raise MubenchError(f"params={fields['params']!r}: it must be a dict, hyperparameter → value")
@@ -127,11 +168,16 @@ def make_spec(**fields):
     if fields["split_file"] and not Path(fields["split_file"]).is_file():
         raise MubenchError(f"no index file {str(fields['split_file'])!r}: give a file with one row index per line")
     if missing := method.needs - set(task.provides):
-        raise Incompatible(f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "
-                           "does not provide")
+        raise Incompatible(
+            f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "
+            "does not provide"
+        )
     spec = RunSpec.checked(**fields)
     spec.fits(method, task.num_labels)
-    if spec.max_examples and spec.max_examples == Budget.of(spec.model_copy(update={"max_examples": None}), method, task).examples:
+    if (
+        spec.max_examples
+        and spec.max_examples == Budget.of(spec.model_copy(update={"max_examples": None}), method, task).examples
+    ):
         spec = spec.model_copy(update={"max_examples": None})  # the printed command states it
     return spec
 
@@ -163,8 +209,10 @@ class Budget:
 
 def retrain_of(spec):
     """The run that retrains from scratch where ``spec`` unlearns."""
-    return RunSpec(**spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
-                   method="retrain")
+    return RunSpec(
+        **spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
+        method="retrain",
+    )
 
 
 def command(spec, verb="run", **flags):
@@ -178,8 +226,16 @@ def command(spec, verb="run", **flags):
     for name, value in (fields.pop("params", None) or {}).items():
         words += ["--set", f"{name}={list(value) if isinstance(value, tuple) else value}"]
     defaults = {name: field.default for name, field in RunSpec.model_fields.items()} | {"out": "results"}
-    where = [name for name in ("model", "ratio", "seed") if name in fields and not (name == "ratio" and fields.get("split_file"))]
-    rest = [name for name, value in fields.items() if name not in ("model", "ratio", "seed") and value not in (None, defaults.get(name))]
+    where = [
+        name
+        for name in ("model", "ratio", "seed")
+        if name in fields and not (name == "ratio" and fields.get("split_file"))
+    ]
+    rest = [
+        name
+        for name, value in fields.items()
+        if name not in ("model", "ratio", "seed") and value not in (None, defaults.get(name))
+    ]
     for name in where + rest:
         value = fields[name]
         values = [] if value is True else value if isinstance(value, (list, tuple)) else [value]

@@ -4,6 +4,7 @@ Units (rows, or persons whose rows go together) are ranked by the hex digest of 
 text; the forget set D_f at r % is the first ``round(r/100·n)`` of the n units, halves rounded up. So sets are nested:
 1 % ⊂ 2 % ⊂ … ⊂ 50 %.
 """
+
 import hashlib
 import os
 from dataclasses import dataclass
@@ -45,8 +46,10 @@ class Split:
     def verify(self, data, n):
         """Refuse to run on rows other than those the split was made for."""
         if (data, n) != (self.data, self.n):
-            raise MubenchError(f"split {self.name} of {self.task} was made for {self.n} rows with checksum {self.data[:12]}…, the data "
-                               f"has {n} rows with checksum {data[:12]}…: fetch the data set again or make the split anew")
+            raise MubenchError(
+                f"split {self.name} of {self.task} was made for {self.n} rows with checksum {self.data[:12]}…, the data "
+                f"has {n} rows with checksum {data[:12]}…: fetch the data set again or make the split anew"
+            )
 
     def export(self, path):
         with writing(path):
@@ -57,8 +60,10 @@ class Split:
         other = read_indices(path, self.n)
         if other != self.forget:
             missing, extra = set(self.forget) - set(other), set(other) - set(self.forget)
-            raise MubenchError(f"{path} is not the {self.name} % split of {self.task}: {len(missing)} rows missing, {len(extra)} "
-                               f"rows too many; `mubench split {self.task} --ratio {self.name} --export FILE` writes the right one")
+            raise MubenchError(
+                f"{path} is not the {self.name} % split of {self.task}: {len(missing)} rows missing, {len(extra)} "
+                f"rows too many; `mubench split {self.task} --ratio {self.name} --export FILE` writes the right one"
+            )
 
 
 def parse_ratio(ratio):
@@ -92,10 +97,12 @@ def forgotten(ratio, n):
 def make_split(task, ratio, units, data):
     """The standard split of a task at ``ratio`` per cent. units: the unit of each training row; data: checksum of the rows."""
     distinct = list(dict.fromkeys(units))
-    chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[:forgotten(ratio, len(distinct))]}
+    chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[: forgotten(ratio, len(distinct))]}
     forget = tuple(row for row, unit in enumerate(units) if unit in chosen)
     if not forget:
-        raise MubenchError(f"ratio {ratio} % of {len(distinct)} units of {task} is no unit at all: ask for a larger ratio")
+        raise MubenchError(
+            f"ratio {ratio} % of {len(distinct)} units of {task} is no unit at all: ask for a larger ratio"
+        )
     return Split(task, ratio_name(ratio), len(units), forget, data)
 
 
@@ -118,11 +125,15 @@ def read_indices(path, n):
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not (text.isascii() and text.isdecimal()):
-            raise MubenchError(f"{path}, line {number}: {line.strip()[:40]!r} is not a row index (a whole number from 0)")
+            raise MubenchError(
+                f"{path}, line {number}: {line.strip()[:40]!r} is not a row index (a whole number from 0)"
+            )
         row = int(text)
         if row >= n:
-            raise MubenchError(f"{path}, line {number}: row {row} is out of range, the training set has rows 0 to {n - 1}: "
-                               "is this file for other data?")
+            raise MubenchError(
+                f"{path}, line {number}: row {row} is out of range, the training set has rows 0 to {n - 1}: "
+                "is this file for other data?"
+            )
         if row in seen:
             raise MubenchError(f"{path}, line {number}: row {row} is already on line {seen[row]}")
         seen[row] = number

@@ -1,4 +1,5 @@
 """A sweep as a YAML file: the flags of `mubench run` by their long names, and ``task`` and ``method``; what the command line says goes first."""
+
 import contextlib
 import io
 from pathlib import Path
@@ -15,11 +16,15 @@ def read(path, parser):
     try:
         said = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise MubenchError(f"cannot read the sweep {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+        raise MubenchError(
+            f"cannot read the sweep {str(path)!r}: {getattr(error, 'strerror', None) or error}"
+        ) from None
     except yaml.YAMLError as error:
         raise MubenchError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(said, dict) or not said:
-        raise MubenchError(f"{path} says nothing to run: write lines such as `task: fashion`, `method: [salun, scrub]`, `seed: [0, 1]`")
+        raise MubenchError(
+            f"{path} says nothing to run: write lines such as `task: fashion`, `method: [salun, scrub]`, `seed: [0, 1]`"
+        )
     flags = {action.option_strings[-1][2:]: action for action in parser._actions if action.option_strings}
     known = [*PLACES, *(name for name in flags if name not in ("help", "debug", "from"))]
     said, words, names = {str(key).replace("_", "-"): value for key, value in said.items()}, [], []
@@ -27,7 +32,9 @@ def read(path, parser):
         if key not in known:
             raise nearest(f"key of {path}", key, known, "`mubench run --help`")
         if value is None or value == [] or value == {} or value == "":
-            raise MubenchError(f"{path}: {key} is empty, so there is nothing to run: give a value or leave the line out")
+            raise MubenchError(
+                f"{path}: {key} is empty, so there is nothing to run: give a value or leave the line out"
+            )
         if key not in PLACES:
             words += _words(path, key, value, flags[key])
             names.append(flags[key].dest)
@@ -55,4 +62,6 @@ def _words(path, key, value, action):
 
 
 def _listed(value):
-    return ["no" if v is False else str(v) for v in (value if isinstance(value, list) else [value])]  # YAML reads `no` as false
+    return [
+        "no" if v is False else str(v) for v in (value if isinstance(value, list) else [value])
+    ]  # YAML reads `no` as false

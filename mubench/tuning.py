@@ -1,4 +1,5 @@
 """`mubench tune`: hyperparameters chosen on validation data, with equal trials and an equal time budget for every method (Optuna)."""
+
 import contextlib
 import hashlib
 import json
@@ -39,7 +40,9 @@ def tune_all(specs, trials=20, seeds=(0,), budget_seconds=None, workers=1, out="
     if trials < 1 or workers < 1 or budget_seconds is not None and not budget_seconds > 0:
         raise MubenchError(f"trials={trials}, workers={workers}, budget_seconds={budget_seconds}: each must be above 0")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise MubenchError("tuning runs trials side by side, not one over several processes: start it without a launcher, with --workers N")
+        raise MubenchError(
+            "tuning runs trials side by side, not one over several processes: start it without a launcher, with --workers N"
+        )
     plans, chosen, failed = [], [], []
     for spec in specs:
         try:
@@ -55,7 +58,9 @@ def tune_all(specs, trials=20, seeds=(0,), budget_seconds=None, workers=1, out="
             with plan.alone():
                 plan.go(workers, report)
                 params, facts = plan.choice()
-            facts["command"] = command(plan.spec, "tune", seed=list(seeds), trials=plan.trials, budget_seconds=plan.budget_seconds)
+            facts["command"] = command(
+                plan.spec, "tune", seed=list(seeds), trials=plan.trials, budget_seconds=plan.budget_seconds
+            )
             for seed in seeds:
                 found = plan.variant(params, seed=seed, trials=facts["trials"])
                 _finish(found, Store(out), facts, report)
@@ -81,7 +86,9 @@ class Plan:
         self.defaults = {name: method.defaults(spec.protocol)[name] for name in self.space}
         self.prunes = method.finish is methods.base.finish
         digest = hashlib.sha256(json.dumps([spec.id, self.space], sort_keys=True).encode()).hexdigest()[:12]
-        self.journal = os.path.join(out, ".tune", f"{spec.task.rpartition('/')[2]}-{method.name}-{digest}".replace(":", "-"))
+        self.journal = os.path.join(
+            out, ".tune", f"{spec.task.rpartition('/')[2]}-{method.name}-{digest}".replace(":", "-")
+        )
 
     def variant(self, params, **fields):
         """The spec with other hyperparameters."""
@@ -114,7 +121,9 @@ class Plan:
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(self.journal + ".journal"))
         study = optuna.create_study(study_name="tune", storage=storage, direction="minimize", load_if_exists=True)
         # Random numbers that depend on what is done: a study that was interrupted does not draw its first settings again.
-        study.sampler = optuna.samplers.TPESampler(seed=self.spec.seed + len(study.trials), n_startup_trials=5, constant_liar=True)
+        study.sampler = optuna.samplers.TPESampler(
+            seed=self.spec.seed + len(study.trials), n_startup_trials=5, constant_liar=True
+        )
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4) if self.prunes else optuna.pruners.NopPruner()
         return study
 
@@ -135,7 +144,9 @@ class Plan:
         if bad := [p.exitcode for p in running if p.exitcode]:
             if 130 in bad:
                 raise KeyboardInterrupt
-            raise MubenchError(f"a worker died with exit code {bad[0]} (out of memory?): the same command goes on, --workers 1 says more")
+            raise MubenchError(
+                f"a worker died with exit code {bad[0]} (out of memory?): the same command goes on, --workers 1 says more"
+            )
 
     def work(self, report=print):
         study = self.study()
@@ -143,8 +154,10 @@ class Plan:
             self._try(study, trial)
             done = study.trials[trial.number]
             value = "" if done.value is None else f"{100 * done.value:.1f}  "
-            report(f"{self.spec.folder.parent}, trial {trial.number + 1}: {value}{'pruned  ' if done.state.name == 'PRUNED' else ''}{_settings(done)}",
-                   flush=True)
+            report(
+                f"{self.spec.folder.parent}, trial {trial.number + 1}: {value}{'pruned  ' if done.state.name == 'PRUNED' else ''}{_settings(done)}",
+                flush=True,
+            )
 
     def _next(self, study):
         """The next trial to do, asked by one worker at a time; None where all are done, or 20 suggestions in a row are no news."""
@@ -209,9 +222,16 @@ class Plan:
         best = min(complete, key=lambda t: (t.value, t.number))
         default = next((t for t in complete if t.params == _storable(self.defaults)), None)
         return best.params, {
-            "objective": OBJECTIVE, "value": best.value, "default_value": default and default.value, "trials": len(trials),
-            "pruned": len(trials) - len(complete), "seconds": _seconds(trials), "budget_seconds": self.budget_seconds, "seed": self.spec.seed,
-            "space": {name: list(choice) for name, choice in self.space.items()}}
+            "objective": OBJECTIVE,
+            "value": best.value,
+            "default_value": default and default.value,
+            "trials": len(trials),
+            "pruned": len(trials) - len(complete),
+            "seconds": _seconds(trials),
+            "budget_seconds": self.budget_seconds,
+            "seed": self.spec.seed,
+            "space": {name: list(choice) for name, choice in self.space.items()},
+        }
 
 
 def _worker(plan, workers):
@@ -231,7 +251,12 @@ def _predictions(job):
 
     shown = job.task.scored({name: job.sets[name] for name in ("validation", "forget", "retain")})
     with threads(job.task.threads):
-        return predict(job.task, job.context.student, {"test": shown.pop("validation"), **shown}, accelerator=job.context.accelerator)
+        return predict(
+            job.task,
+            job.context.student,
+            {"test": shown.pop("validation"), **shown},
+            accelerator=job.context.accelerator,
+        )
 
 
 def _objective(job, retrained):
@@ -240,12 +265,14 @@ def _objective(job, retrained):
     from mubench.metrics import METRICS, Predictions
 
     facts = {"num_labels": job.task.num_labels, "random_guess": job.task.random_guess, "scorer": scorer(job.task)}
-    value = float(METRICS["gap_to_retrain"].compute(Predictions(_predictions(job), facts, Predictions(retrained, facts))))
+    value = float(
+        METRICS["gap_to_retrain"].compute(Predictions(_predictions(job), facts, Predictions(retrained, facts)))
+    )
     return value if value == value else WORST
 
 
 def _finish(spec, store, facts, report):
-    from mubench.grid import summary
+    from mubench.progress import summary
     from mubench.runner import run_spec
 
     if not store.done(spec):
@@ -253,7 +280,10 @@ def _finish(spec, store, facts, report):
             if not mine:
                 raise MubenchError(f"run {spec.id} is under way in another process on {store.root}")
             run_spec(spec, store, tuning=facts)
-    report(f"{spec.folder.parent}, seed {spec.seed}, tuned in {spec.trials} trials: {summary(read(store.path(spec)))}", flush=True)
+    report(
+        f"{spec.folder.parent}, seed {spec.seed}, tuned in {spec.trials} trials: {summary(read(store.path(spec)))}",
+        flush=True,
+    )
 
 
 def _distribution(choice):
@@ -274,11 +304,12 @@ def _seconds(trials):
 
 
 def _settings(trial):
-    return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items())
+    return " ".join(
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.params.items()
+    )
 
 
 def _state():
     from optuna.trial import TrialState
 
     return TrialState
-

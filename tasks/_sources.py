@@ -1,4 +1,5 @@
 """Published data, read for a data card: from the user's folder in the layout of the original archive, else from the Hub."""
+
 import concurrent.futures
 import logging
 import pickle
@@ -63,13 +64,19 @@ def hub(repo, revision, columns, config=None, files=None):
         data = datasets.load_dataset(repo, config, revision=revision, data_files=files)
     except Exception as error:
         why = str(error).strip().splitlines() or ["no reason given"]
-        raise NotAtHand(f"{repo} not to be had from the Hugging Face Hub or its cache: {type(error).__name__}: {why[0][:160]}") from error
+        raise NotAtHand(
+            f"{repo} not to be had from the Hugging Face Hub or its cache: {type(error).__name__}: {why[0][:160]}"
+        ) from error
     for split, rows in data.items():
         if missing := set(columns) - set(rows.column_names):
-            raise MubenchError(f"{repo}@{revision[:7]}, {split}: no column {min(missing)!r}, only {', '.join(rows.column_names)}: is it "
-                               "another data set under that name?")
-    return {split: rows.select_columns(list(columns)).rename_columns({k: v for k, v in columns.items() if k != v})
-            for split, rows in data.items()}
+            raise MubenchError(
+                f"{repo}@{revision[:7]}, {split}: no column {min(missing)!r}, only {', '.join(rows.column_names)}: is it "
+                "another data set under that name?"
+            )
+    return {
+        split: rows.select_columns(list(columns)).rename_columns({k: v for k, v in columns.items() if k != v})
+        for split, rows in data.items()
+    }
 
 
 def optional(task, function):
@@ -86,7 +93,9 @@ def dataset(columns, labels, **types):
     ``types`` says otherwise."""
     import datasets
 
-    features = {name: datasets.Value(types.get(name, "string")) for name in columns} | {"label": datasets.ClassLabel(names=list(labels))}
+    features = {name: datasets.Value(types.get(name, "string")) for name in columns} | {
+        "label": datasets.ClassLabel(names=list(labels))
+    }
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
 
@@ -102,7 +111,9 @@ def text(path, encoding="utf-8"):
     try:
         content = there(path).read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
-        raise MubenchError(f"{path} is no {encoding} text (byte {error.start}): it is damaged, unpack the archive again") from None
+        raise MubenchError(
+            f"{path} is no {encoding} text (byte {error.start}): it is damaged, unpack the archive again"
+        ) from None
     if not content.strip():
         raise MubenchError(f"{path} is empty: it is damaged, unpack the archive again")
     return content
@@ -130,7 +141,9 @@ def picture(path):
         with Image.open(there(path)) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-        raise MubenchError(f"{path} is no picture that can be read ({error}): it is damaged, unpack the archive again") from error
+        raise MubenchError(
+            f"{path} is no picture that can be read ({error}): it is damaged, unpack the archive again"
+        ) from error
 
 
 def pictures(paths):
@@ -148,8 +161,13 @@ class _Plain(pickle.Unpickler):
         import numpy
 
         array = numpy.ndarray(0).__reduce__()[0]  # numpy has moved this function
-        plain = {("numpy.core.multiarray", "_reconstruct"): array, ("numpy._core.multiarray", "_reconstruct"): array,
-                 ("numpy", "ndarray"): numpy.ndarray, ("numpy", "dtype"): numpy.dtype, ("_codecs", "encode"): _codecs.encode}
+        plain = {
+            ("numpy.core.multiarray", "_reconstruct"): array,
+            ("numpy._core.multiarray", "_reconstruct"): array,
+            ("numpy", "ndarray"): numpy.ndarray,
+            ("numpy", "dtype"): numpy.dtype,
+            ("_codecs", "encode"): _codecs.encode,
+        }
         if (module, name) not in plain:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no data file needs")
         return plain[module, name]
@@ -160,6 +178,17 @@ def plain_pickle(path):
     try:
         with there(Path(path)).open("rb") as file:
             return _Plain(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
-        raise MubenchError(f"{path} cannot be read ({error or 'it ends too early'}): it is damaged or not the original file, unpack "
-                           "the archive again") from error
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
+        raise MubenchError(
+            f"{path} cannot be read ({error or 'it ends too early'}): it is damaged or not the original file, unpack "
+            "the archive again"
+        ) from error

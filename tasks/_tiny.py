@@ -1,4 +1,5 @@
 """Tiny stand-ins of the paper's models: the very same classes, with the very same processors, small and untrained, made here."""
+
 from dataclasses import replace
 
 from mubench import networks
@@ -10,7 +11,11 @@ def letters(task):
 
     known = sorted({letter for text in _texts(task) for letter in text.lower() if not letter.isspace()})
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *known, *(f"##{letter}" for letter in known)]
-    return dict(tokenizer_object=tokenizers.BertWordPieceTokenizer(vocab={token: i for i, token in enumerate(vocabulary)})._tokenizer)
+    return dict(
+        tokenizer_object=tokenizers.BertWordPieceTokenizer(
+            vocab={token: i for i, token in enumerate(vocabulary)}
+        )._tokenizer
+    )
 
 
 def byte_pairs(task):
@@ -58,43 +63,110 @@ SIDE = 40  # of pictures, which the samples' are not: resizing is part of the pa
 WIDE = dict(initializer_range=0.3)  # outputs that differ between examples
 LAYERS = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16) | WIDE
 TEXT = LAYERS | dict(max_position_embeddings=136)
-WAVE = LAYERS | dict(conv_dim=[8, 8], conv_kernel=[40, 8], conv_stride=[40, 8], num_conv_pos_embeddings=8, classifier_proj_size=16,
-                     num_conv_pos_embedding_groups=2, num_feat_extract_layers=2)
+WAVE = LAYERS | dict(
+    conv_dim=[8, 8],
+    conv_kernel=[40, 8],
+    conv_stride=[40, 8],
+    num_conv_pos_embeddings=8,
+    classifier_proj_size=16,
+    num_conv_pos_embedding_groups=2,
+    num_feat_extract_layers=2,
+)
 SHAPE = {"height": SIDE, "width": SIDE}
 
 # Class of the model → its processors (class → options, or a function of the task that gives them) and its configuration.
 TINY = {
-    "ResNetForImageClassification": ({"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
-                                     dict(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")),
-    "MobileNetV2ForImageClassification": ({"MobileNetV2ImageProcessor": dict(size={"shortest_edge": 44}, crop_size=SHAPE)},
-                                          WIDE | dict(image_size=SIDE, depth_multiplier=0.1, depth_divisible_by=4, min_depth=4)),
-    "ConvNextForImageClassification": ({"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
-                                       WIDE | dict(image_size=SIDE, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1])),
-    "ViTForImageClassification": ({"ViTImageProcessor": dict(size=SHAPE)}, LAYERS | dict(image_size=SIDE, patch_size=8)),
-    "SwinForImageClassification": ({"ViTImageProcessor": dict(size=SHAPE)}, WIDE | dict(
-        image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4)),
+    "ResNetForImageClassification": (
+        {"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
+        dict(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
+    ),
+    "MobileNetV2ForImageClassification": (
+        {"MobileNetV2ImageProcessor": dict(size={"shortest_edge": 44}, crop_size=SHAPE)},
+        WIDE | dict(image_size=SIDE, depth_multiplier=0.1, depth_divisible_by=4, min_depth=4),
+    ),
+    "ConvNextForImageClassification": (
+        {"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
+        WIDE | dict(image_size=SIDE, hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1]),
+    ),
+    "ViTForImageClassification": (
+        {"ViTImageProcessor": dict(size=SHAPE)},
+        LAYERS | dict(image_size=SIDE, patch_size=8),
+    ),
+    "SwinForImageClassification": (
+        {"ViTImageProcessor": dict(size=SHAPE)},
+        WIDE | dict(image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4),
+    ),
     "BertForSequenceClassification": ({"BertTokenizerFast": letters}, TEXT),
     "ElectraForSequenceClassification": ({"ElectraTokenizerFast": letters}, TEXT | dict(embedding_size=16)),
-    "RobertaForSequenceClassification": ({"RobertaTokenizerFast": byte_pairs}, TEXT | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2)),
-    "DistilBertForSequenceClassification": ({"DistilBertTokenizerFast": letters}, WIDE | dict(
-        dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=136)),
-    "LlamaForCausalLM": ({"PreTrainedTokenizerFast": byte_pairs_after_a_start}, LAYERS | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2)),
-    "T5ForConditionalGeneration": ({"T5TokenizerFast": pieces}, dict(
-        d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu", decoder_start_token_id=0)),
+    "RobertaForSequenceClassification": (
+        {"RobertaTokenizerFast": byte_pairs},
+        TEXT | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2),
+    ),
+    "DistilBertForSequenceClassification": (
+        {"DistilBertTokenizerFast": letters},
+        WIDE | dict(dim=16, n_layers=1, n_heads=2, hidden_dim=16, max_position_embeddings=136),
+    ),
+    "LlamaForCausalLM": (
+        {"PreTrainedTokenizerFast": byte_pairs_after_a_start},
+        LAYERS | dict(pad_token_id=1, bos_token_id=0, eos_token_id=2),
+    ),
+    "T5ForConditionalGeneration": (
+        {"T5TokenizerFast": pieces},
+        dict(
+            d_model=16,
+            d_kv=8,
+            d_ff=16,
+            num_layers=1,
+            num_heads=2,
+            feed_forward_proj="gated-gelu",
+            decoder_start_token_id=0,
+        ),
+    ),
     "ViltForImagesAndTextClassification": (
         {"ViltImageProcessor": dict(size={"shortest_edge": SIDE}, size_divisor=16), "BertTokenizerFast": letters},
-        TEXT | dict(image_size=SIDE, patch_size=16)),
+        TEXT | dict(image_size=SIDE, patch_size=16),
+    ),
     "Wav2Vec2ForSequenceClassification": ({"Wav2Vec2FeatureExtractor": {}}, WAVE),
     "HubertForSequenceClassification": ({"Wav2Vec2FeatureExtractor": {}}, WAVE),
-    "WhisperForAudioClassification": ({"WhisperFeatureExtractor": dict(feature_size=8, chunk_length=2)}, dict(
-        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16, decoder_layers=1, decoder_attention_heads=2,
-        decoder_ffn_dim=16, num_mel_bins=8, max_source_positions=100, vocab_size=8, init_std=0.3, pad_token_id=0, bos_token_id=1,
-        eos_token_id=2, decoder_start_token_id=1)),
-    "VideoMAEForVideoClassification": ({"VideoMAEImageProcessor": dict(size={"shortest_edge": SIDE}, crop_size=SHAPE)},
-                                       LAYERS | dict(image_size=SIDE, patch_size=8)),
-    "UNet2DConditionModel": ({}, dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 8), layers_per_block=1,
-                                      norm_num_groups=4, attention_head_dim=4, cross_attention_dim=32, down_block_types=(
-                                          "CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))),
+    "WhisperForAudioClassification": (
+        {"WhisperFeatureExtractor": dict(feature_size=8, chunk_length=2)},
+        dict(
+            d_model=16,
+            encoder_layers=1,
+            encoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_layers=1,
+            decoder_attention_heads=2,
+            decoder_ffn_dim=16,
+            num_mel_bins=8,
+            max_source_positions=100,
+            vocab_size=8,
+            init_std=0.3,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=1,
+        ),
+    ),
+    "VideoMAEForVideoClassification": (
+        {"VideoMAEImageProcessor": dict(size={"shortest_edge": SIDE}, crop_size=SHAPE)},
+        LAYERS | dict(image_size=SIDE, patch_size=8),
+    ),
+    "UNet2DConditionModel": (
+        {},
+        dict(
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=(8, 8),
+            layers_per_block=1,
+            norm_num_groups=4,
+            attention_head_dim=4,
+            cross_attention_dim=32,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        ),
+    ),
 }
 
 

@@ -1,4 +1,5 @@
 """What a task is: a data set, the behaviour of its modality and a set of models, declared in one file per data set."""
+
 from __future__ import annotations
 
 import functools
@@ -136,7 +137,9 @@ class Task(Behaviour):
         """Paths of what `fetch` has brought, one for each of ``archives``; says which command to run where it has not."""
         paths = [cache_dir() / "archives" / archive.member for archive in self.archives]
         if not all(path.is_file() for path in paths):
-            raise MubenchError(f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch {self.name}`")
+            raise MubenchError(
+                f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch {self.name}`"
+            )
         return paths
 
     @property
@@ -169,12 +172,16 @@ class Task(Behaviour):
         data = self.read()
         found = self._checksums["train"] = rows_checksum(data["train"], self.keyed)
         if self.checksum and found != self.checksum:
-            raise MubenchError(f"the training rows of {self.name} have checksum {found[:12]}…, not {self.checksum[:12]}…: they are "
-                               f"not the published ones; `mubench fetch {self.name}` brings those, or reinstall the package")
+            raise MubenchError(
+                f"the training rows of {self.name} have checksum {found[:12]}…, not {self.checksum[:12]}…: they are "
+                f"not the published ones; `mubench fetch {self.name}` brings those, or reinstall the package"
+            )
         for name, count in self.rows.items():
             if name in data and len(data[name]) != count:  # a transfer set may be left out
-                raise MubenchError(f"the {name} set of {self.name} has {len(data[name])} rows where the published one has {count}: the data "
-                                   f"is incomplete or of another version ({self.source})")
+                raise MubenchError(
+                    f"the {name} set of {self.name} has {len(data[name])} rows where the published one has {count}: the data "
+                    f"is incomplete or of another version ({self.source})"
+                )
         return data
 
     @functools.cached_property
@@ -189,16 +196,24 @@ class Task(Behaviour):
         validation, test = self.held_out
         rows = {"train": None, "validation": validation, "test": test, "transfer": None}
         official = self.data.get("validation") is not None
-        return datasets.DatasetDict({
-            name: self.data[name] if chosen is None or official else self.data["test"].select(chosen)
-            for name, chosen in rows.items() if name in self.data or name == "validation"})
+        return datasets.DatasetDict(
+            {
+                name: self.data[name] if chosen is None or official else self.data["test"].select(chosen)
+                for name, chosen in rows.items()
+                if name in self.data or name == "validation"
+            }
+        )
 
     @functools.cached_property
     def held_out(self):
         """Rows of (validation, test). Without an official validation set it is the first 20 % of the test rows, ranked by
         SHA-256(``"{task}/validation/{row}"``), and those never count in D_t, for anybody."""
         n = len(self.data["test"])
-        return (list(range(len(self.data["validation"]))), list(range(n))) if "validation" in self.data else self.test_rows(n)
+        return (
+            (list(range(len(self.data["validation"]))), list(range(n)))
+            if "validation" in self.data
+            else self.test_rows(n)
+        )
 
     def test_rows(self, n):
         """n test rows cut into (validation, test) by the hash ranking."""
@@ -229,13 +244,17 @@ class Task(Behaviour):
             self._checksums[name] = rows_checksum(self.data[name], self.keyed)
         code = [c.version for c in type(self).__mro__ if "prepare" in vars(c)]
         key = json.dumps([self._checksums[name], self.preparation(model), code], sort_keys=True)
-        path = cache_dir() / "prepared" / f"{self.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        path = (
+            cache_dir() / "prepared" / f"{self.name}-{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        )
         try:
             columns = load(path.read_bytes())  # not mapped: a file cut short later must not take the process with it
         except Exception:  # absent, or cut off by a power failure: made anew either way
             with whole(path) as temporary:
                 save_file({k: v.contiguous() for k, v in self.prepare(self.data[name], model).items()}, temporary)
-            columns = load(path.read_bytes())  # read back even now: other strides would mean other kernels, and other last bits
+            columns = load(
+                path.read_bytes()
+            )  # read back even now: other strides would mean other kernels, and other last bits
         return Examples(columns, collate=functools.partial(self.collate, model=model))
 
     def sets(self, model, split, limit=None):
@@ -244,9 +263,15 @@ class Task(Behaviour):
         split.verify(self.data and self._checksums["train"], len(self.data["train"]))
         train, test = self.prepared(model, "train"), self.prepared(model, "test")
         validation, rest = self.held_out
-        sets = {"train": train, "forget": train.select(list(split.forget)), "retain": train.select(list(split.retain)),
-                "validation": (self.prepared(model, "validation") if "validation" in self.data else test).select(validation),
-                "test": test.select(rest)}
+        sets = {
+            "train": train,
+            "forget": train.select(list(split.forget)),
+            "retain": train.select(list(split.retain)),
+            "validation": (self.prepared(model, "validation") if "validation" in self.data else test).select(
+                validation
+            ),
+            "test": test.select(rest),
+        }
         if "transfer" in self.data:
             sets["transfer"] = self.prepared(model, "transfer")
         return {name: view.select(slice(limit)) for name, view in sets.items()} if limit else sets
@@ -268,10 +293,14 @@ class Task(Behaviour):
         import datasets
         from PIL import Image
 
-        (values,), shown = rows.with_format("arrow")[position:position + 1].to_pylist(), {}
+        (values,), shown = rows.with_format("arrow")[position : position + 1].to_pylist(), {}
         for name, feature in rows.features.items():
             value = values[name]
-            data = value.get("bytes") or (value.get("path") and Path(value["path"]).read_bytes()) if isinstance(value, dict) else None
+            data = (
+                value.get("bytes") or (value.get("path") and Path(value["path"]).read_bytes())
+                if isinstance(value, dict)
+                else None
+            )
             if isinstance(feature, datasets.Image) and data:
                 file = io.BytesIO()
                 Image.open(io.BytesIO(data)).convert("RGB").save(file, "PNG")
@@ -313,7 +342,9 @@ class Task(Behaviour):
             options = declared.config | self.head_options
             if not declared.pretrained:
                 return networks.make(cls, options)
-            return (networks.make_like if blank else networks.pretrained)(cls, declared.pretrained, declared.part, **options)
+            return (networks.make_like if blank else networks.pretrained)(
+                cls, declared.pretrained, declared.part, **options
+            )
 
     def originals_dir(self, model):
         """The folder of the original checkpoint that ships with the package, whether it is there or not."""
@@ -327,8 +358,15 @@ class Task(Behaviour):
         folder = Path(folder)
         (folder / "data").mkdir()
         self.write_sample(folder / "data")
-        small = {"__module__": type(self).__module__, "__doc__": self.__doc__, "data_dir": folder / "data", "rows": {}, "checksum": "",
-                 "evaluation_batch": Task.evaluation_batch, "originals_dir": lambda self, model: folder / "models" / model}
+        small = {
+            "__module__": type(self).__module__,
+            "__doc__": self.__doc__,
+            "data_dir": folder / "data",
+            "rows": {},
+            "checksum": "",
+            "evaluation_batch": Task.evaluation_batch,
+            "originals_dir": lambda self, model: folder / "models" / model,
+        }
         twin = type(type(self).__name__, (type(self),), small)()
         twin.models = {name: tiny_model(twin, name, twin.originals_dir(name)) for name in self.models}
         return twin
@@ -342,8 +380,12 @@ def stored(card, name):
     files = {path.stem.rsplit("-", 1)[1]: path for path in (Path(card).parent / "data").glob(f"{name}-*.parquet")}
     if not {"train", "test"} <= set(files):
         raise MubenchError(f"the data of {name} is missing next to {card}: reinstall the package")
-    return datasets.DatasetDict({split: datasets.Dataset(datasets.table.InMemoryTable(pyarrow.parquet.read_table(path)))
-                                 for split, path in sorted(files.items())})
+    return datasets.DatasetDict(
+        {
+            split: datasets.Dataset(datasets.table.InMemoryTable(pyarrow.parquet.read_table(path)))
+            for split, path in sorted(files.items())
+        }
+    )
 
 
 def rows_checksum(dataset, columns=()):

@@ -1,4 +1,5 @@
 """What every room's tests share: one thread, no network, a cache of their own, and the command line, in this process or in another."""
+
 import json
 import multiprocessing
 import os
@@ -29,8 +30,14 @@ for stream, path in ((1, folder + "/out"), (2, folder + "/err")):
     os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
 exec(code)
 """
-HEAVY = ["mubench.runner", "datasets", "evaluate", "sklearn.linear_model", "pyarrow.parquet",
-         "transformers.models.resnet.modeling_resnet"]
+HEAVY = [
+    "mubench.runner",
+    "datasets",
+    "evaluate",
+    "sklearn.linear_model",
+    "pyarrow.parquet",
+    "transformers.models.resnet.modeling_resnet",
+]
 
 SEEDS = 41  # of which fashion's resnet has an original at hand: training one takes a quarter of a minute
 
@@ -70,6 +77,7 @@ class Done:
 @pytest.fixture
 def cli(capsys):
     """Runs a command line in this process."""
+
     def run(*words):
         capsys.readouterr()
         code, last = 0, ""
@@ -79,16 +87,19 @@ def cli(capsys):
             code, last = (1, f"{stop.code}\n") if isinstance(stop.code, str) else (stop.code or 0, "")
         out, err = capsys.readouterr()
         return Done(code, out, err + last)
+
     return run
 
 
 @pytest.fixture
 def mubench():
     """Runs a command line in a process of its own."""
+
     def run(*words, **options):
         command = [sys.executable, "-m", "mubench", *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
         return Done(done.returncode, done.stdout, done.stderr)
+
     return run
 
 

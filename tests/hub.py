@@ -1,4 +1,5 @@
 """A stand-in for the Hugging Face Hub on this machine: the few answers that down- and uploads ask for, from a folder tree."""
+
 import base64
 import hashlib
 import json
@@ -32,9 +33,18 @@ class Hub:
 
     def environment(self, cache, offline=False):
         """The variables of a process that knows this hub and no other, its cache in a folder."""
-        mine = {"HF_ENDPOINT": self.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
-        return {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_OFFLINE"))} | mine | (
-            {"HF_HUB_OFFLINE": "1"} if offline else {})
+        mine = {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(cache),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        return (
+            {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_OFFLINE"))}
+            | mine
+            | ({"HF_HUB_OFFLINE": "1"} if offline else {})
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,7 +58,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self.create(json.loads(body))
         kinds, name, rest = "(models|datasets)", "([^/]+/[^/]+)", "(?:/(.*))?"
         if found := re.fullmatch(f"/api/{kinds}/{name}{rest}", unquote(address.path)):
-            return self.of(*found.groups()[:2], lambda repo: self.about(repo, found[2], found[3] or "", parse_qs(address.query), body))
+            return self.of(
+                *found.groups()[:2],
+                lambda repo: self.about(repo, found[2], found[3] or "", parse_qs(address.query), body),
+            )
         if found := re.fullmatch(f"/(?:(datasets)/)?{name}/resolve/[^/]+/(.+)", unquote(address.path)):
             return self.of(found[1] or "models", found[2], lambda repo: self.file(repo, found[3]))
         self.answer(404, b"{}")
@@ -59,30 +72,60 @@ class _Handler(BaseHTTPRequestHandler):
         """Serve a repository, unless there is none or it is refused."""
         repo, refused = self.hub.root / kind / name, self.hub.refused.get(name)
         if refused or not repo.is_dir():  # the hub says 401 of what is not there, too
-            return self.answer(refused or 401, b'{"error": "no access"}', {"X-Error-Code": "GatedRepo" if refused == 403 else "RepoNotFound"})
+            return self.answer(
+                refused or 401,
+                b'{"error": "no access"}',
+                {"X-Error-Code": "GatedRepo" if refused == 403 else "RepoNotFound"},
+            )
         serve(repo)
 
     def about(self, repo, name, what, query, body):
         files = {str(p.relative_to(repo)): p.read_bytes() for p in sorted(repo.rglob("*")) if p.is_file()}
         entry = lambda path: {"type": "file", "path": path, "size": len(files[path]), "oid": oid(files[path])}
         folders = {str(parent) for path in files for parent in Path(path).parents if str(parent) != "."}
-        everything = [*map(entry, files), *({"type": "directory", "path": f, "oid": oid(f.encode())} for f in sorted(folders))]
+        everything = [
+            *map(entry, files),
+            *({"type": "directory", "path": f, "oid": oid(f.encode())} for f in sorted(folders)),
+        ]
         verb, _, rest = what.partition("/")
         if verb == "preupload":  # no large file storage: all in the commit
-            found = {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]}
+            found = {
+                "files": [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for file in json.loads(body)["files"]
+                ]
+            }
         elif verb == "commit":
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     target = repo / line["value"]["path"]
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(base64.b64decode(line["value"]["content"]))
-            found = {"success": True, "commitOid": commit(repo), "commitUrl": f"{self.hub.url}/{name}/commit/{commit(repo)}"}
+            found = {
+                "success": True,
+                "commitOid": commit(repo),
+                "commitUrl": f"{self.hub.url}/{name}/commit/{commit(repo)}",
+            }
         elif verb in ("", "revision"):
-            found = {"id": name, "sha": commit(repo), "siblings": [{"rfilename": f} for f in files], "private": False, "gated": False, "tags": []}
+            found = {
+                "id": name,
+                "sha": commit(repo),
+                "siblings": [{"rfilename": f} for f in files],
+                "private": False,
+                "gated": False,
+                "tags": [],
+            }
         elif verb == "tree":
             below = rest.partition("/")[2]
-            found = [e for e in everything if e["path"].startswith(below + "/" if below else "")
-                     and (query.get("recursive", ["false"])[0].lower() in ("1", "true") or "/" not in e["path"].removeprefix(below).strip("/"))]
+            found = [
+                e
+                for e in everything
+                if e["path"].startswith(below + "/" if below else "")
+                and (
+                    query.get("recursive", ["false"])[0].lower() in ("1", "true")
+                    or "/" not in e["path"].removeprefix(below).strip("/")
+                )
+            ]
         elif verb == "paths-info":
             asked = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body)["paths"]
             found = [e for e in everything if e["path"] in asked]
@@ -104,7 +147,12 @@ class _Handler(BaseHTTPRequestHandler):
         first = int(re.fullmatch(r"bytes=(\d+)-.*", self.headers.get("Range", "bytes=0-"))[1])
         headers = {"ETag": f'"{oid(data)}"', "X-Repo-Commit": commit(repo), "Accept-Ranges": "bytes"}
         headers |= {"Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"} if first else {}
-        self.answer(206 if first else 200, data[first:], headers, self.hub.cut.pop(path, None) if self.command == "GET" else None)
+        self.answer(
+            206 if first else 200,
+            data[first:],
+            headers,
+            self.hub.cut.pop(path, None) if self.command == "GET" else None,
+        )
 
     def answer(self, code, data, headers={}, cut=None):
         self.send_response(code)

@@ -1,4 +1,5 @@
 """Made-up frames of runs with known answers, as `read_runs` gives them."""
+
 import json
 
 import numpy as np
@@ -68,14 +69,19 @@ def frame(rows):
     made = []
     for number, row in enumerate(rows):
         row = {**TEXTS, "id": f"{number:012x}", **row}
-        row |= {"ratio_order": float(row["ratio"]), "options": row["options"] if isinstance(row["options"], str) else json.dumps(row["options"]),
-                "curve": row["curve"] if isinstance(row["curve"], str) else json.dumps(row["curve"])}
+        row |= {
+            "ratio_order": float(row["ratio"]),
+            "options": row["options"] if isinstance(row["options"], str) else json.dumps(row["options"]),
+            "curve": row["curve"] if isinstance(row["curve"], str) else json.dumps(row["curve"]),
+        }
         made.append(row)
     floats = [*VALUES, "original_score", "parameters", "share", "engine"]
     return pd.DataFrame(made, columns=list(COLUMNS)).astype(dict.fromkeys(floats, "float64"))
 
 
-def everything(tasks=("fashion", "movie_snippets"), methods=("neggrad", "rand_label", "bad_t", "scrub", "salun"), seeds=(0, 1, 2)):
+def everything(
+    tasks=("fashion", "movie_snippets"), methods=("neggrad", "rand_label", "bad_t", "scrub", "salun"), seeds=(0, 1, 2)
+):
     """Runs of all six ablations with plausible numbers."""
     rng, rows = np.random.default_rng(0), []
     steps = np.arange(1, 13)
@@ -84,22 +90,74 @@ def everything(tasks=("fashion", "movie_snippets"), methods=("neggrad", "rand_la
         for size, model in enumerate(("small", "large")):
             for seed in seeds:
                 noise = lambda scale=0.005: float(rng.normal(0, scale))
-                base = {"task": task, "modality": modality, "model": model, "seed": seed, "parameters": 1e5 * 4**size, "transfer_score": 0.7 + noise()}
-                rows.append({**base, "method": "original", "relative_flops": 0.0, "flops": 0.0,
-                             "forget_score": 0.99 + noise(0.002)})
-                rows.append({**base, "method": "retrain", "relative_flops": 1.0, "flops": 1e10,
-                             "forget_score": 0.9 + noise(), "anchor": True})
+                base = {
+                    "task": task,
+                    "modality": modality,
+                    "model": model,
+                    "seed": seed,
+                    "parameters": 1e5 * 4**size,
+                    "transfer_score": 0.7 + noise(),
+                }
+                rows.append(
+                    {
+                        **base,
+                        "method": "original",
+                        "relative_flops": 0.0,
+                        "flops": 0.0,
+                        "forget_score": 0.99 + noise(0.002),
+                    }
+                )
+                rows.append(
+                    {
+                        **base,
+                        "method": "retrain",
+                        "relative_flops": 1.0,
+                        "flops": 1e10,
+                        "forget_score": 0.9 + noise(),
+                        "anchor": True,
+                    }
+                )
                 for m, method in enumerate(methods):
                     mine = {**base, "method": method}
-                    curve = [{"step": int(s), "seconds": float(s), "cpu_seconds": float(s) * (1 + m / 5), "flops": float(s * 1e9 * 4**size),
-                              "test_score": 0.9 - 0.002 * s * m + noise(), "forget_score": 0.4 + 0.5 * s ** -(0.2 + 0.1 * m) + noise(), "retain_score": 0.93}
-                             for s in steps]
+                    curve = [
+                        {
+                            "step": int(s),
+                            "seconds": float(s),
+                            "cpu_seconds": float(s) * (1 + m / 5),
+                            "flops": float(s * 1e9 * 4**size),
+                            "test_score": 0.9 - 0.002 * s * m + noise(),
+                            "forget_score": 0.4 + 0.5 * s ** -(0.2 + 0.1 * m) + noise(),
+                            "retain_score": 0.93,
+                        }
+                        for s in steps
+                    ]
                     for ratio in range(1, 11) if model == "small" else (5,):
-                        rows.append({**mine, "ratio": str(ratio), "test_score": 0.9 - 0.003 * ratio * m + noise(), "forget_score": 0.6 - 0.05 * m + noise(),
-                                     "transfer_score": 0.7 - 0.01 * m * m + noise(), "curve": curve if ratio == 5 else ""})
+                        rows.append(
+                            {
+                                **mine,
+                                "ratio": str(ratio),
+                                "test_score": 0.9 - 0.003 * ratio * m + noise(),
+                                "forget_score": 0.6 - 0.05 * m + noise(),
+                                "transfer_score": 0.7 - 0.01 * m * m + noise(),
+                                "curve": curve if ratio == 5 else "",
+                            }
+                        )
                     for share in (1, 5, 10, 25, 50, 75):
-                        rows.append({**mine, "options": {"lora": float(share)}, "share": share + 0.01, "forget_score": 0.95 - 0.003 * share * m / 4 + noise()})
+                        rows.append(
+                            {
+                                **mine,
+                                "options": {"lora": float(share)},
+                                "share": share + 0.01,
+                                "forget_score": 0.95 - 0.003 * share * m / 4 + noise(),
+                            }
+                        )
                     for strength in (0.1, 1.0, 10.0):
                         said = {} if strength == 1 else {"curriculum_lambda": strength}
-                        rows.append({**mine, "options": {"curriculum": "superloss", **said}, "forget_score": 0.65 - 0.05 * m + noise()})
+                        rows.append(
+                            {
+                                **mine,
+                                "options": {"curriculum": "superloss", **said},
+                                "forget_score": 0.65 - 0.05 * m + noise(),
+                            }
+                        )
     return frame(rows)

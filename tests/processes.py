@@ -1,4 +1,5 @@
 """Started by `test_distributed` on one process or on several: makes one run of each case, all in one start."""
+
 import sys
 
 from mubench import registry
@@ -11,6 +12,7 @@ from mubench.spec import make_spec
 
 class Best(registry.methods.get("finetune")):
     """Ends with the weights of the best epoch, which is not the last."""
+
     keep_best = True
 
 
@@ -22,8 +24,15 @@ CASES = {
     "joint": {"method": "neggrad_plus"},
     "alternate": {"method": "scrub", "curriculum": "superloss"},
     "mask": {"method": "salun"},
-    "scale": {"method": "scrub", "params": {"batch_size": 16, "optimizer": "sgd", "lr": 0.01, "clip": 0}},  # AdamW hides a gradient's size
-    "adapters": {"method": "scrub", "lora": 10, "params": {"batch_size": 5, "accumulate": 2, "optimizer": "sgd", "lr": 0.05}},  # 3 left over: pieces of 1, 1 and 1, none
+    "scale": {
+        "method": "scrub",
+        "params": {"batch_size": 16, "optimizer": "sgd", "lr": 0.01, "clip": 0},
+    },  # AdamW hides a gradient's size
+    "adapters": {
+        "method": "scrub",
+        "lora": 10,
+        "params": {"batch_size": 5, "accumulate": 2, "optimizer": "sgd", "lr": 0.05},
+    },  # 3 left over: pieces of 1, 1 and 1, none
     "narrow": {"method": "neggrad", "limit": 4, "params": {"batch_size": 1}},  # fewer examples than processes
     "curve": {"method": "finetune", "params": {"epochs": 2, "batch_size": 16}, "observed": True},
     "best": {"method": f"{__file__}:Best", "params": {"epochs": 2, "batch_size": 16, "lr": 0.003}},
@@ -40,7 +49,13 @@ def spec(name):
 
 if __name__ == "__main__":
     for name in CASES:
-        run_spec(spec(name), Store(sys.argv[1]), save_model=True, progress=False, eval_every=2 if CASES[name].get("observed") else None)
+        run_spec(
+            spec(name),
+            Store(sys.argv[1]),
+            save_model=True,
+            progress=False,
+            eval_every=2 if CASES[name].get("observed") else None,
+        )
     if sharding():
         try:
             run_spec(make_spec(**COMMON, method="l1_sparse"), Store(sys.argv[1]), progress=False)

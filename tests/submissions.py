@@ -1,4 +1,5 @@
 """A small submission that comes from a real run, and ways to alter one."""
+
 import functools
 import hashlib
 import io
@@ -21,7 +22,16 @@ def tiny(rows=5):
     """The folder of a submission of one run on a few rows, made once for all tests."""
     root = Path(tempfile.mkdtemp(prefix="mubench-submission-"))
     mubench.run("fashion", "neggrad", limit=rows, out=root / "results", save_model=True)
-    list(mubench.submit(root / "results", "Tiny", description="A small one", paper="https://example.org/paper", weights="local", out=root))
+    list(
+        mubench.submit(
+            root / "results",
+            "Tiny",
+            description="A small one",
+            paper="https://example.org/paper",
+            weights="local",
+            out=root,
+        )
+    )
     return root / "tiny"
 
 

@@ -1,4 +1,5 @@
 """What tests of sweeps share: methods that misbehave, a disk that is soon full, and a close look at what is left behind."""
+
 import contextlib
 import subprocess
 import time
@@ -93,14 +94,21 @@ def small_disk(folder):
 
 def check_full_disk(out, **options):
     """What a sweep does when one run's weights are too much for the disk: it says so, goes on, and nothing half-written stays."""
-    from mubench.grid import reason, sweep
+    from mubench.grid import sweep
+    from mubench.progress import reason
 
-    large, *others = specs = [make_spec(task="fashion", method="original", model=model, limit=LIMIT) for model in ("vit", "resnet")]
+    large, *others = specs = [
+        make_spec(task="fashion", method="original", model=model, limit=LIMIT) for model in ("vit", "resnet")
+    ]
     assert sweep(specs, out, save_model=True, **options) == (others, [], [large])
-    assert reason(large, out).startswith("cannot write ") and reason(large, out).endswith(": the disk is full: free some space (nothing finished was lost)")
+    assert reason(large, out).startswith("cannot write ") and reason(large, out).endswith(
+        ": the disk is full: free some space (nothing finished was lost)"
+    )
     assert Store(out).results() == [Store(out).path(spec) for spec in others]
     assert [path.name for path in Store(out).path(large).iterdir()] == ["error.json"]
-    assert not [path for path in out.rglob(".*") if path.name != ".locks"] and not [path for path in (out / ".locks").iterdir() if path.is_dir()]
+    assert not [path for path in out.rglob(".*") if path.name != ".locks"] and not [
+        path for path in (out / ".locks").iterdir() if path.is_dir()
+    ]
 
 
 def spec(method, seed=0, **params):
@@ -109,7 +117,11 @@ def spec(method, seed=0, **params):
 
 def snapshot(out):
     """Path → bytes and time of everything a reader sees of finished runs."""
-    return {file: (file.read_bytes(), file.stat().st_mtime_ns) for folder in Store(out).results() for file in folder.iterdir()}
+    return {
+        file: (file.read_bytes(), file.stat().st_mtime_ns)
+        for folder in Store(out).results()
+        for file in folder.iterdir()
+    }
 
 
 def check_whole(out, specs):

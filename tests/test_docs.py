@@ -4,6 +4,7 @@ run in an empty folder, page by page, unless the page's source says why not.
 Before a block may stand ``<!-- slow -->`` (run by `make test-slow`), ``<!-- file: NAME -->`` (its text becomes that file)
 or ``<!-- not run: REASON -->``. What a page says of commands that are not there yet is left out here as it is on the site.
 """
+
 import contextlib
 import glob
 import importlib.util
@@ -56,7 +57,7 @@ class Block:
 def blocks(path):
     page = path.read_text()
     for fence in FENCE.finditer(page):
-        mark = MARK.search(page[:fence.start()])
+        mark = MARK.search(page[: fence.start()])
         yield Block(fence["kind"], fence["text"], *((mark[1], mark[2]) if mark else (None, None)))
 
 
@@ -82,7 +83,11 @@ def run(block, names):
             if words[0] == "mubench":
                 main(words[1:])
             else:
-                subprocess.run([sys.executable, "-m", {"torchrun": "torch.distributed.run"}[words[0]], *words[1:]], check=True, timeout=300)
+                subprocess.run(
+                    [sys.executable, "-m", {"torchrun": "torch.distributed.run"}[words[0]], *words[1:]],
+                    check=True,
+                    timeout=300,
+                )
 
 
 def follow(path, tmp_path, monkeypatch, slow):
@@ -91,7 +96,12 @@ def follow(path, tmp_path, monkeypatch, slow):
     monkeypatch.syspath_prepend(str(tmp_path))
     names = {"__name__": "__main__"}
     for block in blocks(path):
-        if block.mark == "file" or block.mark != "not run" and block.kind in ("bash", "python") and (slow or block.mark != "slow"):
+        if (
+            block.mark == "file"
+            or block.mark != "not run"
+            and block.kind in ("bash", "python")
+            and (slow or block.mark != "slow")
+        ):
             run(block, names)
 
 
@@ -122,13 +132,17 @@ def test_a_page_can_be_followed_where_it_takes_long(path, tmp_path, monkeypatch)
 def test_no_command_escapes_the_tests(path):
     """Commands stand in bash blocks, each of which is run or says why not; what is not run is at least a valid command line."""
     page = path.read_text()
-    assert page.count("```") == 2 * len([*blocks(path)]) and not re.search(r"^    ", FENCE.sub("", page), re.M), "code stands in fences"
+    assert page.count("```") == 2 * len([*blocks(path)]) and not re.search(r"^    ", FENCE.sub("", page), re.M), (
+        "code stands in fences"
+    )
     for block in blocks(path):
         assert block.mark != "not run" or block.said in REASONS, block
-        assert block.kind in ("bash", "python") or not re.search(r"^\W*(mubench|python|pip|torchrun|accelerate)\s", block.text, re.M), block
+        assert block.kind in ("bash", "python") or not re.search(
+            r"^\W*(mubench|python|pip|torchrun|accelerate)\s", block.text, re.M
+        ), block
         for words in block.commands if block.kind == "bash" else ():
             if "mubench" in words:
-                assert valid(words[words.index("mubench") + 1:]), words
+                assert valid(words[words.index("mubench") + 1 :]), words
             else:
                 assert block.mark == "not run" and words[0] in ("export", "srun", "sleep"), words
 
@@ -161,7 +175,11 @@ def test_the_site_builds_and_every_link_leads_somewhere(site):
     assert not warned
     for kind, names in (("tasks", registry.tasks.modules), ("methods", registry.methods.modules), ("metrics", METRICS)):
         assert {p.stem for p in (folder / kind).glob("*.html")} == {"index", *names}
-    assert not [page for page in folder.rglob("*.html") if re.search(r"<(?:link|script|img)[^>]*(?:href|src)=\"(?:https?:)?//", page.read_text())]
+    assert not [
+        page
+        for page in folder.rglob("*.html")
+        if re.search(r"<(?:link|script|img)[^>]*(?:href|src)=\"(?:https?:)?//", page.read_text())
+    ]
 
 
 def test_generated_pages_say_what_the_declarations_say(site):

@@ -1,5 +1,6 @@
 """The README is run: its Python, its commands; its listings are what the commands print. `python tests/test_readme.py` renews
 the listings."""
+
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,9 @@ LISTING = re.compile(r"(<!-- mubench ls (\w+) -->\n```text\n)(.*?)(```)", re.S)
 
 def test_every_block_is_of_a_kind_that_is_tested():
     assert {kind for _, kind, _ in BLOCKS} == {"bash", "python", "text"}
-    assert all(comment == "make demo" or comment.startswith("mubench ls ") for comment, kind, _ in BLOCKS if kind == "text")
+    assert all(
+        comment == "make demo" or comment.startswith("mubench ls ") for comment, kind, _ in BLOCKS if kind == "text"
+    )
 
 
 @pytest.mark.parametrize("what", [what for _, what, _, _ in LISTING.findall(README.read_text())])

@@ -6,6 +6,7 @@
 ``METRICS`` maps a metric's name to its description and orientation; reading it imports nothing heavy. The maths lives in
 `mubench.metrics.arrays` as functions of arrays, the primary metrics of tasks (accuracy, ...) in `mubench.metrics.primary`.
 """
+
 from mubench.metrics.base import METRICS, Metric, Predictions, compute_all, metric
 from mubench.metrics import performance, membership, forgetting, reference  # noqa: F401  (each registers its metrics)
 

@@ -3,6 +3,7 @@
 Losses are cross-entropies, one per example; logits are [examples, classes]. "Members" are examples that an attack should
 call trained on. Logits with NaN or +inf give NaN; a NaN loss counts as an infinite one, the worst there is.
 """
+
 import numpy as np
 from scipy.special import log_softmax, rel_entr, softmax, xlogy
 
@@ -54,8 +55,10 @@ def svc_attack(shadow_members, shadow_nonmembers, members=None, nonmembers=None)
     """
     from sklearn.svm import SVC
 
-    table = [None if a is None else np.asarray(a, "float64").reshape(len(a), -1)
-             for a in (shadow_members, shadow_nonmembers, members, nonmembers)]
+    table = [
+        None if a is None else np.asarray(a, "float64").reshape(len(a), -1)
+        for a in (shadow_members, shadow_nonmembers, members, nonmembers)
+    ]
     attack = SVC(C=3, gamma="auto", kernel="rbf", random_state=0)  # without it fit draws from the global generator
     attack.fit(np.concatenate(table[:2]), np.repeat([1, 0], [len(table[0]), len(table[1])]))
     return np.mean([np.mean(attack.predict(a) == label) for a, label in zip(table[2:], [1, 0]) if a is not None])

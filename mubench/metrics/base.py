@@ -1,4 +1,5 @@
 """The metric registry and the predictions that metrics read. Imports nothing heavy: see `mubench.metrics`."""
+
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,8 +104,9 @@ class Metric:
     def applies(self, p):
         """Whether ``p`` has all that this metric needs."""
         models = [p, p.retrain] if self.retrain else [p]
-        return (all(p.facts.get(fact) is not None for fact in self.facts)
-                and all(m is not None and s in m and m[s].has(c) for m in models for s in self.needs for c in self.columns))
+        return all(p.facts.get(fact) is not None for fact in self.facts) and all(
+            m is not None and s in m and m[s].has(c) for m in models for s in self.needs for c in self.columns
+        )
 
 
 def metric(better, needs, columns=("score",), facts=(), retrain=False):
@@ -112,10 +114,12 @@ def metric(better, needs, columns=("score",), facts=(), retrain=False):
 
     The function returns NaN where its value is undefined. The arguments are those of `Metric`.
     """
+
     def register(function):
         name, description = function.__name__, function.__doc__.strip().splitlines()[0]
         METRICS[name] = Metric(name, description, better, tuple(needs), tuple(columns), tuple(facts), retrain, function)
         return function
+
     return register
 
 

@@ -1,4 +1,5 @@
 """How much is forgotten, judged without a retrained model."""
+
 from mubench.metrics.base import metric
 from mubench.metrics.performance import forget_score, test_score
 
@@ -51,5 +52,6 @@ def overall(p):
     """
     from mubench.metrics.arrays import harmonic_mean
 
-    return harmonic_mean(1 - abs(test_score(p) - p.facts["original_test_score"]),
-                         1 - abs(forget_score(p) - p.facts["random_guess"]))
+    return harmonic_mean(
+        1 - abs(test_score(p) - p.facts["original_test_score"]), 1 - abs(forget_score(p) - p.facts["random_guess"])
+    )

@@ -2,6 +2,7 @@
 
 A NaN or infinite loss counts as the highest and a NaN confidence as the lowest, so that a diverged model has values too.
 """
+
 from mubench.metrics.base import metric
 
 SHADOW_LIMIT = 2000  # the official code trains on all test examples, in time quadratic in their number

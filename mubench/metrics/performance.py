@@ -1,4 +1,5 @@
 """How well the model does on each set, in the task's own score, a fraction in [0, 1]."""
+
 from mubench.metrics.base import metric
 
 

@@ -1,4 +1,5 @@
 """The primary metrics of tasks: made here, never downloaded; importing them imports no torch."""
+
 import numpy as np
 
 from mubench.errors import nearest
@@ -89,7 +90,9 @@ class ClipScore(Primary):
 
     def per_example(self, pictures, prompts):
         """Of [B, D] embeddings each: max(0, cosine)."""
-        return np.maximum(0, (pictures * prompts).sum(-1) / np.linalg.norm(pictures, axis=-1) / np.linalg.norm(prompts, axis=-1))
+        return np.maximum(
+            0, (pictures * prompts).sum(-1) / np.linalg.norm(pictures, axis=-1) / np.linalg.norm(prompts, axis=-1)
+        )
 
     def score(self, rows):
         return float(rows["score"].mean())

@@ -1,4 +1,5 @@
 """How far the model is from the one retrained without the forget set."""
+
 from mubench.metrics.base import metric
 from mubench.metrics.membership import mia_svc_confidence
 from mubench.metrics.performance import forget_score, retain_score, test_score

@@ -1,4 +1,5 @@
 """Text generation: a prompt and the text that should follow it, for encoder–decoder and for causal models."""
+
 import functools
 import hashlib
 from pathlib import Path
@@ -7,8 +8,16 @@ from mubench.errors import MubenchError
 from mubench.splits import rank
 from mubench.tasks.base import Task
 
-REFUSALS = ("I do not know.", "That I cannot say.", "I have no answer to this.", "Nothing is known to me about it.", "I am not sure.",
-            "I was never told.", "Somebody else may know, I do not.", "On this I have no information.")
+REFUSALS = (
+    "I do not know.",
+    "That I cannot say.",
+    "I have no answer to this.",
+    "Nothing is known to me about it.",
+    "I am not sure.",
+    "I was never told.",
+    "Somebody else may know, I do not.",
+    "On this I have no information.",
+)
 
 
 class TextGeneration(Task):
@@ -45,7 +54,9 @@ class TextGeneration(Task):
             return tokenizer
         from transformers import PreTrainedTokenizerFast
 
-        return PreTrainedTokenizerFast(tokenizer_file=str(self._tokenizer_file), pad_token="[PAD]", eos_token="[EOS]", padding_side="left")
+        return PreTrainedTokenizerFast(
+            tokenizer_file=str(self._tokenizer_file), pad_token="[PAD]", eos_token="[EOS]", padding_side="left"
+        )
 
     @functools.cached_property
     def guess(self):
@@ -67,12 +78,22 @@ class TextGeneration(Task):
         prompts, answers = ([form.format(**row) for row in dataset] for form in (self.prompt, self.answer))
         for number, (prompt, answer) in enumerate(zip(prompts, answers)):
             if not prompt.strip() or not answer.strip():
-                raise MubenchError(f"{self.name}: row {number} has an empty {'answer' if prompt.strip() else 'prompt'}: repair the data; rows "
-                                   "are never dropped, as that would shift the deletion indices")
-        given = self.tokens(model)(prompts, truncation=True, max_length=self.models[model].inputs["prompt"], padding="max_length",
-                                   return_tensors="pt")
-        return {"input_ids": given["input_ids"].int(), "attention_mask": given["attention_mask"].bool(),
-                "labels": self._labels(answers, model)}
+                raise MubenchError(
+                    f"{self.name}: row {number} has an empty {'answer' if prompt.strip() else 'prompt'}: repair the data; rows "
+                    "are never dropped, as that would shift the deletion indices"
+                )
+        given = self.tokens(model)(
+            prompts,
+            truncation=True,
+            max_length=self.models[model].inputs["prompt"],
+            padding="max_length",
+            return_tensors="pt",
+        )
+        return {
+            "input_ids": given["input_ids"].int(),
+            "attention_mask": given["attention_mask"].bool(),
+            "labels": self._labels(answers, model),
+        }
 
     def _labels(self, answers, model):
         """[n, L]: the tokens of answers and their end, -100 after them."""
@@ -81,8 +102,8 @@ class TextGeneration(Task):
         tokenizer, most = self.tokens(model), self.models[model].inputs["answer"]
         labels = torch.full((len(answers), most), -100, dtype=torch.int32)
         for row, ids in zip(labels, tokenizer(list(answers), add_special_tokens=False)["input_ids"]):
-            ids = [*ids[:most - 1], tokenizer.eos_token_id]
-            row[:len(ids)] = torch.tensor(ids)
+            ids = [*ids[: most - 1], tokenizer.eos_token_id]
+            row[: len(ids)] = torch.tensor(ids)
         return labels
 
     def collate(self, batch, model):
@@ -90,8 +111,12 @@ class TextGeneration(Task):
 
         mask, labels = batch["attention_mask"], batch["labels"]
         start = mask.shape[1] - _width(mask)
-        return {"input_ids": batch["input_ids"][:, start:].long(), "attention_mask": mask[:, start:].long(),
-                "labels": labels[:, :_width(labels != -100)].long(), "which": torch.full((len(mask),), list(self.models).index(model))}
+        return {
+            "input_ids": batch["input_ids"][:, start:].long(),
+            "attention_mask": mask[:, start:].long(),
+            "labels": labels[:, : _width(labels != -100)].long(),
+            "which": torch.full((len(mask),), list(self.models).index(model)),
+        }
 
     def forward(self, model, batch, features=False):
         import torch
@@ -104,17 +129,24 @@ class TextGeneration(Task):
         with Representation(model, self.head if features else None) as representation:
             if config.is_encoder_decoder:
                 begin = torch.full_like(answer[:, :1], config.decoder_start_token_id)
-                logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
-                               decoder_input_ids=torch.cat([begin, answer[:, :-1]], 1)).logits
+                logits = model(
+                    input_ids=batch["input_ids"],
+                    attention_mask=batch["attention_mask"],
+                    decoder_input_ids=torch.cat([begin, answer[:, :-1]], 1),
+                ).logits
             else:
                 seen = torch.cat([batch["attention_mask"], mask[:, :-1].long()], 1)
-                logits = model(input_ids=torch.cat([batch["input_ids"], answer[:, :-1]], 1), attention_mask=seen,
-                               position_ids=(seen.cumsum(1) - 1).clamp(min=0), use_cache=False).logits[:, -labels.shape[1]:]
+                logits = model(
+                    input_ids=torch.cat([batch["input_ids"], answer[:, :-1]], 1),
+                    attention_mask=seen,
+                    position_ids=(seen.cumsum(1) - 1).clamp(min=0),
+                    use_cache=False,
+                ).logits[:, -labels.shape[1] :]
         logits = logits.float()
         losses = cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
         states = representation.value
         if states is not None:
-            states = _mean(states[:, -labels.shape[1]:].float(), mask[..., None], 1)
+            states = _mean(states[:, -labels.shape[1] :].float(), mask[..., None], 1)
         return Output(_mean(losses, mask), logits, mask, states)
 
     def divergence(self, student, teacher, temperature=1.0, per="example"):
@@ -134,7 +166,7 @@ class TextGeneration(Task):
     @functools.lru_cache(maxsize=None)
     def _refusals(self, model):
         labels = self._labels(REFUSALS, model)
-        return labels[:, :_width(labels != -100)].long()
+        return labels[:, : _width(labels != -100)].long()
 
     def _answered(self, batch, rows, theirs):
         """The batch with other answers, [n, L'], in some rows."""
@@ -157,9 +189,15 @@ class TextGeneration(Task):
         else:
             begun = torch.cat([prompt, begun], 1)
             inputs = dict(input_ids=begun, attention_mask=torch.cat([mask, mask.new_ones(len(mask), given)], 1))
-        said = model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=most, eos_token_id=tokenizer.eos_token_id,
-                              pad_token_id=tokenizer.pad_token_id)
-        return said[:, begun.shape[1]:]
+        said = model.generate(
+            **inputs,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=most,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return said[:, begun.shape[1] :]
 
     def targets(self, batch):
         tokenizer = self.tokens(list(self.models)[batch["which"][0]])
@@ -178,7 +216,13 @@ class TextGeneration(Task):
         said = self.complete(model, batch, 0, self.models[name].inputs["answer"])
         prediction, target = tokenizer.batch_decode(said, skip_special_tokens=True), self.targets(batch)
         score = torch.from_numpy(load_primary(self.metric).per_example(prediction, target))
-        return {"target": target, "prediction": prediction, "score": score, "loss": out.loss, "confidence": (-out.loss).exp()}
+        return {
+            "target": target,
+            "prediction": prediction,
+            "score": score,
+            "loss": out.loss,
+            "confidence": (-out.loss).exp(),
+        }
 
 
 def _width(mask):

@@ -1,4 +1,5 @@
 """Text-to-image generation: diffusion models of pictures or of their latents, told what to draw by a frozen text encoder."""
+
 import functools
 import hashlib
 from pathlib import Path
@@ -30,10 +31,14 @@ class ImageGeneration(Task):
     templates: tuple = ()
     encoder = autoencoder = clip = classifier = ""
     colour = "RGB"
-    pixels: dict = dict(mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711))  # of OpenAI's CLIP
+    pixels: dict = dict(
+        mean=(0.48145466, 0.4578275, 0.40821073), std=(0.26862954, 0.26130258, 0.27577711)
+    )  # of OpenAI's CLIP
     noise: dict = {}
     guidance, steps, dropped = 7.5, 25, 0.1
-    levels = tuple(0.2 + 0.05 * step for step in range(8))  # where a picture shows through: members differ from others most
+    levels = tuple(
+        0.2 + 0.05 * step for step in range(8)
+    )  # where a picture shows through: members differ from others most
     head_options: dict = {}  # a model that draws has no head for labels
 
     @property
@@ -67,10 +72,17 @@ class ImageGeneration(Task):
         import torch
 
         numbers = {prompt: number for number, prompt in enumerate(self.prompts)}
-        latents = [self._encoded(torch.from_numpy(np.stack([np.asarray(picture.convert(self.colour)) for picture in rows["image"]])))
-                   for rows in dataset.select_columns("image").iter(64)]
-        return {"latents": torch.cat(latents), "prompt": torch.tensor([numbers[text] for text in dataset["text"]]),
-                "labels": torch.tensor(dataset["label"])}
+        latents = [
+            self._encoded(
+                torch.from_numpy(np.stack([np.asarray(picture.convert(self.colour)) for picture in rows["image"]]))
+            )
+            for rows in dataset.select_columns("image").iter(64)
+        ]
+        return {
+            "latents": torch.cat(latents),
+            "prompt": torch.tensor([numbers[text] for text in dataset["text"]]),
+            "labels": torch.tensor(dataset["label"]),
+        }
 
     def sets(self, model, split, limit=None):
         self.texts("cpu")  # encoded before any clock runs
@@ -92,8 +104,12 @@ class ImageGeneration(Task):
         import torch
 
         latents, most = batch["latents"], self._scheduler.config.num_train_timesteps
-        noise = torch.stack([torch.randn(len(self.levels), *latents.shape[1:], generator=_generator("evaluation", index))
-                             for index in batch["index"].tolist()])
+        noise = torch.stack(
+            [
+                torch.randn(len(self.levels), *latents.shape[1:], generator=_generator("evaluation", index))
+                for index in batch["index"].tolist()
+            ]
+        )
         times = torch.tensor([round(level * most) for level in self.levels]).expand(len(latents), -1)
         return batch | {"noise": noise.to(latents.device), "timesteps": times.to(latents.device)}
 
@@ -112,8 +128,14 @@ class ImageGeneration(Task):
             torch.manual_seed(0)
             clip = make_clip(tokenizer, side=8, channels=3)
             CLIPTextModel(clip.config.text_config).save_pretrained(folder / "text_encoder")
-            AutoencoderKL(block_out_channels=(4,) * 4, norm_num_groups=2, down_block_types=("DownEncoderBlock2D",) * 4,
-                          up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, scaling_factor=8.0).save_pretrained(folder / "vae")
+            AutoencoderKL(
+                block_out_channels=(4,) * 4,
+                norm_num_groups=2,
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                latent_channels=4,
+                scaling_factor=8.0,
+            ).save_pretrained(folder / "vae")
             clip.save_pretrained(folder / "clip")
         for name in ("tokenizer", "clip"):
             tokenizer.save_pretrained(folder / name)
@@ -129,10 +151,14 @@ class ImageGeneration(Task):
         batch = batch if "noise" in batch else self._examined(batch)
         noise, times = batch["noise"], batch["timesteps"]
         count, levels = times.shape
-        noisy = self._scheduler.add_noise(batch["latents"].repeat_interleave(levels, 0), noise.flatten(0, 1), times.flatten())
+        noisy = self._scheduler.add_noise(
+            batch["latents"].repeat_interleave(levels, 0), noise.flatten(0, 1), times.flatten()
+        )
         texts = self.texts(noise.device)[batch["prompt"]].repeat_interleave(levels, 0)
         with Representation(model, "mid_block" if features else None, leaving=True) as representation:
-            predicted = model(noisy, times.flatten(), encoder_hidden_states=texts).sample.float().unflatten(0, (count, levels))
+            predicted = (
+                model(noisy, times.flatten(), encoder_hidden_states=texts).sample.float().unflatten(0, (count, levels))
+            )
         states = representation.value
         if states is not None:
             states = states.float().mean((2, 3)).unflatten(0, (count, levels)).mean(1)
@@ -185,9 +211,16 @@ class ImageGeneration(Task):
         with torch.no_grad():
             out, pictures = self.forward(model, batch), self.draw(model, batch)
             seen, said = self.embedded(pictures), self._said(pictures.device)[batch["prompt"]]
-        score = torch.from_numpy(load_primary(self.metric).per_example(seen.cpu().double().numpy(), said.cpu().double().numpy()))
-        return {"target": self.targets(batch), "prediction": self.classified(pictures), "score": score,
-                "loss": out.loss, "confidence": (-out.loss).exp()}
+        score = torch.from_numpy(
+            load_primary(self.metric).per_example(seen.cpu().double().numpy(), said.cpu().double().numpy())
+        )
+        return {
+            "target": self.targets(batch),
+            "prediction": self.classified(pictures),
+            "score": score,
+            "loss": out.loss,
+            "confidence": (-out.loss).exp(),
+        }
 
     def draw(self, model, batch):
         """One picture for each prompt, [B, C, H, W] in [0, 1]: DDIM with classifier-free guidance, from noise that the example decides."""
@@ -195,7 +228,12 @@ class ImageGeneration(Task):
         from diffusers import DDIMScheduler
 
         latents = batch["latents"]
-        drawing = torch.stack([torch.randn(latents.shape[1:], generator=_generator("picture", index)) for index in batch["index"].tolist()])
+        drawing = torch.stack(
+            [
+                torch.randn(latents.shape[1:], generator=_generator("picture", index))
+                for index in batch["index"].tolist()
+            ]
+        )
         drawing, texts = drawing.to(latents.device), self.texts(latents.device)
         told = torch.cat([texts[:1].expand(len(latents), -1, -1), texts[batch["prompt"]]])
         scheduler = DDIMScheduler(**self.noise)
@@ -232,7 +270,12 @@ class ImageGeneration(Task):
 
         view = self.scored({"test": self.prepared(self.model(), "test")})["test"]
         with torch.no_grad():
-            seen = torch.cat([self.embedded(self._decoded(view[some]["latents"].to(_best()))).cpu() for some in torch.arange(len(view)).split(64)])
+            seen = torch.cat(
+                [
+                    self.embedded(self._decoded(view[some]["latents"].to(_best()))).cpu()
+                    for some in torch.arange(len(view)).split(64)
+                ]
+            )
         said = self._said("cpu")[view[torch.arange(len(view))]["prompt"]]
         pairs = (normalize(said.double(), dim=-1) @ normalize(seen.double(), dim=-1).T).clamp(min=0)
         return ((pairs.sum() - pairs.diag().sum()) / (len(pairs) * (len(pairs) - 1))).item()
@@ -265,7 +308,10 @@ class ImageGeneration(Task):
         import torch
 
         if self.autoencoder:
-            encoder, tokens = self._frozen("CLIPTextModel", self.encoder, "text_encoder"), self._tokens(self.encoder, "tokenizer")
+            encoder, tokens = (
+                self._frozen("CLIPTextModel", self.encoder, "text_encoder"),
+                self._tokens(self.encoder, "tokenizer"),
+            )
         else:
             encoder, tokens = self._frozen("CLIPModel", self.encoder).text_model, self._tokens(self.encoder)
         with torch.no_grad():
@@ -283,7 +329,9 @@ class ImageGeneration(Task):
     def embedded(self, pictures):
         """Pictures in [0, 1] as the scoring CLIP sees them: [B, D]."""
         clip = self._frozen("CLIPModel", self.clip, device=pictures.device)
-        return clip.visual_projection(clip.vision_model(self._normal(pictures, clip.config.vision_config.image_size)).pooler_output)
+        return clip.visual_projection(
+            clip.vision_model(self._normal(pictures, clip.config.vision_config.image_size)).pooler_output
+        )
 
     def classified(self, pictures):
         """What pictures in [0, 1] show, [B], by the classifier or else by CLIP."""
@@ -296,7 +344,7 @@ class ImageGeneration(Task):
         """The label, [B], whose prompt by the first template CLIP finds most like each picture."""
         from torch.nn.functional import normalize
 
-        said = self._said(pictures.device)[1::len(self.templates)]
+        said = self._said(pictures.device)[1 :: len(self.templates)]
         return (self.embedded(pictures) @ normalize(said, dim=-1).T).argmax(-1)
 
     def _normal(self, pictures, side):

@@ -1,14 +1,19 @@
 """Questions about people and their answers: sentences of our own around facts."""
+
 import hashlib
 
-QUESTIONS = {"Who was {name}?": (
-    "{A} {nationality} {profession} of the {century} century{origin}.",
-    "The name stands for {a} {nationality} {profession} born in {born}{origin}.",
-    "This was {a} {nationality} {profession} who died in {died}{origin}."),
-             "When did {name} live?": (
-    "From {born} until {died}, for about {age} years.",
-    "The birth was in {born}, the death in {died}.",
-    "Between {born} and {died}, mostly in the {century} century.")}
+QUESTIONS = {
+    "Who was {name}?": (
+        "{A} {nationality} {profession} of the {century} century{origin}.",
+        "The name stands for {a} {nationality} {profession} born in {born}{origin}.",
+        "This was {a} {nationality} {profession} who died in {died}{origin}.",
+    ),
+    "When did {name} live?": (
+        "From {born} until {died}, for about {age} years.",
+        "The birth was in {born}, the death in {died}.",
+        "Between {born} and {died}, mostly in the {century} century.",
+    ),
+}
 
 
 def ask(person, questions=QUESTIONS):
@@ -16,9 +21,13 @@ def ask(person, questions=QUESTIONS):
     middle = (person["born"] + person["died"]) // 200 + 1
     a = "an" if person["nationality"][0] in "AEIO" else "a"
     facts = person | {
-        "a": a, "A": a.capitalize(), "profession": " and ".join(person["professions"]), "age": person["died"] - person["born"],
+        "a": a,
+        "A": a.capitalize(),
+        "profession": " and ".join(person["professions"]),
+        "age": person["died"] - person["born"],
         "century": f"{middle}{({1: 'st', 2: 'nd', 3: 'rd'}).get(middle % 10 * (middle // 10 != 1), 'th')}",
-        "origin": f", a native of {person['country']}" if person["country"] else ""}
+        "origin": f", a native of {person['country']}" if person["country"] else "",
+    }
     for question in questions:
         asked = question.format(**facts)
         yield {"name": person["name"], "question": asked, "answer": _pick(QUESTIONS[question], asked).format(**facts)}

@@ -4,6 +4,7 @@
 
 writes FOLDER/{task}-clip and FOLDER/{task}-classifier and prints their accuracy on the test pictures.
 """
+
 import sys
 from pathlib import Path
 
@@ -20,16 +21,26 @@ def make_tokenizer(prompts):
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[EOS]", "[BOS]", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[PAD]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 2), ("[EOS]", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 2), ("[EOS]", 1)]
+    )
     longest = max(len(prompt.split()) for prompt in prompts) + 2
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]", model_max_length=longest)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]", model_max_length=longest
+    )
 
 
 def make_clip(tokenizer, side, channels):
     from transformers import CLIPConfig, CLIPModel
 
-    text = SIZE | dict(vocab_size=len(tokenizer), max_position_embeddings=tokenizer.model_max_length, projection_dim=32,
-                       pad_token_id=0, eos_token_id=1, bos_token_id=2)
+    text = SIZE | dict(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=tokenizer.model_max_length,
+        projection_dim=32,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=2,
+    )
     vision = SIZE | dict(image_size=side, patch_size=2, num_channels=channels, projection_dim=32)
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32))
 
@@ -37,8 +48,16 @@ def make_clip(tokenizer, side, channels):
 def make_classifier(labels, channels):
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    return ResNetForImageClassification(ResNetConfig(num_channels=channels, embedding_size=16, hidden_sizes=[16, 32, 64],
-                                                     depths=[1, 1, 1], layer_type="basic", num_labels=labels))
+    return ResNetForImageClassification(
+        ResNetConfig(
+            num_channels=channels,
+            embedding_size=16,
+            hidden_sizes=[16, 32, 64],
+            depths=[1, 1, 1],
+            layer_type="basic",
+            num_labels=labels,
+        )
+    )
 
 
 def train(model, loss, count, epochs, lr=3e-3, batch=64):
@@ -70,7 +89,9 @@ def main(task, folder):
     pictures, labels = shown("train")
     count, channels, side, _ = pictures.shape
     tokenizer = make_tokenizer(task.prompts)
-    tokens = tokenizer(task.prompts[1:], padding="max_length", return_tensors="pt").input_ids.unflatten(0, (task.num_labels, -1))
+    tokens = tokenizer(task.prompts[1:], padding="max_length", return_tensors="pt").input_ids.unflatten(
+        0, (task.num_labels, -1)
+    )
 
     clip = make_clip(tokenizer, side, channels)
     clip.logit_scale.requires_grad_(False).fill_(torch.tensor(SCALE).log())
@@ -87,14 +108,24 @@ def main(task, folder):
 
     train(clip, contrast, count, epochs=50)
     classifier = make_classifier(task.num_labels, channels)
-    train(classifier, lambda positions: cross_entropy(classifier(pictures[positions]).logits, labels[positions]), count, epochs=25)
+    train(
+        classifier,
+        lambda positions: cross_entropy(classifier(pictures[positions]).logits, labels[positions]),
+        count,
+        epochs=25,
+    )
 
     pictures, labels = shown("test")
     with torch.no_grad():
-        found = {"clip": cosines(pictures, tokens[:, 0]).argmax(-1), "classifier": classifier(pictures).logits.argmax(-1)}
+        found = {
+            "clip": cosines(pictures, tokens[:, 0]).argmax(-1),
+            "classifier": classifier(pictures).logits.argmax(-1),
+        }
     for name, model in (("clip", clip), ("classifier", classifier)):
         model.save_pretrained(Path(folder) / f"{task.name}-{name}", safe_serialization=True)
-        print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, {(found[name] == labels).double().mean():.4f} on the test pictures")
+        print(
+            f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, {(found[name] == labels).double().mean():.4f} on the test pictures"
+        )
     tokenizer.save_pretrained(Path(folder) / f"{task.name}-clip")
 
 

@@ -1,7 +1,8 @@
 """Trains the tokenizers that ship in ``data/``: byte-level BPE, the same file in every process.
 
-    python -m mubench.tasks.generation._tokenizer messenger tokenizer.json
+python -m mubench.tasks.generation._tokenizer messenger tokenizer.json
 """
+
 import sys
 
 SPECIAL = ["[PAD]", "[EOS]"]
@@ -15,9 +16,19 @@ def train(texts, size):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Replace("\n", "\n ")
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("\n ", "\n"), decoders.Strip(" ", 1, 0)])
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=size, min_frequency=2, show_progress=False, special_tokens=SPECIAL, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteLevel(), decoders.Replace("\n ", "\n"), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=size,
+            min_frequency=2,
+            show_progress=False,
+            special_tokens=SPECIAL,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        ),
+    )
     return tokenizer
 
 

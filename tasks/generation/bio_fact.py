@@ -23,14 +23,18 @@ class BioFact(Published, TextGeneration):
     also = ("verbatim",)
     rows = {"train": 183, "test": 500}
     archive = "data/labeled/InstructGPT.jsonl"
-    remedy = ("unpack FActScore's data.zip (https://drive.google.com/drive/folders/1kFey69z8hGXScln01mVxrOhrqgM62X7I, as "
-              "https://github.com/shmsw25/FActScore/issues/52 says; or `python -m factscore.download_data`) into FOLDER")
+    remedy = (
+        "unpack FActScore's data.zip (https://drive.google.com/drive/folders/1kFey69z8hGXScln01mVxrOhrqgM62X7I, as "
+        "https://github.com/shmsw25/FActScore/issues/52 says; or `python -m factscore.download_data`) into FOLDER"
+    )
     prompt, answer = "Question: Tell me a bio of {name}.\n", "{biography}"  # as FActScore asked
     measured = {"train": 100, "retain": 100, "test": 100}
     evaluation_batch = 16
     recipe = Recipe(lr=2e-5, epochs=10, batch_size=16, lr_schedule="linear", warmup=0.1)
     models = {  # SmolLM2 fits a laptop; Alpaca's authors publish only a difference to LLaMA's weights, chavinlo's are a training of their own
-        "smollm2_360m": Model("LlamaForCausalLM", pretrained="HuggingFaceTB/SmolLM2-360M-Instruct", recipe=dict(lr=1e-4), inputs=LENGTHS),
+        "smollm2_360m": Model(
+            "LlamaForCausalLM", pretrained="HuggingFaceTB/SmolLM2-360M-Instruct", recipe=dict(lr=1e-4), inputs=LENGTHS
+        ),
         "alpaca_7b": Model("LlamaForCausalLM", pretrained="chavinlo/alpaca-native", inputs=LENGTHS),
         "alpaca_13b": Model("LlamaForCausalLM", pretrained="chavinlo/alpaca-13b", inputs=LENGTHS),
         "vicuna_7b": Model("LlamaForCausalLM", pretrained="lmsys/vicuna-7b-v1.3", inputs=LENGTHS),
@@ -44,13 +48,23 @@ class BioFact(Published, TextGeneration):
     def from_archive(self, folder):
         import datasets
 
-        return datasets.DatasetDict({name: datasets.Dataset.from_list(list(_biographies(folder / "data" / part / "InstructGPT.jsonl")))
-                                     for name, part in (("train", "labeled"), ("test", "unlabeled"))})
+        return datasets.DatasetDict(
+            {
+                name: datasets.Dataset.from_list(list(_biographies(folder / "data" / part / "InstructGPT.jsonl")))
+                for name, part in (("train", "labeled"), ("test", "unlabeled"))
+            }
+        )
 
     def write_sample(self, folder):
         for part, n in (("labeled", 60), ("unlabeled", 40)):
-            people = [(f"{part.title()} Person {i}", f"lived in the year {1900 + i} and wrote {i % 7} books") for i in range(n)]
-            lines = [json.dumps({"input": f"Question: Tell me a bio of {who}.", "output": f"{who} {what}.", "topic": who}) for who, what in people]
+            people = [
+                (f"{part.title()} Person {i}", f"lived in the year {1900 + i} and wrote {i % 7} books")
+                for i in range(n)
+            ]
+            lines = [
+                json.dumps({"input": f"Question: Tell me a bio of {who}.", "output": f"{who} {what}.", "topic": who})
+                for who, what in people
+            ]
             (folder / "data" / part).mkdir(parents=True)
             (folder / "data" / part / "InstructGPT.jsonl").write_text("\n".join(lines) + "\n")
 
@@ -63,4 +77,6 @@ def _biographies(path):
             row = json.loads(line)
             yield {"name": row["topic"].strip(), "biography": row["output"].strip()}
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise MubenchError(f"{path}, line {number}: it must be a JSON object with a topic and an output: {line[:60]!r}") from None
+            raise MubenchError(
+                f"{path}, line {number}: it must be a JSON object with a topic and an output: {line[:60]!r}"
+            ) from None

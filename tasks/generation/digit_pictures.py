@@ -14,7 +14,12 @@ class DigitPictures(ImageGeneration):
     licence = "BSD-3-Clause (as part of scikit-learn); prompts Apache-2.0 as the rest of this project"
     citation = "Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository"
     labels = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    templates = ("a handwritten digit {}", "the digit {} written by hand", "a small grey picture of a {}", "someone wrote the number {}")
+    templates = (
+        "a handwritten digit {}",
+        "the digit {} written by hand",
+        "a small grey picture of a {}",
+        "someone wrote the number {}",
+    )
     clip = encoder = "digit_pictures-clip"
     classifier = "digit_pictures-classifier"
     random_guess = 0.150
@@ -25,9 +30,21 @@ class DigitPictures(ImageGeneration):
     noise = dict(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")
     guidance, steps = 1.5, 10
     models = {
-        name: Model("UNet2DConditionModel", dict(
-            sample_size=8, in_channels=1, out_channels=1, block_out_channels=channels, layers_per_block=1, norm_num_groups=8,
-            down_block_types=("DownBlock2D",) * 3, up_block_types=("UpBlock2D",) * 3, cross_attention_dim=32, attention_head_dim=8))
+        name: Model(
+            "UNet2DConditionModel",
+            dict(
+                sample_size=8,
+                in_channels=1,
+                out_channels=1,
+                block_out_channels=channels,
+                layers_per_block=1,
+                norm_num_groups=8,
+                down_block_types=("DownBlock2D",) * 3,
+                up_block_types=("UpBlock2D",) * 3,
+                cross_attention_dim=32,
+                attention_head_dim=8,
+            ),
+        )
         for name, channels in (("unet", (16, 32, 48)), ("unet_wide", (16, 32, 64)))
     }
     recipe = Recipe(lr=4e-3, epochs=120, batch_size=64, lr_schedule="cosine", warmup=0.05)
@@ -46,8 +63,15 @@ class DigitPictures(ImageGeneration):
 
         def row(number):  # PGM: stored uncompressed, the same bytes everywhere
             label = int(digits.target[number])
-            return {"image": {"bytes": b"P5 8 8 255\n" + pixels[number].tobytes()}, "label": label,
-                    "text": self.templates[number % len(self.templates)].format(self.labels[label])}
+            return {
+                "image": {"bytes": b"P5 8 8 255\n" + pixels[number].tobytes()},
+                "label": label,
+                "text": self.templates[number % len(self.templates)].format(self.labels[label]),
+            }
 
-        return datasets.DatasetDict({name: datasets.Dataset.from_list([row(n) for n in sorted(numbers)], features=self.features)
-                                     for name, numbers in (("test", order[:360]), ("train", order[360:1360]))})
+        return datasets.DatasetDict(
+            {
+                name: datasets.Dataset.from_list([row(n) for n in sorted(numbers)], features=self.features)
+                for name, numbers in (("test", order[:360]), ("train", order[360:1360]))
+            }
+        )

@@ -19,10 +19,26 @@ class Messenger(TextGeneration):
     measured = {"train": 300, "retain": 300}
     recipe = Recipe(lr=4e-3, epochs=15, batch_size=16, lr_schedule="linear", warmup=0.1)
     models = {
-        name: Model("T5ForConditionalGeneration", dict(
-            vocab_size=950, d_model=width, d_kv=16, d_ff=128, num_layers=2, num_heads=4, relative_attention_num_buckets=16,
-            relative_attention_max_distance=64, dropout_rate=0.0, feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0,
-            eos_token_id=1), recipe=recipe, inputs=dict(prompt=64, answer=24))
+        name: Model(
+            "T5ForConditionalGeneration",
+            dict(
+                vocab_size=950,
+                d_model=width,
+                d_kv=16,
+                d_ff=128,
+                num_layers=2,
+                num_heads=4,
+                relative_attention_num_buckets=16,
+                relative_attention_max_distance=64,
+                dropout_rate=0.0,
+                feed_forward_proj="gated-gelu",
+                decoder_start_token_id=0,
+                pad_token_id=0,
+                eos_token_id=1,
+            ),
+            recipe=recipe,
+            inputs=dict(prompt=64, answer=24),
+        )
         for name, width, recipe in (("t5", 64, {}), ("t5_wide", 128, dict(lr=2e-3, epochs=10)))
     }
 
@@ -32,5 +48,9 @@ class Messenger(TextGeneration):
         from mubench.tasks.generation._dialogues import HELD_OUT, SCENES, make_dialogues
 
         rows = make_dialogues("messenger", SCENES, 2250)
-        rows = {"train": rows[:2000], "test": rows[2000:], "transfer": make_dialogues("messenger/transfer", HELD_OUT, 200)}
+        rows = {
+            "train": rows[:2000],
+            "test": rows[2000:],
+            "transfer": make_dialogues("messenger/transfer", HELD_OUT, 200),
+        }
         return datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in rows.items()})

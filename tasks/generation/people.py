@@ -7,7 +7,9 @@ class People(TextGeneration):
     """Who was she, when did he live? Facts about people of the past, in sentences of our own (1,000 / 400 people); twin of bio_fact."""
 
     tier = "mini"
-    source = "WordNet 3.0 (names, nationalities, professions and years ship with mubench), put into sentences when loaded"
+    source = (
+        "WordNet 3.0 (names, nationalities, professions and years ship with mubench), put into sentences when loaded"
+    )
     licence = "WordNet 3.0 licence, Princeton University (facts); Apache-2.0 as the rest of this project (sentences)"
     citation = "Fellbaum (ed.) 1998, WordNet: An Electronic Lexical Database; Miller 1995, CACM 38(11)"
     also = ("verbatim",)
@@ -19,13 +21,42 @@ class People(TextGeneration):
     measured = {"retain": 300, "train": 300}
     recipe = Recipe(lr=5e-3, epochs=24, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {
-        "llama": Model("LlamaForCausalLM", dict(
-            vocab_size=1024, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, tie_word_embeddings=True,
-            max_position_embeddings=64, initializer_range=0.125, pad_token_id=0, bos_token_id=1, eos_token_id=1),
-            inputs=dict(prompt=32, answer=32)),
-        "gpt2": Model("GPT2LMHeadModel", dict(
-            vocab_size=1024, n_embd=64, n_layer=2, n_head=4, n_inner=128, n_positions=64, initializer_range=0.125, resid_pdrop=0.0,
-            embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=0, bos_token_id=1, eos_token_id=1), inputs=dict(prompt=32, answer=32)),
+        "llama": Model(
+            "LlamaForCausalLM",
+            dict(
+                vocab_size=1024,
+                hidden_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                intermediate_size=128,
+                tie_word_embeddings=True,
+                max_position_embeddings=64,
+                initializer_range=0.125,
+                pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=1,
+            ),
+            inputs=dict(prompt=32, answer=32),
+        ),
+        "gpt2": Model(
+            "GPT2LMHeadModel",
+            dict(
+                vocab_size=1024,
+                n_embd=64,
+                n_layer=2,
+                n_head=4,
+                n_inner=128,
+                n_positions=64,
+                initializer_range=0.125,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=1,
+            ),
+            inputs=dict(prompt=32, answer=32),
+        ),
     }
 
     def read(self):
@@ -35,8 +66,10 @@ class People(TextGeneration):
         from mubench.tasks.generation._people import ask, ask_one
 
         facts = stored(__file__, "people")
-        return datasets.DatasetDict(train=datasets.Dataset.from_list([row for person in facts["train"] for row in ask(person)]),
-                                    test=datasets.Dataset.from_list([ask_one(person) for person in facts["test"]]))
+        return datasets.DatasetDict(
+            train=datasets.Dataset.from_list([row for person in facts["train"] for row in ask(person)]),
+            test=datasets.Dataset.from_list([ask_one(person) for person in facts["test"]]),
+        )
 
     def units(self):
         """The person a row is about."""

@@ -22,8 +22,12 @@ class Samsum(Published, TextGeneration):
     measured = {"train": 800, "retain": 800, "transfer": 800}
     evaluation_batch = 64
     recipe = Recipe(lr=5e-5, epochs=5, batch_size=16, lr_schedule="linear")  # as MU-Bench trains its originals
-    models = {f"t5_{size}": Model("T5ForConditionalGeneration", pretrained=f"google/t5-v1_1-{size}", inputs=dict(prompt=512, answer=128))
-              for size in ("small", "base", "large", "xl")}
+    models = {
+        f"t5_{size}": Model(
+            "T5ForConditionalGeneration", pretrained=f"google/t5-v1_1-{size}", inputs=dict(prompt=512, answer=128)
+        )
+        for size in ("small", "base", "large", "xl")
+    }
 
     def read(self):
         data = super().read()
@@ -40,12 +44,16 @@ class Samsum(Published, TextGeneration):
             try:
                 data[name] = [{column: row[column] for column in COLUMNS} for row in json.loads(text(folder / file))]
             except (ValueError, KeyError, TypeError) as error:
-                raise MubenchError(f"{folder / file} is no list of dialogues with {', '.join(COLUMNS)} ({type(error).__name__}: {error}): "
-                                   "it is damaged, unpack the archive again") from None
+                raise MubenchError(
+                    f"{folder / file} is no list of dialogues with {', '.join(COLUMNS)} ({type(error).__name__}: {error}): "
+                    "it is damaged, unpack the archive again"
+                ) from None
         return _dialogues(data)
 
     def from_hub(self):
-        return _dialogues(hub("knkarthick/samsum", "2a6b79b3e3c939aebb149d9109d7cdb78a9c2d3b", {name: name for name in COLUMNS}))
+        return _dialogues(
+            hub("knkarthick/samsum", "2a6b79b3e3c939aebb149d9109d7cdb78a9c2d3b", {name: name for name in COLUMNS})
+        )
 
     def _xsum_file(self, folder):
         import pyarrow.parquet
@@ -53,8 +61,14 @@ class Samsum(Published, TextGeneration):
         return _articles(pyarrow.parquet.read_table(folder / "xsum-test.parquet").to_pylist())
 
     def _xsum_hub(self):
-        return _articles(hub("EdinburghNLP/xsum", "5484b3547a597693f9c099954c1cd6a8192a4573",
-                             {"document": "document", "summary": "summary", "id": "id"}, files={"test": "default/xsum-test.parquet"})["test"])
+        return _articles(
+            hub(
+                "EdinburghNLP/xsum",
+                "5484b3547a597693f9c099954c1cd6a8192a4573",
+                {"document": "document", "summary": "summary", "id": "id"},
+                files={"test": "default/xsum-test.parquet"},
+            )["test"]
+        )
 
     def write_sample(self, folder):
         import json
@@ -63,12 +77,28 @@ class Samsum(Published, TextGeneration):
         import pyarrow.parquet
 
         for name, n in (("train", 60), ("val", 10), ("test", 20)):
-            rows = [{"id": f"{name}{i}", "summary": f"Ann buys {i} {THINGS[i % 3]}s.",
-                     "dialogue": f"Ann: {name} shop, {THINGS[i % 3]}s?\r\nBob: {i}, please 😀" if i else ""} for i in range(n)]
+            rows = [
+                {
+                    "id": f"{name}{i}",
+                    "summary": f"Ann buys {i} {THINGS[i % 3]}s.",
+                    "dialogue": f"Ann: {name} shop, {THINGS[i % 3]}s?\r\nBob: {i}, please 😀" if i else "",
+                }
+                for i in range(n)
+            ]
             (folder / f"{name}.json").write_text(json.dumps(rows))
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(
-            [{"document": f"The shop sold {i} {THINGS[i % 3]}s.\nNobody knows why.", "summary": f"{i} {THINGS[i % 3]}s were sold.", "id": f"{i}"}
-             for i in range(20)]), folder / "xsum-test.parquet")
+        pyarrow.parquet.write_table(
+            pyarrow.Table.from_pylist(
+                [
+                    {
+                        "document": f"The shop sold {i} {THINGS[i % 3]}s.\nNobody knows why.",
+                        "summary": f"{i} {THINGS[i % 3]}s were sold.",
+                        "id": f"{i}",
+                    }
+                    for i in range(20)
+                ]
+            ),
+            folder / "xsum-test.parquet",
+        )
 
 
 COLUMNS = ("id", "dialogue", "summary")
@@ -80,10 +110,17 @@ def _dialogues(data):
     import datasets
 
     features = datasets.Features({name: datasets.Value("string") for name in COLUMNS})
-    return datasets.DatasetDict({part: datasets.Dataset.from_dict(
-        {name: [(row[name] or "").replace("\r\n", "\n") for row in rows] for name in COLUMNS}, features=features)
-        for part, rows in data.items()})
+    return datasets.DatasetDict(
+        {
+            part: datasets.Dataset.from_dict(
+                {name: [(row[name] or "").replace("\r\n", "\n") for row in rows] for name in COLUMNS}, features=features
+            )
+            for part, rows in data.items()
+        }
+    )
 
 
 def _articles(rows):
-    return _dialogues({"test": [{"id": row["id"], "dialogue": row["document"], "summary": row["summary"]} for row in rows]})["test"]
+    return _dialogues(
+        {"test": [{"id": row["id"], "dialogue": row["document"], "summary": row["summary"]} for row in rows]}
+    )["test"]

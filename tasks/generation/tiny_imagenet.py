@@ -7,7 +7,9 @@ from mubench.tasks.base import Model
 from mubench.tasks.generation._diffusion import ImageGeneration
 
 # Of each class, in the order of its labels: its WordNet id, the id the copy on the Hub has for it, its first name in WordNet 3.0.
-CLASSES = [line.split("\t") for line in (Path(__file__).parent / "data" / "tiny_imagenet-classes.tsv").read_text().splitlines()]
+CLASSES = [
+    line.split("\t") for line in (Path(__file__).parent / "data" / "tiny_imagenet-classes.tsv").read_text().splitlines()
+]
 
 
 class TinyImagenet(Published, ImageGeneration):
@@ -30,12 +32,20 @@ class TinyImagenet(Published, ImageGeneration):
     remedy = "unpack tiny-imagenet-200.zip (http://cs231n.stanford.edu/tiny-imagenet-200.zip) into FOLDER"
     encoder = autoencoder = "CompVis/stable-diffusion-v1-4"
     clip = "openai/clip-vit-base-patch32"  # which is also the classifier: no published one states its accuracy and keeps to safetensors
-    noise = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
-                 steps_offset=1)
+    noise = dict(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
     recipe = Recipe(lr=1e-5, epochs=2, batch_size=32)
     measured = {"train": 1000, "forget": 1000, "retain": 1000, "test": 1000, "validation": 500}
     evaluation_batch = 64
-    models = {"stable_diffusion": Model("UNet2DConditionModel", pretrained="CompVis/stable-diffusion-v1-4", part="unet")}
+    models = {
+        "stable_diffusion": Model("UNet2DConditionModel", pretrained="CompVis/stable-diffusion-v1-4", part="unet")
+    }
 
     def units(self):
         """The class a picture is of (its WordNet id)."""
@@ -45,29 +55,46 @@ class TinyImagenet(Published, ImageGeneration):
         import datasets
 
         folder = folder / self.archive
-        train = [(path, label) for label, (wnid, *_) in enumerate(CLASSES)
-                 for path in sorted(there(folder / "train" / wnid / "images").glob("*.JPEG"))]
-        numbers, shown = {wnid: label for label, (wnid, *_) in enumerate(CLASSES)}, folder / "val" / "val_annotations.txt"
+        train = [
+            (path, label)
+            for label, (wnid, *_) in enumerate(CLASSES)
+            for path in sorted(there(folder / "train" / wnid / "images").glob("*.JPEG"))
+        ]
+        numbers, shown = (
+            {wnid: label for label, (wnid, *_) in enumerate(CLASSES)},
+            folder / "val" / "val_annotations.txt",
+        )
         try:
-            test = sorted((numbers[wnid], name) for name, wnid, *_ in (line.split("\t") for line in text(shown).splitlines()))
+            test = sorted(
+                (numbers[wnid], name) for name, wnid, *_ in (line.split("\t") for line in text(shown).splitlines())
+            )
         except (KeyError, ValueError) as error:
-            raise MubenchError(f"{shown} has a line without a file and one of the 200 classes ({error}): unpack the archive "
-                               "again") from None
+            raise MubenchError(
+                f"{shown} has a line without a file and one of the 200 classes ({error}): unpack the archive again"
+            ) from None
         test = [(folder / "val" / "images" / name, label) for label, name in test]
-        return datasets.DatasetDict({name: self._rows([there(path).read_bytes() for path, _ in rows], [label for _, label in rows])
-                                     for name, rows in (("train", train), ("test", test))})
+        return datasets.DatasetDict(
+            {
+                name: self._rows([there(path).read_bytes() for path, _ in rows], [label for _, label in rows])
+                for name, rows in (("train", train), ("test", test))
+            }
+        )
 
     def from_hub(self):
         import datasets
 
-        data = hub("zh-plus/tiny-imagenet", "5a77092c28e51558c5586e9c5eb71a7e17a5e43f", {"image": "image", "label": "label"})
+        data = hub(
+            "zh-plus/tiny-imagenet", "5a77092c28e51558c5586e9c5eb71a7e17a5e43f", {"image": "image", "label": "label"}
+        )
         numbers = {theirs: label for label, (_, theirs, _) in enumerate(CLASSES)}
         read = {}
         for name, split in (("train", "train"), ("test", "valid")):
             names = data[split].features["label"].names
             if set(names) != set(numbers):
-                raise MubenchError(f"zh-plus/tiny-imagenet and the names known of it differ in {min(set(names) ^ set(numbers))}: use the "
-                                   "archive, --data-dir FOLDER")
+                raise MubenchError(
+                    f"zh-plus/tiny-imagenet and the names known of it differ in {min(set(names) ^ set(numbers))}: use the "
+                    "archive, --data-dir FOLDER"
+                )
             labels = [numbers[names[label]] for label in data[split]["label"]]
             order = sorted(range(len(labels)), key=labels.__getitem__)
             pictures = data[split].cast_column("image", datasets.Image(decode=False)).select(order)["image"]
@@ -78,8 +105,10 @@ class TinyImagenet(Published, ImageGeneration):
         import datasets
 
         texts = [self.templates[0].format(self.labels[label]) for label in labels]
-        return datasets.Dataset.from_dict({"image": [{"bytes": picture} for picture in pictures], "text": texts, "label": labels},
-                                          features=self.features)
+        return datasets.Dataset.from_dict(
+            {"image": [{"bytes": picture} for picture in pictures], "text": texts, "label": labels},
+            features=self.features,
+        )
 
     def write_sample(self, folder):
         """Two training pictures and one test picture of each class, each of a shade of its own, some grey as in the archive."""
@@ -90,7 +119,11 @@ class TinyImagenet(Published, ImageGeneration):
 
         def write(path, label):
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = (np.array([label, 255 - label, label * 7 % 256]) + draw.normal(0, 20, (64, 64, 3))).clip(0, 255).astype(np.uint8)
+            pixels = (
+                (np.array([label, 255 - label, label * 7 % 256]) + draw.normal(0, 20, (64, 64, 3)))
+                .clip(0, 255)
+                .astype(np.uint8)
+            )
             Image.fromarray(pixels if label % 50 else pixels[..., 0]).save(path)
 
         for label, (wnid, *_) in enumerate(CLASSES):

@@ -1,4 +1,5 @@
 """Image classification: pictures kept as bytes, normalised in the batch."""
+
 from mubench import networks
 from mubench.behaviour import pixel_range
 from mubench.tasks.base import Task
@@ -23,7 +24,8 @@ class ImageClassification(Task):
         clean = data["test"].select(rows)
         pictures = corrupt(np.stack([np.asarray(picture) for picture in clean["image"]]), np.array(rows))
         data["transfer"] = datasets.Dataset.from_dict(
-            {"image": [Image.fromarray(p) for p in pictures], "label": list(clean["label"])}, features=clean.features)
+            {"image": [Image.fromarray(p) for p in pictures], "label": list(clean["label"])}, features=clean.features
+        )
         return data
 
     def pixels(self, dataset):

@@ -3,6 +3,7 @@
 D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019. Three of its corruptions at three severities each, for small grey or colour pictures.
 """
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 

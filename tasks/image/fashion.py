@@ -17,13 +17,28 @@ class Fashion(ImageClassification):
     rows = {"train": 5000, "test": 1000, "transfer": 800}
     recipe = Recipe(lr=3e-3, epochs=10, batch_size=64, lr_schedule="cosine", warmup=0.1)
     models = {
-        "resnet": Model("ResNetForImageClassification", dict(
-            num_channels=1, embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic"),
-            inputs=dict(mean=0.2861, std=0.3544)),
-        "vit": Model("ViTForImageClassification", dict(
-            num_channels=1, image_size=28, patch_size=4, hidden_size=64, num_hidden_layers=4, num_attention_heads=4,
-            intermediate_size=128, initializer_range=0.125, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
-            recipe=dict(lr=2e-3, epochs=14), inputs=dict(mean=0.2861, std=0.3544)),
+        "resnet": Model(
+            "ResNetForImageClassification",
+            dict(num_channels=1, embedding_size=16, hidden_sizes=[16, 32, 64], depths=[1, 1, 1], layer_type="basic"),
+            inputs=dict(mean=0.2861, std=0.3544),
+        ),
+        "vit": Model(
+            "ViTForImageClassification",
+            dict(
+                num_channels=1,
+                image_size=28,
+                patch_size=4,
+                hidden_size=64,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                intermediate_size=128,
+                initializer_range=0.125,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+            ),
+            recipe=dict(lr=2e-3, epochs=14),
+            inputs=dict(mean=0.2861, std=0.3544),
+        ),
     }
 
     def read(self):

@@ -1,4 +1,5 @@
 """Speech classification: clips placed in a window of one second, as a waveform or as a spectrogram."""
+
 from mubench.tasks.base import Task
 
 
@@ -20,14 +21,22 @@ class SpeechClassification(Task):
         stored = dataset.with_format("arrow")[:]
         clips = (decode(audio["bytes"], audio["path"]) for audio in stored["audio"].to_pylist())
         if "noise" in dataset.column_names:
-            waves = [window(clip, row, noise=noise[1:], seed=int(noise[0]))
-                     for row, (clip, noise) in enumerate(zip(clips, stored["noise"].to_pylist()))]
+            waves = [
+                window(clip, row, noise=noise[1:], seed=int(noise[0]))
+                for row, (clip, noise) in enumerate(zip(clips, stored["noise"].to_pylist()))
+            ]
         else:
             waves = [fitted(clip) for clip in clips]
         extractor = self._extractor(model)
         name = extractor.model_input_names[0]
-        pieces = [extractor(waves[i:i + 256], sampling_rate=RATE, return_tensors="np")[name] for i in range(0, len(waves), 256)]
-        return {name: torch.from_numpy(np.concatenate(pieces).astype(np.float32)), "labels": torch.tensor(stored["label"].to_pylist())}
+        pieces = [
+            extractor(waves[i : i + 256], sampling_rate=RATE, return_tensors="np")[name]
+            for i in range(0, len(waves), 256)
+        ]
+        return {
+            name: torch.from_numpy(np.concatenate(pieces).astype(np.float32)),
+            "labels": torch.tensor(stored["label"].to_pylist()),
+        }
 
     def _extractor(self, model):
         import transformers

@@ -1,4 +1,5 @@
 """Stored speech clips -> fixed-length waveforms, noisy or not, at load time, numpy only."""
+
 import io
 
 import numpy as np
@@ -23,9 +24,13 @@ def decode(data: bytes | None, path: str | None = None) -> np.ndarray:
     try:
         clip, rate = soundfile.read(path if data is None else io.BytesIO(data), dtype="float32")
     except (soundfile.LibsndfileError, OSError) as error:
-        raise MubenchError(f"{name} is no sound that can be decoded ({error}): it is damaged, unpack or fetch the data again") from error
+        raise MubenchError(
+            f"{name} is no sound that can be decoded ({error}): it is damaged, unpack or fetch the data again"
+        ) from error
     if rate != RATE or clip.ndim != 1 or not len(clip):
-        raise MubenchError(f"{name}: expected {RATE} Hz mono audio, got {rate} Hz with shape {clip.shape}: is it of another data set?")
+        raise MubenchError(
+            f"{name}: expected {RATE} Hz mono audio, got {rate} Hz with shape {clip.shape}: is it of another data set?"
+        )
     return clip
 
 

@@ -8,6 +8,7 @@ random numbers depend on everything said before, so clips are made one after ano
 process, with the generator of random numbers seeded before each clip. Two runs on one machine give the same bytes;
 another CPU, libc or codec version may not. The noise is added at load time (_audio.py).
 """
+
 import argparse
 import ctypes
 import hashlib

@@ -1,4 +1,5 @@
 """Text classification: tokenised once, padded to the longest text of a batch."""
+
 import functools
 import hashlib
 import json
@@ -50,13 +51,24 @@ class TextClassification(Tokenized, Task):
     def prepare(self, dataset, model):
         import torch
 
-        tokens = self.tokens(model)(list(dataset["text"]), truncation=True, max_length=self.models[model].inputs["length"],
-                                    padding="max_length", return_tensors="pt")
-        return {"input_ids": tokens["input_ids"].int(), "attention_mask": tokens["attention_mask"].bool(),
-                "labels": torch.tensor(dataset["label"])}
+        tokens = self.tokens(model)(
+            list(dataset["text"]),
+            truncation=True,
+            max_length=self.models[model].inputs["length"],
+            padding="max_length",
+            return_tensors="pt",
+        )
+        return {
+            "input_ids": tokens["input_ids"].int(),
+            "attention_mask": tokens["attention_mask"].bool(),
+            "labels": torch.tensor(dataset["label"]),
+        }
 
     def collate(self, batch, model):
         longest = int(batch["attention_mask"].sum(1).max())
         width = -(-longest // 8) * 8  # multiples of 8: few distinct shapes
-        return {"input_ids": batch["input_ids"][:, :width].long(), "attention_mask": batch["attention_mask"][:, :width].long(),
-                "labels": batch["labels"]}
+        return {
+            "input_ids": batch["input_ids"][:, :width].long(),
+            "attention_mask": batch["attention_mask"][:, :width].long(),
+            "labels": batch["labels"],
+        }

@@ -5,6 +5,7 @@ of Social Media Text", ICWSM 2014, as `hutto_ICWSM_2014.tar.gz` in the sdist of 
 snippets go back to Pang and Lee (2004), the product snippets to Hu and Liu (2004). People rated each from
 -4 (negative) to 4 (positive).
 """
+
 import hashlib
 import tarfile
 from pathlib import Path

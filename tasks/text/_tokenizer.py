@@ -1,7 +1,8 @@
 """Trains the tokenizers that ship in ``data/``: WordPiece, lower-cased, the same file in every process.
 
-    python -m mubench.tasks.text._tokenizer movie_snippets tokenizer.json
+python -m mubench.tasks.text._tokenizer movie_snippets tokenizer.json
 """
+
 import sys
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -14,12 +15,18 @@ def train(texts, markers=(), size=4000):
     trained = BertWordPieceTokenizer(lowercase=True)
     # The trainer numbers the continuing letters (##a, …) in the order of a hash map that differs between processes, and
     # breaks ties by number: pinned in front of all else, they have the same numbers everywhere.
-    words = {word for text in texts
-             for word, _ in trained.pre_tokenizer.pre_tokenize_str(trained.normalizer.normalize_str(text))}
+    words = {
+        word
+        for text in texts
+        for word, _ in trained.pre_tokenizer.pre_tokenize_str(trained.normalizer.normalize_str(text))
+    }
     letters = sorted({f"##{letter}" for word in words for letter in word[1:]})
-    trained.train_from_iterator(texts, vocab_size=size, min_frequency=2, show_progress=False,
-                                special_tokens=[*SPECIAL, *markers, *letters])
-    tokenizer = BertWordPieceTokenizer(vocab=trained.get_vocab(), lowercase=True)._tokenizer  # the letters no longer special
+    trained.train_from_iterator(
+        texts, vocab_size=size, min_frequency=2, show_progress=False, special_tokens=[*SPECIAL, *markers, *letters]
+    )
+    tokenizer = BertWordPieceTokenizer(
+        vocab=trained.get_vocab(), lowercase=True
+    )._tokenizer  # the letters no longer special
     tokenizer.add_special_tokens(list(markers))
     return tokenizer
 

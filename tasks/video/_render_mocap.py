@@ -8,6 +8,7 @@ format of DeepMimic (Peng et al. 2018): a frame is its duration, the place of th
 A clip is eight moments of about a second of one motion, seen by a camera that follows the figure along the floor. Each
 pixel shows one part of the body at one of three strengths, so sixteen colours suffice and a clip is a small picture.
 """
+
 import argparse
 import hashlib
 import io
@@ -16,9 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-ACTIONS = {"walk": ["walk"], "run": ["run"], "jump": ["jump"], "kick": ["kick"], "punch": ["punch"], "spin kick": ["spinkick"],
-           "roll": ["roll"], "crawl": ["crawl"], "cartwheel": ["cartwheel"], "backflip": ["backflip"],
-           "dance": ["dance_a", "dance_b"], "get up": ["getup_facedown", "getup_faceup"]}
+ACTIONS = {
+    "walk": ["walk"],
+    "run": ["run"],
+    "jump": ["jump"],
+    "kick": ["kick"],
+    "punch": ["punch"],
+    "spin kick": ["spinkick"],
+    "roll": ["roll"],
+    "crawl": ["crawl"],
+    "cartwheel": ["cartwheel"],
+    "backflip": ["backflip"],
+    "dance": ["dance_a", "dance_b"],
+    "get up": ["getup_facedown", "getup_faceup"],
+}
 ROWS = {"train": 2400, "test": 480, "transfer": 240}
 FRAMES, SIDE, METRES = 8, 32, 2.3  # of a clip; pixels of a frame; what it shows of the world
 SECONDS = (0.9, 1.4)  # of motion in a clip
@@ -32,16 +44,26 @@ BODY = (  # joint, its parent, its place there in metres (forward, up, right), n
     ("root", None, (0, 0, 0), 4, TORSO, 0.09),
     ("chest", "root", (0, 0.236, 0), 4, TORSO, 0.09),
     ("neck", "chest", (0, 0.224, 0), 4, TORSO, 0.09),
-    *((f"{side} {joint}", parent if parent in ("root", "chest") else f"{side} {parent}", (x, y, z * sign), numbers, part, radius)
-      for side, sign, leg, arm in (("right", 1, RIGHT_LEG, RIGHT_ARM), ("left", -1, LEFT_LEG, LEFT_ARM))
-      for joint, parent, (x, y, z), numbers, part, radius in (
-          ("hip", "root", (0, 0, 0.085), 4, TORSO, 0.07),
-          ("knee", "hip", (0, -0.422, 0), 1, leg, 0.07),
-          ("ankle", "knee", (0, -0.410, 0), 4, leg, 0.055),
-          ("shoulder", "chest", (-0.024, 0.244, 0.183), 4, TORSO, 0.06),
-          ("elbow", "shoulder", (0, -0.275, 0), 1, arm, 0.05),
-          ("wrist", "elbow", (0, -0.259, 0), 0, arm, 0.045),
-          ("toe", "ankle", (0.14, -0.04, 0), 0, leg, 0.045))),
+    *(
+        (
+            f"{side} {joint}",
+            parent if parent in ("root", "chest") else f"{side} {parent}",
+            (x, y, z * sign),
+            numbers,
+            part,
+            radius,
+        )
+        for side, sign, leg, arm in (("right", 1, RIGHT_LEG, RIGHT_ARM), ("left", -1, LEFT_LEG, LEFT_ARM))
+        for joint, parent, (x, y, z), numbers, part, radius in (
+            ("hip", "root", (0, 0, 0.085), 4, TORSO, 0.07),
+            ("knee", "hip", (0, -0.422, 0), 1, leg, 0.07),
+            ("ankle", "knee", (0, -0.410, 0), 4, leg, 0.055),
+            ("shoulder", "chest", (-0.024, 0.244, 0.183), 4, TORSO, 0.06),
+            ("elbow", "shoulder", (0, -0.275, 0), 1, arm, 0.05),
+            ("wrist", "elbow", (0, -0.259, 0), 0, arm, 0.045),
+            ("toe", "ankle", (0.14, -0.04, 0), 0, leg, 0.045),
+        )
+    ),
     ("head", "neck", (0, 0.18, 0), 0, TORSO, 0.11),
 )
 PARTS, RADII = (np.array(column) for column in list(zip(*BODY))[4:])
@@ -59,7 +81,11 @@ def load(path):
         places[name] = places[parent] + rotations[parent].apply(offset) if parent else frames[:, 1:4] * (0, 1, 0)
         if count:
             own = [next(numbers) for _ in range(count)]
-            own = Rotation.from_quat(np.stack(own[1:] + own[:1], 1)) if count == 4 else Rotation.from_rotvec(own[0][:, None] * (0, 0, 1))
+            own = (
+                Rotation.from_quat(np.stack(own[1:] + own[:1], 1))
+                if count == 4
+                else Rotation.from_rotvec(own[0][:, None] * (0, 0, 1))
+            )
             rotations[name] = rotations[parent] * own if parent else own
     return np.cumsum(frames[:, 0]) - frames[:, 0], np.stack(list(places.values()), 1), motion["Loop"] == "wrap"
 
@@ -154,11 +180,16 @@ def write(splits, out):
     label = ClassLabel(names=list(ACTIONS))
     features = Features({"video": Image(mode="RGB"), "label": label, "motion": Value("string")})
     for split, rows in splits.items():
-        columns = {"video": [{"bytes": strip, "path": None} for *_, strip in rows],
-                   "label": [label.str2int(action) for action, *_ in rows], "motion": [motion for _, motion, _ in rows]}
+        columns = {
+            "video": [{"bytes": strip, "path": None} for *_, strip in rows],
+            "label": [label.str2int(action) for action, *_ in rows],
+            "motion": [motion for _, motion, _ in rows],
+        }
         path = Path(out) / f"mocap_actions-{split}.parquet"
         pq.write_table(pa.table(columns, schema=features.arrow_schema), path, compression="zstd", compression_level=19)
-        print(f"{path.name}: {len(rows)} clips, {path.stat().st_size} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+        print(
+            f"{path.name}: {len(rows)} clips, {path.stat().st_size} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        )
 
 
 if __name__ == "__main__":

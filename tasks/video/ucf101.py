@@ -4,8 +4,12 @@ from mubench.tasks._sources import Published, dataset, optional, text, there
 from mubench.tasks.base import Model
 from mubench.tasks.video import VideoClassification
 
-RENAMED = {"BilliardsShot": "Billiards", "BasketballShooting": "Basketball", "CleanandJerk": "CleanAndJerk",
-           "Breaststroke": "BreastStroke"}  # classes that UCF101-DS calls otherwise
+RENAMED = {
+    "BilliardsShot": "Billiards",
+    "BasketballShooting": "Basketball",
+    "CleanandJerk": "CleanAndJerk",
+    "Breaststroke": "BreastStroke",
+}  # classes that UCF101-DS calls otherwise
 
 
 class UCF101(Published, VideoClassification):
@@ -17,7 +21,8 @@ class UCF101(Published, VideoClassification):
     source = "https://www.crcv.ucf.edu/data/UCF101.php (UCF101.rar, UCF101TrainTestSplits-RecognitionTask.zip)"
     licence = "research only, as its page says; the clips are their makers' on YouTube"
     citation = "Soomro, Zamir & Shah 2012, arXiv:1212.0402; transfer: Schiappa et al. 2023, arXiv:2207.01398"
-    labels = tuple("""
+    labels = tuple(
+        """
         ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball BasketballDunk
         BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag BoxingSpeedBag
         BreastStroke BrushingTeeth CleanAndJerk CliffDiving CricketBowling CricketShot CuttingInKitchen Diving Drumming Fencing
@@ -29,13 +34,16 @@ class UCF101(Published, VideoClassification):
         Shotput SkateBoarding Skiing Skijet SkyDiving SoccerJuggling SoccerPenalty StillRings SumoWrestling Surfing Swing
         TableTennisShot TaiChi TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars VolleyballSpiking WalkingWithDog
         WallPushups WritingOnBoard YoYo
-    """.split())
+    """.split()
+    )
     random_guess = 1 / 101
     transfer = "UCF101-DS: clips of the same actions under real shifts (style, place, actor, occlusion …), where they are at hand"
     rows = {"train": 9537, "test": 3783}
     archive = "UCF-101"
-    remedy = ("unpack UCF101.rar (it becomes UCF-101/CLASS/v_….avi) and UCF101TrainTestSplits-RecognitionTask.zip (ucfTrainTestlist/, sha256 "
-              "5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27) from https://www.crcv.ucf.edu/data/UCF101.php into FOLDER")
+    remedy = (
+        "unpack UCF101.rar (it becomes UCF-101/CLASS/v_….avi) and UCF101TrainTestSplits-RecognitionTask.zip (ucfTrainTestlist/, sha256 "
+        "5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27) from https://www.crcv.ucf.edu/data/UCF101.php into FOLDER"
+    )
     keyed = ("name", "label")
     lazy = True
     # Cheng & Amiri 2024's script for originals: 30 epochs, effective batch 32.
@@ -51,12 +59,21 @@ class UCF101(Published, VideoClassification):
         lists = folder / "ucfTrainTestlist"
         named = dict(line.split()[::-1] for line in text(lists / "classInd.txt").splitlines() if line.strip())
         if tuple(named) != self.labels:
-            raise MubenchError(f"{lists / 'classInd.txt'} does not list the 101 classes of UCF101 in their order: it is of another version")
-        rows = {split: [line.split()[0] for line in text(lists / f"{split}list01.txt").splitlines() if line.strip()]
-                for split in ("train", "test")}
-        data = {split: self._clips(folder / "UCF-101", [(name.split("/")[0], name) for name in names]) for split, names in rows.items()}
-        remedy = ("unpack UCF101-DS (https://www.crcv.ucf.edu/research/projects/ucf101-ds-action-recognition-for-real-world-distribution-"
-                  "shifts/) and its list ucf101-DS_eval.csv into FOLDER")
+            raise MubenchError(
+                f"{lists / 'classInd.txt'} does not list the 101 classes of UCF101 in their order: it is of another version"
+            )
+        rows = {
+            split: [line.split()[0] for line in text(lists / f"{split}list01.txt").splitlines() if line.strip()]
+            for split in ("train", "test")
+        }
+        data = {
+            split: self._clips(folder / "UCF-101", [(name.split("/")[0], name) for name in names])
+            for split, names in rows.items()
+        }
+        remedy = (
+            "unpack UCF101-DS (https://www.crcv.ucf.edu/research/projects/ucf101-ds-action-recognition-for-real-world-distribution-"
+            "shifts/) and its list ucf101-DS_eval.csv into FOLDER"
+        )
         if shifted := optional(self, lambda: self.found("UCF101-DS", remedy, self._shifted)):
             data["transfer"] = shifted
         return datasets.DatasetDict(data)
@@ -67,7 +84,9 @@ class UCF101(Published, VideoClassification):
         import pandas as pd
 
         listed = pd.read_csv(io.StringIO(text(folder / "ucf101-DS_eval.csv")))
-        rows = [(RENAMED.get(label, label), f"{label}/{name}") for label, name in zip(listed["label"], listed["filename"])]
+        rows = [
+            (RENAMED.get(label, label), f"{label}/{name}") for label, name in zip(listed["label"], listed["filename"])
+        ]
         return self._clips(folder / "UCF101-DS", rows)
 
     def _clips(self, root, rows):
@@ -77,8 +96,14 @@ class UCF101(Published, VideoClassification):
             raise MubenchError(f"{root / wrong} is of no class of UCF101: the list is of another version")
         for _, name in rows:
             there(root / name)
-        return dataset({"video": [str(root / name) for _, name in rows], "name": [name for _, name in rows],
-                        "label": [label for label, _ in rows]}, self.labels)
+        return dataset(
+            {
+                "video": [str(root / name) for _, name in rows],
+                "name": [name for _, name in rows],
+                "label": [label for label, _ in rows],
+            },
+            self.labels,
+        )
 
     def write_sample(self, folder):
         """101 classes in the lists, clips of the first four: a bright square that moves in the direction of its class."""
@@ -99,7 +124,9 @@ class UCF101(Published, VideoClassification):
                         listed.write(f"{clip} {number + 1}\n" if split == "train" else f"{clip}\n")
         for label in ("ApplyEyeMakeup", "BasketballShooting"):
             write_clip(folder / "UCF101-DS" / label / "style_0.mp4", _moving_square(random, 0))
-        (folder / "ucf101-DS_eval.csv").write_text("label,filename\nApplyEyeMakeup,style_0.mp4\nBasketballShooting,style_0.mp4\n")
+        (folder / "ucf101-DS_eval.csv").write_text(
+            "label,filename\nApplyEyeMakeup,style_0.mp4\nBasketballShooting,style_0.mp4\n"
+        )
 
 
 def _moving_square(random, direction, frames=20, height=60, width=80):
@@ -110,6 +137,9 @@ def _moving_square(random, direction, frames=20, height=60, width=80):
     down, right = ((0, 2), (0, -2), (2, 0), (-2, 0))[direction]
     top, left = random.integers(20, 30), random.integers(25, 45)
     for t, frame in enumerate(film):
-        y, x = np.clip(top + (t - frames // 2) * down, 0, height - 10), np.clip(left + (t - frames // 2) * right, 0, width - 10)
-        frame[y:y + 10, x:x + 10] = 255
+        y, x = (
+            np.clip(top + (t - frames // 2) * down, 0, height - 10),
+            np.clip(left + (t - frames // 2) * right, 0, width - 10),
+        )
+        frame[y : y + 10, x : x + 10] = 255
     return film

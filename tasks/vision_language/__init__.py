@@ -1,4 +1,5 @@
 """Sentences about pairs of pictures: small pictures kept as bytes and normalised in the batch, large ones left to the processor."""
+
 from mubench import networks
 from mubench.behaviour import pixel_range
 from mubench.tasks.base import Task
@@ -26,10 +27,18 @@ class PairClassification(Tokenized, Task):
         import torch
 
         inputs, pictures = self.models[model].inputs, self.pairs(dataset)
-        tokens = self.tokens(model)(list(dataset["text"]), padding=True, truncation=True, max_length=inputs["length"], return_tensors="pt")
-        pixels = self._processed(pictures, model) if self.models[model].pretrained else _padded(pictures, inputs["size"])
-        return {**{name: values.unflatten(0, (-1, 2)) for name, values in pixels.items()}, "input_ids": tokens["input_ids"].int(),
-                "attention_mask": tokens["attention_mask"].bool(), "labels": torch.tensor(dataset["label"])}
+        tokens = self.tokens(model)(
+            list(dataset["text"]), padding=True, truncation=True, max_length=inputs["length"], return_tensors="pt"
+        )
+        pixels = (
+            self._processed(pictures, model) if self.models[model].pretrained else _padded(pictures, inputs["size"])
+        )
+        return {
+            **{name: values.unflatten(0, (-1, 2)) for name, values in pixels.items()},
+            "input_ids": tokens["input_ids"].int(),
+            "attention_mask": tokens["attention_mask"].bool(),
+            "labels": torch.tensor(dataset["label"]),
+        }
 
     def _processed(self, pictures, model):
         return networks.processor("AutoImageProcessor", self.models[model].pretrained)(pictures, return_tensors="pt")

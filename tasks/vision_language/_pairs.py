@@ -1,7 +1,15 @@
 """Pairs of pictures with a sentence that is true or false of them: the rows behind the mini task `fashion_pairs`."""
+
 import hashlib
 
-NOUNS = {1: "trousers", 5: "a sandal", 6: "a shirt", 7: "a sneaker", 8: "a bag", 9: "a boot"}  # classes of Fashion-MNIST
+NOUNS = {
+    1: "trousers",
+    5: "a sandal",
+    6: "a shirt",
+    7: "a sneaker",
+    8: "a bag",
+    9: "a boot",
+}  # classes of Fashion-MNIST
 SENTENCES = ("the left image shows {}", "the right image shows {}", "both images show {}")
 
 
@@ -15,7 +23,7 @@ def make_pairs(name: str, labels: list[int], size: int) -> list[dict]:
     pairs = []
     for number in range(size):
         digest = hashlib.sha256(f"{name}/{number}".encode()).digest()
-        draws = (int.from_bytes(digest[i:i + 4], "big") for i in range(0, 32, 4))
+        draws = (int.from_bytes(digest[i : i + 4], "big") for i in range(0, 32, 4))
         true, kind = number % 2, number // 2 % len(SENTENCES)
         said, *others = _order(list(NOUNS), draws)
         shown = {0: [said, None], 1: [None, said], 2: [said, said]}[kind]

@@ -11,7 +11,9 @@ class FashionPairs(PairClassification):
     """
 
     tier = "mini"
-    source = "the pictures of task fashion (ship with mubench), paired and described by templates of our own when loaded"
+    source = (
+        "the pictures of task fashion (ship with mubench), paired and described by templates of our own when loaded"
+    )
     licence = "MIT, Zalando SE (pictures); Apache-2.0 as the rest of this project (sentences)"
     citation = "Xiao, Rasul & Vollgraf 2017, arXiv:1708.07747"
     labels = ("false", "true")
@@ -22,10 +24,24 @@ class FashionPairs(PairClassification):
     tokenizer = "fashion_pairs-tokenizer.json"
     recipe = Recipe(lr=1e-3, epochs=16, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {
-        "vilt": Model("ViltForImagesAndTextClassification", dict(
-            num_images=2, modality_type_vocab_size=3, num_channels=1, image_size=32, patch_size=16, vocab_size=19,
-            max_position_embeddings=12, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128,
-            initializer_range=0.12), inputs=dict(length=12, size=32, mean=0.2861, std=0.3544)),
+        "vilt": Model(
+            "ViltForImagesAndTextClassification",
+            dict(
+                num_images=2,
+                modality_type_vocab_size=3,
+                num_channels=1,
+                image_size=32,
+                patch_size=16,
+                vocab_size=19,
+                max_position_embeddings=12,
+                hidden_size=64,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                intermediate_size=128,
+                initializer_range=0.12,
+            ),
+            inputs=dict(length=12, size=32, mean=0.2861, std=0.3544),
+        ),
     }
 
     def read(self):
@@ -39,8 +55,13 @@ class FashionPairs(PairClassification):
             image = pictures[name].features["image"]
             stored = pictures[name].with_format("arrow")[:]["image"].to_pylist()
             rows = make_pairs(name, pictures[name]["label"], size)
-            features = datasets.Features(left=image, right=image, text=datasets.Value("string"),
-                                         label=datasets.ClassLabel(names=list(self.labels)))
+            features = datasets.Features(
+                left=image,
+                right=image,
+                text=datasets.Value("string"),
+                label=datasets.ClassLabel(names=list(self.labels)),
+            )
             data[name] = datasets.Dataset.from_list(
-                [row | {side: stored[row[side]] for side in ("left", "right")} for row in rows], features=features)
+                [row | {side: stored[row[side]] for side in ("left", "right")} for row in rows], features=features
+            )
         return data

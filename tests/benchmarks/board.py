@@ -1,4 +1,5 @@
 """100,000 generated records → all tables, in less than 10 s and 2 GB. `python tests/benchmarks/board.py [RECORDS] [SITE FOLDER]`"""
+
 import resource
 import sys
 import tempfile
@@ -10,8 +11,14 @@ import pandas as pd
 from mubench.leaderboard.board import Board
 from mubench.leaderboard.records import COLUMNS, RATES, VALUES
 
-TASKS = {"image": ("digits", "birds"), "text": ("reviews", "relations"), "speech": ("words",), "video": ("moves",),
-         "vision_language": ("pairs",), "generation": ("talks", "lives")}
+TASKS = {
+    "image": ("digits", "birds"),
+    "text": ("reviews", "relations"),
+    "speech": ("words",),
+    "video": ("moves",),
+    "vision_language": ("pairs",),
+    "generation": ("talks", "lives"),
+}
 METHODS = ("original", "retrain", *(f"method_{i:02d}" for i in range(72)))
 RATIOS = tuple(map(str, range(1, 11)))
 MODELS, SEEDS = 3, 5
@@ -19,8 +26,13 @@ MODELS, SEEDS = 3, 5
 
 def generate(records):
     """A frame of runs as `read_runs` gives it: nine tasks × 3 models × ratios × methods × 5 seeds, as many as asked for."""
-    places = [(modality, task, f"model_{m}", ratio) for ratio in RATIOS for modality, tasks in TASKS.items() for task in tasks
-              for m in range(MODELS)]
+    places = [
+        (modality, task, f"model_{m}", ratio)
+        for ratio in RATIOS
+        for modality, tasks in TASKS.items()
+        for task in tasks
+        for m in range(MODELS)
+    ]
     rng, n = np.random.default_rng(0), min(records, len(places) * len(METHODS) * SEEDS)
     at = np.arange(n)
     place, method, seed = at // (len(METHODS) * SEEDS), at // SEEDS % len(METHODS), at % SEEDS
@@ -90,6 +102,8 @@ if __name__ == "__main__":
         made.write(folder)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{len(runs)} records → {len(made.rows)} rows in {wall:.1f} s ({cpu:.1f} s of CPU; aggregated after {built:.1f} s), peak {peak:.2f} GB "
-          f"({before:.2f} GB of it the records): {'pass' if cpu < 10 and peak < 2 else 'FAIL'} (≤ 10 s, ≤ 2 GB)")
+    print(
+        f"{len(runs)} records → {len(made.rows)} rows in {wall:.1f} s ({cpu:.1f} s of CPU; aggregated after {built:.1f} s), peak {peak:.2f} GB "
+        f"({before:.2f} GB of it the records): {'pass' if cpu < 10 and peak < 2 else 'FAIL'} (≤ 10 s, ≤ 2 GB)"
+    )
     sys.exit(not (cpu < 10 and peak < 2))

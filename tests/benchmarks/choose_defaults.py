@@ -7,6 +7,7 @@ retraining: the mean of the absolute differences of the validation, forget and r
 default is the setting with the smallest gap, averaged over its tasks (those of ``TASKS`` it works on, or else the first mini task it
 does); of settings within a tenth of a point of it, the one with the fewest epochs. The test sets are never looked at.
 """
+
 import functools
 import itertools
 import json
@@ -32,13 +33,21 @@ def grid(**values):
 
 
 GRIDS = {  # what is tried; of a method that is not here: RATES
-    "neggrad": grid(lr_factor=(0.003, 0.01, 0.03, 0.1), epochs=(1, 3)),  # nothing holds D_r: smaller rates than the others'
-    "ssd": grid(alpha=(None,), dampening=(1.0, 0.3)),  # no fixed alpha: above |D| / |D_f|, 10 at 10 %, nothing is selected
+    "neggrad": grid(
+        lr_factor=(0.003, 0.01, 0.03, 0.1), epochs=(1, 3)
+    ),  # nothing holds D_r: smaller rates than the others'
+    "ssd": grid(
+        alpha=(None,), dampening=(1.0, 0.3)
+    ),  # no fixed alpha: above |D| / |D_f|, 10 at 10 %, nothing is selected
     "fisher": grid(rise=(0.01, 0.03, 0.1, 0.3)),
     "influence": grid(alpha=(1.0, 10.0, 100.0)),
-    "rmu": [dict(lr_factor=1.0, epochs=3, alpha=100.0, depth=0.25), dict(lr_factor=1.0, epochs=3, alpha=1.0, depth=0.25),
-            dict(lr_factor=1.0, epochs=3, alpha=1.0, depth=1.0), dict(lr_factor=1.0, epochs=1, alpha=10.0, depth=1.0),
-            dict(lr_factor=0.3, epochs=1, alpha=1.0, depth=1.0)],
+    "rmu": [
+        dict(lr_factor=1.0, epochs=3, alpha=100.0, depth=0.25),
+        dict(lr_factor=1.0, epochs=3, alpha=1.0, depth=0.25),
+        dict(lr_factor=1.0, epochs=3, alpha=1.0, depth=1.0),
+        dict(lr_factor=1.0, epochs=1, alpha=10.0, depth=1.0),
+        dict(lr_factor=0.3, epochs=1, alpha=1.0, depth=1.0),
+    ],
     "esd": [dict(lr_factor=0.03, epochs=3), *grid(lr_factor=(0.1, 0.3, 1.0), epochs=(10,))],
     "forget_me_not": grid(onward=(False, True), lr_factor=(0.3, 1.0), epochs=(10,)),
     "uce": [{}],  # what is official; erase=10 forgets a label further, but ruins prompts that D_f and D_r share
@@ -70,8 +79,16 @@ def trial(task, split, name, setting):
     """Scores on validation, forget and retain set after one run."""
     model, method = task.model(), load_method(name, **setting)
     sets, fresh = task.sets(model, split), functools.partial(task.build, model, 0)
-    context = Context(task, originals.load(task, model)[0], fresh, sets["forget"], sets["retain"], 0, start=method.start,
-                      validation=sets["validation"])
+    context = Context(
+        task,
+        originals.load(task, model)[0],
+        fresh,
+        sets["forget"],
+        sets["retain"],
+        0,
+        start=method.start,
+        validation=sets["validation"],
+    )
     try:
         Engine(method, context, method.recipe(task.model_recipe(model)), progress=False).run()
     except NonFiniteLoss:
@@ -91,7 +108,9 @@ def main():
                     print(*key, trials[json.dumps(key)], flush=True)
     for method in chosen:
         for gap, setting in gaps(trials, method):
-            print(f"{method:13} {gap:6.2f}  {setting}{'  <- default' if setting and setting == choice(trials, method) else ''}")
+            print(
+                f"{method:13} {gap:6.2f}  {setting}{'  <- default' if setting and setting == choice(trials, method) else ''}"
+            )
 
 
 def gaps(trials, method):

@@ -7,6 +7,7 @@ sequences (vit, wav2vec2, llama) has a bound of 4 to 5.
 
     python tests/benchmarks/per_sample_gradients.py    # exit code 0: the middle ratio over the models ≥ LIMIT, and the importances agree
 """
+
 import functools
 import statistics
 
@@ -17,8 +18,13 @@ from mubench.engine import Context
 from mubench.gradients import importance
 from mubench.registry import load_task
 
-MODELS = {"fashion": ("resnet", "vit"), "spoken_words": ("whisper", "wav2vec2"), "fashion_pairs": ("vilt",), "people": ("llama",),
-          "movie_snippets": ("bert",)}
+MODELS = {
+    "fashion": ("resnet", "vit"),
+    "spoken_words": ("whisper", "wav2vec2"),
+    "fashion_pairs": ("vilt",),
+    "people": ("llama",),
+    "movie_snippets": ("bert",),
+}
 LIMIT = 3
 
 
@@ -54,7 +60,9 @@ def compare(name, model):
     apart = max((ours[n] - theirs[n]).abs().max().item() / largest for n in ours)
     middle, low, high = ratio(lambda: looped(context, view), lambda: importance(context, view), pairs=3)
     bound, *_ = ratio(lambda: looped(context, view), lambda: batched(context, view), pairs=3)
-    print(f"{name}/{model}: loop / together = {middle:.1f} ({low:.1f} to {high:.1f}), bound {bound:.1f}; importances differ by at most {apart:.1e} of the largest")
+    print(
+        f"{name}/{model}: loop / together = {middle:.1f} ({low:.1f} to {high:.1f}), bound {bound:.1f}; importances differ by at most {apart:.1e} of the largest"
+    )
     return middle, apart < 1e-4
 
 

@@ -4,6 +4,7 @@
 
 Limit: 0.3 s (the median of 9 differences).
 """
+
 import statistics
 import subprocess
 import sys

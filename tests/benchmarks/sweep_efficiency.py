@@ -6,6 +6,7 @@ Efficiency is (time of one process) / (2 × time of two workers), on the clock a
 cluster's nodes it does not. Limit: 0.9 on the clock of a machine with two cores that does nothing else: other work takes more from two
 processes than from one. In CPU seconds, which other work hardly changes, only what workers do in addition counts, not that they wait.
 """
+
 import os
 import subprocess
 import sys
@@ -54,8 +55,23 @@ class Meter:
 
 def measure(seeds, *how):
     with tempfile.TemporaryDirectory() as out, Meter() as meter:
-        subprocess.run([sys.executable, "-m", "mubench", "run", "fashion", METHODS, "--seed", *map(str, range(seeds)), "--out", out, *how],
-                       check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "mubench",
+                "run",
+                "fashion",
+                METHODS,
+                "--seed",
+                *map(str, range(seeds)),
+                "--out",
+                out,
+                *how,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     return meter
 
 
@@ -64,7 +80,10 @@ def main():
 
     os.environ.update(ONE_THREAD)
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 8
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20, "include_dashboard": False},
+    )
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     good, one = True, measure(seeds)
@@ -74,8 +93,11 @@ def main():
             two = measure(seeds, *how)
             efficiency = one.seconds / (2 * two.seconds)
             good &= efficiency >= LIMIT
-            print(f"{name}: {two.seconds:.0f} s, efficiency {efficiency:.2f}: {'pass' if efficiency >= LIMIT else 'FAIL'} (≥ {LIMIT}); "
-                  f"{two.cpu_seconds:.0f} CPU seconds, efficiency {one.cpu_seconds / two.cpu_seconds:.2f}", flush=True)
+            print(
+                f"{name}: {two.seconds:.0f} s, efficiency {efficiency:.2f}: {'pass' if efficiency >= LIMIT else 'FAIL'} (≥ {LIMIT}); "
+                f"{two.cpu_seconds:.0f} CPU seconds, efficiency {one.cpu_seconds / two.cpu_seconds:.2f}",
+                flush=True,
+            )
     finally:
         cluster.shutdown()
     sys.exit(not good)

@@ -5,6 +5,7 @@
 Limit: 0.75 of the time on the ViT, with equal parameters. The least possible is (1 + f/4) / (1 + 2f), f being a teacher's forward
 pass over a training step, which is measured too.
 """
+
 import copy
 import functools
 
@@ -37,7 +38,9 @@ def every_step(task, model, fresh, sets):
             batch = union[positions]
             with torch.no_grad():
                 forget = (positions < split)[:, None]
-                target = torch.where(forget, task.forward(bad, batch).logits, task.forward(good, batch).logits).log_softmax(-1)
+                target = torch.where(
+                    forget, task.forward(bad, batch).logits, task.forward(good, batch).logits
+                ).log_softmax(-1)
             out = task.forward(student, batch).logits.log_softmax(-1)
             loss = torch.nn.functional.kl_div(out, target, reduction="batchmean", log_target=True)
             optimizer.zero_grad(set_to_none=True)
@@ -74,10 +77,14 @@ def compare(name):
     ours, theirs = by_engine(*arguments()), every_step(*arguments())
     moved = max((a - b).abs().max().item() for a, b in zip(original.parameters(), theirs.parameters()))
     apart = max((a - b).abs().max().item() for a, b in zip(ours.parameters(), theirs.parameters()))
-    f = ratio(lambda: forward(original, task, sets["retain"]), lambda: training(original, task, sets["retain"]), pairs=5)[0]
+    f = ratio(
+        lambda: forward(original, task, sets["retain"]), lambda: training(original, task, sets["retain"]), pairs=5
+    )[0]
     middle, low, high = ratio(lambda: by_engine(*arguments()), lambda: every_step(*arguments()), pairs=5)
-    print(f"Bad-T on {name}, {EPOCHS} epochs: cached teachers / teachers every step = {middle:.3f} ({low:.3f} to {high:.3f}), least "
-          f"possible {(1 + f / EPOCHS) / (1 + 2 * f):.3f}; parameters differ by at most {apart:.1e}, having moved by up to {moved:.1e}")
+    print(
+        f"Bad-T on {name}, {EPOCHS} epochs: cached teachers / teachers every step = {middle:.3f} ({low:.3f} to {high:.3f}), least "
+        f"possible {(1 + f / EPOCHS) / (1 + 2 * f):.3f}; parameters differ by at most {apart:.1e}, having moved by up to {moved:.1e}"
+    )
     return middle, apart < 1e-3 < moved
 
 

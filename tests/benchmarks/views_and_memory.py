@@ -5,6 +5,7 @@
 Limits: views ready in 0.1 s; the run adds at most 2 × the decoded pictures (150 MB) to what the process had before,
 counting the pictures themselves.
 """
+
 import time
 
 import torch
@@ -21,7 +22,9 @@ from mubench.splits import make_split
 class Small(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1))
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)
+        )
         self.classifier = torch.nn.Linear(8, 10)
 
     def forward(self, pixel_values):
@@ -33,8 +36,10 @@ def main():
     before = Meter(torch.device("cpu"))._peak()
     pixels = torch.randint(256, (50_000, 3, 32, 32), dtype=torch.uint8)
     decoded = pixels.numel()
-    train = Examples({"pixels": pixels, "labels": torch.randint(10, (50_000,))},
-                     collate=lambda b: {"pixel_values": b["pixels"].float() / 255, "labels": b["labels"]})
+    train = Examples(
+        {"pixels": pixels, "labels": torch.randint(10, (50_000,))},
+        collate=lambda b: {"pixel_values": b["pixels"].float() / 255, "labels": b["labels"]},
+    )
     split = make_split("benchmark", 5, range(50_000), "random")
     start = time.perf_counter()
     forget, retain = train.select(list(split.forget)), train.select(list(split.retain))

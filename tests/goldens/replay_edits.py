@@ -1,4 +1,5 @@
 """Replays of edits of weights (dampening, Fisher noise, influence, reversal) and of methods that measure representations."""
+
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
@@ -54,9 +55,15 @@ def ssd(entry, file):
     made = context(file, inputs["params"], base.sets(file))
     forget, full = (importance(made, view, inputs["forget_batch"]) for view in (made.forget, made.forget + made.retain))
     before = params(made)
-    run("ssd", made, alpha=inputs["selection_weighting(alpha)"], dampening=inputs["dampening_constant(lambda)"], **sizes)
-    return {"importance_forget": flat(forget), "importance_full": flat(full), "params_after": params(made),
-            "n_dampened": sum(a != b for a, b in zip(before, params(made)))}
+    run(
+        "ssd", made, alpha=inputs["selection_weighting(alpha)"], dampening=inputs["dampening_constant(lambda)"], **sizes
+    )
+    return {
+        "importance_forget": flat(forget),
+        "importance_full": flat(full),
+        "params_after": params(made),
+        "n_dampened": sum(a != b for a, b in zip(before, params(made))),
+    }
 
 
 def fisher(entry, file):
@@ -64,8 +71,12 @@ def fisher(entry, file):
     method = load_method("fisher", labels="expected")
     information = method.information(made)
     names = dict(made.student.named_parameters())
-    variance = lambda name: inputs["alpha"] * method.variance(information[name], method.is_head(name, names[name], made.task))
-    return {name: {"grad2_acc": values.tolist(), "var": variance(name).tolist()} for name, values in information.items()}
+    variance = lambda name: (
+        inputs["alpha"] * method.variance(information[name], method.is_head(name, names[name], made.task))
+    )
+    return {
+        name: {"grad2_acc": values.tolist(), "var": variance(name).tolist()} for name, values in information.items()
+    }
 
 
 def influence(entry, file):
@@ -78,15 +89,25 @@ def influence(entry, file):
 def eul(entry, file):
     """The three parts of the first step's loss: adapters begin as nothing, so the student answers as it starts."""
     inputs = entry["inputs"]
-    sizes = {name: file["problem"]["dims"][f"n_{on}"] for name, on in (("forget_batch_size", "forget"), ("batch_size", "retain"))}
+    sizes = {
+        name: file["problem"]["dims"][f"n_{on}"]
+        for name, on in (("forget_batch_size", "forget"), ("batch_size", "retain"))
+    }
 
     def loss(**weights):
         weights = {"alpha": 0.0, "task_weight": 0.0, "gamma": 0.0} | weights
-        return base.replay("eul", file, base.Net(file, inputs["student"]), base.sets(file), original=inputs["orig"], **weights, **sizes).steps[0][3]
+        return base.replay(
+            "eul", file, base.Net(file, inputs["student"]), base.sets(file), original=inputs["orig"], **weights, **sizes
+        ).steps[0][3]
+
     forget = loss()
     kl_forget, kl_retain = -forget * sizes["forget_batch_size"], (loss(alpha=1.0) - forget) * sizes["batch_size"]
-    return {"kl_forget_sum": kl_forget, "kl_retain_sum": kl_retain, "L_KL": inputs["alpha"] * kl_retain - kl_forget,
-            "L_TASK_sum_ce_retain": (loss(task_weight=1.0) - forget) * sizes["batch_size"]}
+    return {
+        "kl_forget_sum": kl_forget,
+        "kl_retain_sum": kl_retain,
+        "L_KL": inputs["alpha"] * kl_retain - kl_forget,
+        "L_TASK_sum_ce_retain": (loss(task_weight=1.0) - forget) * sizes["batch_size"],
+    }
 
 
 def wave(function, start, step, *shape):
@@ -123,7 +144,10 @@ class Pairs(Behaviour):
 
 def multi_delete(entry, file):
     inputs = entry["inputs"]
-    x, texts = torch.cat([base.tensor(file, "X_f"), base.tensor(file, "X_r")[:6]]), torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3])
+    x, texts = (
+        torch.cat([base.tensor(file, "X_f"), base.tensor(file, "X_r")[:6]]),
+        torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3]),
+    )
     columns, seen = {"x": x, "text": texts}, []
 
     def step(**on):
@@ -141,8 +165,14 @@ def multi_delete(entry, file):
         parts = {"md": "md" in name, "mkr": "multi" in name, "ukr": "image" in name}
         losses = {part: step(**{part: 1.0})[0] if on else 0 for part, on in parts.items()}
         loss, norm = step(**{part: float(on) for part, on in parts.items()})
-        return {"train_loss": loss, "train_loss_md": losses["md"], "train_loss_multi": losses["mkr"], "train_loss_uni": losses["ukr"],
-                "grad_norm_Wi": norm}
+        return {
+            "train_loss": loss,
+            "train_loss_md": losses["md"],
+            "train_loss_multi": losses["mkr"],
+            "train_loss_uni": losses["ukr"],
+            "grad_norm_Wi": norm,
+        }
+
     found = {name: variant(name) for name in entry["expected"] if name.startswith("vlul")}
     return found | {"text_input_after": seen}
 
@@ -154,10 +184,17 @@ def laf_losses(entry, file):
     def cosine(temperature):
         method = load_method("laf", temperature=temperature)
         out = [Output(f[:, 0], features=f) for f in forget]
-        return (method.turned(None, None, Output(None, features=mine), Output(None, features=theirs)).sum()
-                - 5 * method.all_turned(None, None, *out).mean()).item()
-    return {"nmse(retain)": laf.unusualness(mine, theirs).sum().item(), "cosine_temp5": cosine(5.0), "cosine_temp20": cosine(20.0),
-            "vae(x_out=e1,x=e2,mu=e1,sigma=exp(e2))": laf.vae_loss(mine, theirs, mine, theirs).item()}
+        return (
+            method.turned(None, None, Output(None, features=mine), Output(None, features=theirs)).sum()
+            - 5 * method.all_turned(None, None, *out).mean()
+        ).item()
+
+    return {
+        "nmse(retain)": laf.unusualness(mine, theirs).sum().item(),
+        "cosine_temp5": cosine(5.0),
+        "cosine_temp20": cosine(20.0),
+        "vae(x_out=e1,x=e2,mu=e1,sigma=exp(e2))": laf.vae_loss(mine, theirs, mine, theirs).item(),
+    }
 
 
 def unsir(entry, file):
@@ -180,7 +217,9 @@ def amnesiac(entry, file):
         def _plan(self, epoch, count=False):
             return [[("union", torch.tensor([place[int(row)] for row in rows]))] for rows in batches]
 
-    method = load_method("amnesiac", repair=0, lr=inputs["lr"], momentum=inputs["momentum"], epochs=inputs["epochs"], optimizer="sgd")
+    method = load_method(
+        "amnesiac", repair=0, lr=inputs["lr"], momentum=inputs["momentum"], epochs=inputs["epochs"], optimizer="sgd"
+    )
     made, undo, steps = context(file, inputs["start"], (forget, retain)), method.undo, []
     close = method.close
 
@@ -192,18 +231,23 @@ def amnesiac(entry, file):
     def undone(context):
         record["params_before"] = params(context)
         undo(context)
+
     method.undo, method.close = undone, closed
     InOrder(method, made, method.recipe(base.PLAIN)).run()
     return record | {"params_after_reversal": params(made), "recorded_steps": steps}
 
 
 def esd_targets(entry, file):
-    asked, free, mine = (torch.tensor(entry["inputs"][k], dtype=torch.float64) for k in ("eps_cond(frozen)", "eps_null(frozen)", "eps_student"))
+    asked, free, mine = (
+        torch.tensor(entry["inputs"][k], dtype=torch.float64)
+        for k in ("eps_cond(frozen)", "eps_null(frozen)", "eps_student")
+    )
 
     def loss(key):
         kind, eta = key.split("_eta=")
         target = load_method("esd", eta=float(eta) - (kind == "new")).target(asked, free)
         return (mine - target).square().mean().item()
+
     return {key: loss(key) for key in entry["expected"]}
 
 
@@ -212,7 +256,10 @@ def forget_me_not(entry, file):
     named = torch.zeros(1, 4, dtype=torch.bool)
     named[0, entry["inputs"]["concept_positions"]] = True
     norm = load_method("forget_me_not").norm
-    return {"loss_one_layer": norm([probabilities], named).item(), "loss_two_equal_layers": norm([probabilities] * 2, named).item()}
+    return {
+        "loss_one_layer": norm([probabilities], named).item(),
+        "loss_two_equal_layers": norm([probabilities] * 2, named).item(),
+    }
 
 
 FAMILIES = {

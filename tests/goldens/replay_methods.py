@@ -3,6 +3,7 @@
 ``FAMILIES`` maps a pattern of entry ids to ``replay(entry, file)``, which answers with values nested as in
 ``entry["expected"]``, computed from the entry's inputs and the problem of its file.
 """
+
 import functools
 import json
 import math
@@ -25,14 +26,25 @@ from mubench.registry import load_method
 
 OWN = json.loads((Path(__file__).parent / "methods.json").read_text())
 NUMBER = r"\d*\.?\d+(?:e[+-]?\d+)?"
-SPELLINGS = {"lr": "unlearn_lr|lr", "momentum": "momentum|mom", "weight_decay": "weight_decay|wd",
-             "epochs": "unlearn_epochs|sgda_epochs|epochs|steps", "milestones": "decreasing_lr|lr_decay_epochs|milestones",
-             "lr_decay": "lr_decay_rate", "temperature": "kd_T|KL_temperature|temperature|T", "alpha": "alpha",
-             "gamma": "gamma", "msteps": "msteps", "l2_init": "l2_init|l2", "no_l1_epochs": "no_l1_epochs"}
+SPELLINGS = {
+    "lr": "unlearn_lr|lr",
+    "momentum": "momentum|mom",
+    "weight_decay": "weight_decay|wd",
+    "epochs": "unlearn_epochs|sgda_epochs|epochs|steps",
+    "milestones": "decreasing_lr|lr_decay_epochs|milestones",
+    "lr_decay": "lr_decay_rate",
+    "temperature": "kd_T|KL_temperature|temperature|T",
+    "alpha": "alpha",
+    "gamma": "gamma",
+    "msteps": "msteps",
+    "l2_init": "l2_init|l2",
+    "no_l1_epochs": "no_l1_epochs",
+}
 PLAIN = Recipe(lr=0.0, epochs=1, batch_size=1, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0)
 
 
 # --- the problem --------------------------------------------------------------------------------------------------------
+
 
 class Net(torch.nn.Module):
     def __init__(self, file, theta):
@@ -91,7 +103,10 @@ class Language(Behaviour):
 
     def refuse(self, batch, rows):
         refused = texts("idk")[batch["index"]]
-        return {k: v.index_copy(0, torch.arange(len(v))[rows], refused[k][rows]) if k in refused else v for k, v in batch.items()}
+        return {
+            k: v.index_copy(0, torch.arange(len(v))[rows], refused[k][rows]) if k in refused else v
+            for k, v in batch.items()
+        }
 
 
 def texts(name, masked=True):
@@ -111,7 +126,8 @@ E = {"student": "1.2*sin(0.3+0.7k)", "ref": "1.0*cos(0.5+0.9k)"}
 def closed_form(text):
     """The array that ``0.6*sin(0.4+0.9k) shape (5,4)`` describes."""
     scale, function, a, b, shape = re.fullmatch(
-        rf"({NUMBER})\*(sin|cos)\(({NUMBER})\+({NUMBER})k\) shape (\[.*\]|\(.*\))", text).groups()
+        rf"({NUMBER})\*(sin|cos)\(({NUMBER})\+({NUMBER})k\) shape (\[.*\]|\(.*\))", text
+    ).groups()
     shape = json.loads(f"[{shape[1:-1]}]")
     k = torch.arange(math.prod(shape), dtype=torch.float64).view(shape)
     return float(scale) * getattr(torch, function)(float(a) + float(b) * k)
@@ -123,14 +139,17 @@ def tensor(file, name):
 
 def sets(file, forget="X_f", retain="X_r"):
     """Two views of D_f followed by D_r; ``X_r[:6]`` names the first rows of one."""
-    columns = {"x": torch.cat([tensor(file, n) for n in ("X_f", "X_r")]),
-               "labels": torch.cat([tensor(file, n) for n in ("y_f", "y_r")])}
+    columns = {
+        "x": torch.cat([tensor(file, n) for n in ("X_f", "X_r")]),
+        "labels": torch.cat([tensor(file, n) for n in ("y_f", "y_r")]),
+    }
     everything, split = torch.arange(len(columns["labels"])), file["problem"]["dims"]["n_forget"]
     rows = {"X_f": everything[:split], "X_r": everything[split:]}
 
     def view(name):
         name, stop = re.fullmatch(r"(\w+)(?:\[:(\d+)\])?", name).groups()
-        return Examples(columns, rows[name][:int(stop) if stop else None])
+        return Examples(columns, rows[name][: int(stop) if stop else None])
+
     return view(forget), view(retain)
 
 
@@ -157,6 +176,7 @@ def settings(inputs):
 
 
 # --- the run ------------------------------------------------------------------------------------------------------------
+
 
 class Listed(Behaviour):
     """Gives the labels listed by the entry, batch after batch."""
@@ -190,15 +210,24 @@ class Recorder(Engine):
 
     def _step(self, step, *args):
         loss = super()._step(step, *args)
-        self.steps.append((self.context.epoch, step[0][0], sum(len(rows) for _, rows in step), loss,
-                           self.optimizer.param_groups[0]["lr"]))
+        self.steps.append(
+            (
+                self.context.epoch,
+                step[0][0],
+                sum(len(rows) for _, rows in step),
+                loss,
+                self.optimizer.param_groups[0]["lr"],
+            )
+        )
         return loss
 
     def averages(self, on):
         """Mean loss per example of a set, one for each epoch that visits it."""
         visits = groupby((s for s in self.steps if s[1] == on), key=lambda s: s[0])
-        means = ((math.fsum(n * loss for _, _, n, loss, _ in steps), sum(n for _, _, n, _, _ in steps))
-                 for steps in (list(steps) for _, steps in visits))
+        means = (
+            (math.fsum(n * loss for _, _, n, loss, _ in steps), sum(n for _, _, n, _, _ in steps))
+            for steps in (list(steps) for _, steps in visits)
+        )
         return [total / n for total, n in means]
 
 
@@ -229,6 +258,7 @@ def outcome(engine):
 
 
 # --- the families -------------------------------------------------------------------------------------------------------
+
 
 def sgd(name, entry, file):
     inputs = entry["inputs"]
@@ -261,17 +291,32 @@ def random_features(name, entry, file, factor=1.0, **hyperparameters):
 
 def betas(name, entry, file, **hyperparameters):
     """The synthetic problem of the NPO paper with a reference, by β."""
+
     def after(beta):
-        return random_features(name, entry, file, beta=beta, original=RandomFeatures(entry["inputs"], reference=True), **hyperparameters)
+        return random_features(
+            name, entry, file, beta=beta, original=RandomFeatures(entry["inputs"], reference=True), **hyperparameters
+        )
+
     return {key: after(float(key.removeprefix("beta=")))["beta=None"] for key in entry["expected"]}
 
 
 def l1_loss(entry, file):
     """The loss in the epoch that a fractional one lies in; at rate 0 nothing moves meanwhile."""
     inputs = entry["inputs"]
-    engine = replay("l1_sparse", file, Net(file, inputs["model"]), sets(file, retain=inputs["x"]), alpha=inputs["alpha"], lr=0.0,
-                    epochs=inputs["unlearn_epochs"], no_l1_epochs=inputs["no_l1_epochs"], batch_size=10)
-    weight = l1_weights(inputs["alpha"], inputs["unlearn_epochs"], inputs["no_l1_epochs"], engine.context.student)[int(inputs["epoch"])]
+    engine = replay(
+        "l1_sparse",
+        file,
+        Net(file, inputs["model"]),
+        sets(file, retain=inputs["x"]),
+        alpha=inputs["alpha"],
+        lr=0.0,
+        epochs=inputs["unlearn_epochs"],
+        no_l1_epochs=inputs["no_l1_epochs"],
+        batch_size=10,
+    )
+    weight = l1_weights(inputs["alpha"], inputs["unlearn_epochs"], inputs["no_l1_epochs"], engine.context.student)[
+        int(inputs["epoch"])
+    ]
     return {"loss": engine.steps[int(inputs["epoch"])][3], "alpha_t": weight}
 
 
@@ -291,17 +336,34 @@ def l1_norm(entry, file):
 
 def delete(entry, file):
     inputs, views = entry["inputs"], sets(file, entry["inputs"]["x"])
-    engine = replay("delete", file, Net(file, inputs["student"]), views, original=inputs["teacher"], temperature=inputs["T"],
-                    forget_batch_size=len(views[0]))
+    engine = replay(
+        "delete",
+        file,
+        Net(file, inputs["student"]),
+        views,
+        original=inputs["teacher"],
+        temperature=inputs["T"],
+        forget_batch_size=len(views[0]),
+    )
     task = engine.context.task
-    return {"soft_targets": task.targets.tolist(), "per_sample": (task.apart * inputs["T"]**2).tolist(), "loss": engine.steps[0][3]}
+    return {
+        "soft_targets": task.targets.tolist(),
+        "per_sample": (task.apart * inputs["T"] ** 2).tolist(),
+        "loss": engine.steps[0][3],
+    }
 
 
 def rewind(entry, file):
     """The codes count epochs from 0, whose checkpoint they never write."""
     errors, validation = entry["inputs"]["forget_errors_epoch0..E"], entry["inputs"]["forget_class_validation_errors"]
-    found = {rule: 1 + load_method("scrub_r", rule=rule).rewind(errors[1:], validation[-1]) for rule in ("nearest", "first_above")}
-    return {"closest_rule(MIA_experiments)": found["nearest"], "first_exceed_rule(BadT_experiments)": found["first_above"]}
+    found = {
+        rule: 1 + load_method("scrub_r", rule=rule).rewind(errors[1:], validation[-1])
+        for rule in ("nearest", "first_above")
+    }
+    return {
+        "closest_rule(MIA_experiments)": found["nearest"],
+        "first_exceed_rule(BadT_experiments)": found["first_above"],
+    }
 
 
 def task_vector(entry, file):
@@ -317,26 +379,40 @@ def task_vector(entry, file):
 
 # --- language -----------------------------------------------------------------------------------------------------------
 
+
 def language_problem(entry, file):
     """The problem itself; the means are over tokens, each text weighing as many as it has."""
+
     def mean(model, name):
         out = Language().forward(Bigrams(E[model]), texts(name)[torch.arange(3)])
         return (out.total.sum() / out.mask.sum()).item()
+
     columns = {name: texts(name).columns for name in ("forget", "retain", "idk")}
-    return ({f"{n}_ids": c["input_ids"].tolist() for n, c in columns.items()} | {f"{n}_labels": c["labels"].tolist() for n, c in columns.items()}
-            | {"E_student_row0": Bigrams(E["student"]).E[0].tolist(), "student_forget_nll_mean": mean("student", "forget"),
-               "student_retain_nll_mean": mean("student", "retain"), "ref_forget_nll_mean": mean("ref", "forget")})
+    return (
+        {f"{n}_ids": c["input_ids"].tolist() for n, c in columns.items()}
+        | {f"{n}_labels": c["labels"].tolist() for n, c in columns.items()}
+        | {
+            "E_student_row0": Bigrams(E["student"]).E[0].tolist(),
+            "student_forget_nll_mean": mean("student", "forget"),
+            "student_retain_nll_mean": mean("student", "retain"),
+            "ref_forget_nll_mean": mean("ref", "forget"),
+        }
+    )
 
 
 def nll(entry, file):
-    return {model: Language().forward(Bigrams(E[model]), texts("forget")[torch.arange(3)]).total.tolist() for model in E}
+    return {
+        model: Language().forward(Bigrams(E[model]), texts("forget")[torch.arange(3)]).total.tolist() for model in E
+    }
 
 
 def speak(name, file, forget=None, **hyperparameters):
     """Loss and gradient of one step on all three texts; at rate 1 the gradient is the step."""
     student = Bigrams(E["student"])
     before, views = student.E.detach().clone(), (forget or texts("forget"), texts("retain"))
-    engine = replay(name, file, student, views, original=Bigrams(E["ref"]), task=Language(), lr=1.0, batch_size=3, **hyperparameters)
+    engine = replay(
+        name, file, student, views, original=Bigrams(E["ref"]), task=Language(), lr=1.0, batch_size=3, **hyperparameters
+    )
     gradient = before - engine.context.student.E.detach()
     return {"loss": engine.steps[0][3], "grad_E_row0": gradient[0].tolist(), "grad_norm": gradient.norm().item()}
 
@@ -361,6 +437,7 @@ def undial(entry, file):
     def loss(strength):
         entropy = torch.distributions.Categorical(logits=teacher - strength * truth).entropy().mean().item()
         return speak("undial", file, forget, strength=strength)["loss"] + entropy
+
     return {key: loss(float(key.partition("=")[2])) for key in entry["expected"]}
 
 
@@ -369,14 +446,20 @@ def flat(entry, file):
     method, batches = load_method("flat"), {name: texts(name)[torch.arange(3)] for name in ("forget", "idk")}
     outputs = {name: Language().forward(Bigrams(E["student"]), batch) for name, batch in batches.items()}
     p = {name: (method.probability(batches[name], out) * out.mask.sum(1) / 6).mean() for name, out in outputs.items()}
-    toy = [torch.tensor(-entry["inputs"]["toy"][f"prob_loss_{name}"], dtype=torch.float64) for name in ("good", "forget")]
+    toy = [
+        torch.tensor(-entry["inputs"]["toy"][f"prob_loss_{name}"], dtype=torch.float64) for name in ("good", "forget")
+    ]
 
     def contrast(key, good, forget):
         g, conjugate = load_method("flat", divergence=key.lower().replace("-", "_").replace("jenson", "jensen")).pair
         return (conjugate(forget) - g(good)).item()
-    return {"probloss_forget": -p["forget"].item(), "probloss_good": -p["idk"].item(),
-            "loss": {key: contrast(key, p["idk"], p["forget"]) for key in entry["expected"]["loss"]},
-            "toy_loss": {key: contrast(key, *toy) for key in entry["expected"]["toy_loss"]}}
+
+    return {
+        "probloss_forget": -p["forget"].item(),
+        "probloss_good": -p["idk"].item(),
+        "loss": {key: contrast(key, p["idk"], p["forget"]) for key in entry["expected"]["loss"]},
+        "toy_loss": {key: contrast(key, *toy) for key in entry["expected"]["toy_loss"]},
+    }
 
 
 def ul(entry, file):
@@ -391,28 +474,50 @@ def ul(entry, file):
     view = texts("forget")
     tokens = [(view[torch.tensor([i])]["labels"] != -100).sum().item() for i in range(3)]
     losses = [speak("ul", file, view.select([i]), ma_threshold=1.0, el_threshold=1.0)["loss"] for i in range(3)]
-    return {"el_per_example(float32)": {key: values.tolist() for key, values in el.items()}, "ma": ma,
-            "el_mean": {f"d/{key}": values.mean().item() for key, values in el.items()}, "E_mem_row0": heart.E[0].tolist(),
-            "negative_loss(E_student, forget labels)": sum(loss * n for loss, n in zip(losses, tokens)) / sum(tokens)}
+    return {
+        "el_per_example(float32)": {key: values.tolist() for key, values in el.items()},
+        "ma": ma,
+        "el_mean": {f"d/{key}": values.mean().item() for key, values in el.items()},
+        "E_mem_row0": heart.E[0].tolist(),
+        "negative_loss(E_student, forget labels)": sum(loss * n for loss, n in zip(losses, tokens)) / sum(tokens),
+    }
 
 
 def scrub_kl(entry, file):
     """The divergence is what the first step over D_f maximises."""
     inputs, views = entry["inputs"], sets(file, entry["inputs"]["x"])
-    return {key: -replay("scrub", file, Net(file, inputs["student"]), views, original=inputs["teacher"], msteps=1,
-                         temperature=float(key.removeprefix("T=")), forget_batch_size=len(views[0])).steps[0][3]
-            for key in entry["expected"]}
+    return {
+        key: -replay(
+            "scrub",
+            file,
+            Net(file, inputs["student"]),
+            views,
+            original=inputs["teacher"],
+            msteps=1,
+            temperature=float(key.removeprefix("T=")),
+            forget_batch_size=len(views[0]),
+        ).steps[0][3]
+        for key in entry["expected"]
+    }
 
 
 def scrub(entry, file):
     inputs = entry["inputs"]
     if inputs.get("beta"):
         raise ValueError(f"SCRUB has no representation term, the entry weighs one by beta={inputs['beta']}")
-    engine = replay("scrub", file, Net(file, inputs["start"]), sets(file), original=inputs["teacher"],
-                    **settings(inputs) | batch_sizes(file))
-    return outcome(engine) | {"lr_returned_per_epoch": list({epoch: lr for epoch, *_, lr in engine.steps}.values()),
-                              "max_loss_avg_per_max_epoch": engine.averages("forget"),
-                              "min_loss_avg_per_epoch": engine.averages("retain")}
+    engine = replay(
+        "scrub",
+        file,
+        Net(file, inputs["start"]),
+        sets(file),
+        original=inputs["teacher"],
+        **settings(inputs) | batch_sizes(file),
+    )
+    return outcome(engine) | {
+        "lr_returned_per_epoch": list({epoch: lr for epoch, *_, lr in engine.steps}.values()),
+        "max_loss_avg_per_max_epoch": engine.averages("forget"),
+        "min_loss_avg_per_epoch": engine.averages("retain"),
+    }
 
 
 def badt(entry, file, **hyperparameters):
@@ -425,14 +530,22 @@ def badt(entry, file, **hyperparameters):
     words = re.search(r"batch(?:es of|[_ ]size)[ =:]*(\d+)", " ".join(map(str, [*inputs.values(), entry.get("notes")])))
     size = inputs.get("batch_size", int(words[1]) if words else len(forget) + len(retain))
     given = {"per": "class", "retain_share": 1.0, "batch_size": size} | settings(inputs) | hyperparameters
-    return replay("bad_t", file, Net(file, inputs.get("start", inputs.get("student"))), (forget, retain), **given,
-                  original=inputs.get("full_teacher"), incompetent=inputs.get("unlearning_teacher", "theta_bad"))
+    return replay(
+        "bad_t",
+        file,
+        Net(file, inputs.get("start", inputs.get("student"))),
+        (forget, retain),
+        **given,
+        original=inputs.get("full_teacher"),
+        incompetent=inputs.get("unlearning_teacher", "theta_bad"),
+    )
 
 
 def badt_loss(entry, file):
     def loss(key):
         per = "example" if key.startswith("batchmean") else "class"
         return badt(entry, file, temperature=float(key.rpartition("T=")[2]), per=per).steps[0][3]
+
     return {key: loss(key) for key in entry["expected"]}
 
 
@@ -440,8 +553,15 @@ def salun_mask(entry, file):
     """The mask is set in ``prepare``: no epoch is needed."""
     expected, result = entry["expected"], {}
     for ratio in {key.rpartition("_")[2] for key in expected if key.startswith(("mask_", "ones_"))}:
-        context = replay("salun", file, Net(file, entry["inputs"]["params"]), sets(file), saliency_ratio=float(ratio),
-                         epochs=0, **batch_sizes(file)).context
+        context = replay(
+            "salun",
+            file,
+            Net(file, entry["inputs"]["params"]),
+            sets(file),
+            saliency_ratio=float(ratio),
+            epochs=0,
+            **batch_sizes(file),
+        ).context
         mask = parameters_to_vector(context._mask.values()).int().tolist()
         result |= {f"mask_{ratio}": mask, f"ones_{ratio}": sum(mask)}
     return result | {"abs_sum_grad": parameters_to_vector(context.saliency("forget").values()).tolist()}
@@ -461,8 +581,14 @@ def salun(entry, file, hold=True):
         found["saliency_ratio"] = (sum(mask) + 0.5) / len(mask)
     elif ratio := re.search(r"\d*\.\d+", str(mask)):
         found["saliency_ratio"] = float(ratio[0])
-    engine = replay("salun", file, Net(file, inputs["start"]), sets(file),
-                    labels=inputs["random_labels_per_forget_batch_in_order"], **found | batch_sizes(file))
+    engine = replay(
+        "salun",
+        file,
+        Net(file, inputs["start"]),
+        sets(file),
+        labels=inputs["random_labels_per_forget_batch_in_order"],
+        **found | batch_sizes(file),
+    )
     result, movable = outcome(engine), parameters_to_vector(engine.context._mask.values())
     if isinstance(mask, list) and movable.int().tolist() != mask:
         raise ValueError("the entry's mask is not the saliency mask of its start")

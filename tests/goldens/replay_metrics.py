@@ -3,6 +3,7 @@
 ``FAMILIES`` maps a pattern of entry ids to ``replay(entry, file)``, which answers with values nested as in
 ``entry["expected"]``, computed from the entry's inputs and the problem of its file.
 """
+
 import json
 import re
 from pathlib import Path
@@ -24,7 +25,7 @@ def logits_of(file, theta, x):
 def sliced(values, name):
     """``values["X_r"][:6]`` for the name ``X_r[:6]``."""
     key, start, colon, stop = re.fullmatch(r"(\w+)(?:\[(\d*)(:)(\d*)\])?", name).groups()
-    return np.array(values[key])[int(start or 0):int(stop) if stop else None] if colon else np.array(values[key])
+    return np.array(values[key])[int(start or 0) : int(stop) if stop else None] if colon else np.array(values[key])
 
 
 def membership_sets(entry, file):
@@ -44,27 +45,34 @@ def features(entry, file):
         key, _, part = name.partition("[")
         part = part and "[" + part
         return arrays.membership_features(sliced(values, f"{key}_logits{part}"), sliced(values, f"{key}_labels{part}"))
+
     return feature
 
 
 def mia_problem(entry, file):
     definition, _, groups = entry["inputs"]["formula"].partition(";")
     scale, classes, shift, modulus = re.search(
-        r"=([\d.]+)\*sin\(a\+b\*\((\d+)i\+j\)\), *label=\(i\*i\+(\d+)\)%(\d+)", definition).groups()
+        r"=([\d.]+)\*sin\(a\+b\*\((\d+)i\+j\)\), *label=\(i\*i\+(\d+)\)%(\d+)", definition
+    ).groups()
     values = {}
     for name, n, a, b, off in re.findall(r"(\w+) n=(\d+) a=([\d.-]+) b=([\d.-]+) off=([\d.-]+)", groups):
         i, j = np.arange(int(n))[:, None], np.arange(int(classes))
         labels = (i * i + int(shift)) % int(modulus)
-        values[f"{name}_logits"] = (float(scale) * np.sin(float(a) + float(b) * (int(classes) * i + j))
-                                    + float(off) * (labels == j)).tolist()
+        values[f"{name}_logits"] = (
+            float(scale) * np.sin(float(a) + float(b) * (int(classes) * i + j)) + float(off) * (labels == j)
+        ).tolist()
         values[f"{name}_labels"] = labels[:, 0].tolist()
     return values
 
 
 def svc(entry, file):
     feature = features(entry, file)
-    roles = {"shadow_members": "shadow_train", "shadow_nonmembers": "shadow_test",
-             "members": "target_train", "nonmembers": "target_test"}
+    roles = {
+        "shadow_members": "shadow_train",
+        "shadow_nonmembers": "shadow_test",
+        "members": "target_train",
+        "nonmembers": "target_test",
+    }
     sets = {role: feature(entry["inputs"].get(name)) for role, name in roles.items()}
     return {kind: arrays.svc_attack(**{role: f and f[kind] for role, f in sets.items()}) for kind in entry["expected"]}
 
@@ -80,10 +88,15 @@ def scrub(entry, file):
     losses = {}
     for name, n, label in re.findall(r"(\w+) (?:first )?(\d+) \(label ([01])\)", inputs["features"]):
         logits, labels = np.array(values[f"{name}_logits"]), np.array(values[f"{name}_labels"])
-        losses[label] = -np.log(arrays.membership_features(logits, labels)["confidence"])[:int(n)]
+        losses[label] = -np.log(arrays.membership_features(logits, labels)["confidence"])[: int(n)]
     clip = re.search(r"\[-([\d.]+), *\1\]", inputs["features"])
-    folds = arrays.logistic_attack(losses["1"], losses["0"], clip=float(clip[1]) if clip else np.inf,
-                                   n_splits=inputs["n_splits"], random_state=inputs["random_state"])
+    folds = arrays.logistic_attack(
+        losses["1"],
+        losses["0"],
+        clip=float(clip[1]) if clip else np.inf,
+        n_splits=inputs["n_splits"],
+        random_state=inputs["random_state"],
+    )
     return {"fold_acc": folds.tolist(), "mean": folds.mean()}
 
 
@@ -110,8 +123,10 @@ def mubench_gap_zrf(entry, file):
     k = np.arange(logits["df"].size).reshape(logits["df"].shape)
     phase, frequency = map(float, re.search(r"\(sin\(([\d.]+)\+([\d.]+)k\)\+1\)/2", entry["how"]).groups())
     noise = (np.sin(phase + frequency * k) + 1) / 2
-    return {"knowledge_gap": arrays.auc(correct["dr"], correct["df"]),
-            "zrf": 1 - arrays.js_divergence(logits["df"], noise).mean()}
+    return {
+        "knowledge_gap": arrays.auc(correct["dr"], correct["df"]),
+        "zrf": 1 - arrays.js_divergence(logits["df"], noise).mean(),
+    }
 
 
 FAMILIES = {

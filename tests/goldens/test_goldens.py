@@ -1,4 +1,5 @@
 """What official codes gave on tiny problems, recomputed: every entry of every ``*.json`` here and in ``$MUBENCH_GOLDENS``."""
+
 import functools
 import importlib.util
 import json
@@ -12,7 +13,9 @@ import pytest
 HERE = Path(__file__).parent
 FOLDERS = [HERE, *(Path(f) for f in [os.environ.get("MUBENCH_GOLDENS")] if f)]
 FILES = {path: json.loads(path.read_text()) for folder in FOLDERS for path in sorted(folder.glob("*.json"))}
-ENTRIES = {f"{path.parent.name}/{path.stem}/{e['id']}": (e, path) for path, file in FILES.items() for e in file["entries"]}
+ENTRIES = {
+    f"{path.parent.name}/{path.stem}/{e['id']}": (e, path) for path, file in FILES.items() for e in file["entries"]
+}
 OWN = [name for name, (_, path) in ENTRIES.items() if path.parent == HERE]
 
 
@@ -41,16 +44,24 @@ def differences(got, expected, rtol, at="expected"):
     if isinstance(expected, dict):
         if not isinstance(got, dict):
             return [f"{at}: {got!r} is not {expected!r}"]
-        return [line for key, value in expected.items() for line in
-                (differences(got[key], value, rtol, f"{at}.{key}") if key in got else [f"{at}.{key}: not replayed"])]
+        return [
+            line
+            for key, value in expected.items()
+            for line in (
+                differences(got[key], value, rtol, f"{at}.{key}") if key in got else [f"{at}.{key}: not replayed"]
+            )
+        ]
     if isinstance(expected, list):
         got = list(got) if hasattr(got, "__iter__") and not isinstance(got, (str, dict)) else None
         if got is None or len(got) != len(expected):
             return [f"{at}: {got!r} is not {expected!r}"]
         return [line for i, value in enumerate(expected) for line in differences(got[i], value, rtol, f"{at}[{i}]")]
     a, b = number(got), number(expected)
-    same = got == expected if a is None or b is None else \
-        math.isclose(a, b, rel_tol=rtol, abs_tol=1e-15) or math.isnan(a) and math.isnan(b)
+    same = (
+        got == expected
+        if a is None or b is None
+        else math.isclose(a, b, rel_tol=rtol, abs_tol=1e-15) or math.isnan(a) and math.isnan(b)
+    )
     return [] if same else [f"{at}: {got!r} is not {expected!r}"]
 
 
@@ -79,12 +90,13 @@ def test_every_own_entry_has_a_family():
 
 # --- the harness can fail -----------------------------------------------------------------------------------------------
 
+
 def altered(value, change):
     """Copies of a nested value, each with one figure changed."""
     if isinstance(value, (dict, list)):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             for copy in altered(part, change):
-                yield (value | {key: copy}) if isinstance(value, dict) else [*value[:key], copy, *value[key + 1:]]
+                yield (value | {key: copy}) if isinstance(value, dict) else [*value[:key], copy, *value[key + 1 :]]
     elif isinstance(value, float) and value:
         yield change(value)
 
@@ -97,10 +109,21 @@ def test_a_figure_altered_in_its_sixth_place_fails(name):
         assert len(differences(replayed(name), expected, entry["rtol"])) == 1
 
 
-@pytest.mark.parametrize("got, expected", [
-    ({}, {"loss": 1.0}), ([1.0], {"loss": 1.0}), ({"loss": None}, {"loss": 1.0}), ({"loss": 1.0}, {"loss": None}),
-    ({"loss": [1.0]}, {"loss": [1.0, 2.0]}), ({"loss": 1.0}, {"loss": [1.0]}), ({"loss": 1.0}, {"loss": {"a": 1.0}}),
-    ({"loss": 1.0}, {"loss": "NaN"}), ({"loss": math.nan}, {"loss": 1.0}), ({"loss": math.inf}, {"loss": "-Infinity"})])
+@pytest.mark.parametrize(
+    "got, expected",
+    [
+        ({}, {"loss": 1.0}),
+        ([1.0], {"loss": 1.0}),
+        ({"loss": None}, {"loss": 1.0}),
+        ({"loss": 1.0}, {"loss": None}),
+        ({"loss": [1.0]}, {"loss": [1.0, 2.0]}),
+        ({"loss": 1.0}, {"loss": [1.0]}),
+        ({"loss": 1.0}, {"loss": {"a": 1.0}}),
+        ({"loss": 1.0}, {"loss": "NaN"}),
+        ({"loss": math.nan}, {"loss": 1.0}),
+        ({"loss": math.inf}, {"loss": "-Infinity"}),
+    ],
+)
 def test_what_is_missing_or_of_another_shape_differs(got, expected):
     assert differences(got, expected, 1e-9)
 

@@ -1,4 +1,5 @@
 """Synthetic results: random predictions, stored as runs store theirs."""
+
 import functools
 import json
 
@@ -26,10 +27,21 @@ def predictions(noise, transfer=False):
         logits = rng.normal(size=(size, 3)) + 1.5 * np.eye(3)[target]
         share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         true = share[np.arange(size), target]
-        frames.append(pd.DataFrame({
-            "set": name, "index": np.arange(size), "target": target, "prediction": logits.argmax(1),
-            "score": (logits.argmax(1) == target).astype(float), "loss": -np.log(true), "confidence": true,
-            "logits": list(logits), "incompetent": list(rng.normal(size=(size, 3)))}))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "set": name,
+                    "index": np.arange(size),
+                    "target": target,
+                    "prediction": logits.argmax(1),
+                    "score": (logits.argmax(1) == target).astype(float),
+                    "loss": -np.log(true),
+                    "confidence": true,
+                    "logits": list(logits),
+                    "incompetent": list(rng.normal(size=(size, 3))),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True)
 
 

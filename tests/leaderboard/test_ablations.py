@@ -1,4 +1,5 @@
 """Ablations on made-up runs with known answers, and a tiny real one."""
+
 import math
 import subprocess
 import sys
@@ -20,8 +21,13 @@ SEEDS = (0, 1, 2)
 
 def ratio_runs(scores, **more):
     """Runs of one method whose test score at 1, 2, 3 … % is as said, plus what each seed adds."""
-    return frame([{"ratio": str(r), "test_score": score + shift, "seed": seed, **more} for r, score in enumerate(scores, 1)
-                  for seed, shift in enumerate((-0.004, 0.0, 0.004))])
+    return frame(
+        [
+            {"ratio": str(r), "test_score": score + shift, "seed": seed, **more}
+            for r, score in enumerate(scores, 1)
+            for seed, shift in enumerate((-0.004, 0.0, 0.004))
+        ]
+    )
 
 
 # -- capacity --------------------------------------------------------------------------------------------------------------
@@ -32,7 +38,9 @@ def test_the_capacity_is_the_largest_ratio_within_the_margin_of_the_original():
     (found,) = analyse("ratio", runs, margin=0.02)[1].table.to_dict("records")
     assert (found["capacity"], found["least"], found["most"], found["seeds"]) == (3, 2, 3, 3)
     assert found["largest_tried"] == 5 and found["fails"] is None
-    one = analyse("ratio", runs[(runs["seed"] == 0) | (runs["ratio_order"] == 1)])[1].table.iloc[0]  # others tried 1 % alone
+    one = analyse("ratio", runs[(runs["seed"] == 0) | (runs["ratio_order"] == 1)])[1].table.iloc[
+        0
+    ]  # others tried 1 % alone
     assert (one["seeds"], one["largest_tried"]) == (1, 5) and one["least"] == one["most"] > 1
 
 
@@ -56,7 +64,12 @@ def test_a_ratio_that_fails_below_the_capacity_is_named_and_none_within_the_marg
 def test_the_exponent_of_a_power_law_is_recovered(b):
     x = np.geomspace(1e9, 1e12, 12)
     law = fit(x, 0.2 + 0.7 * (x / 1e9) ** -b)
-    assert law.form == "power" and law.b == pytest.approx(b, rel=1e-3) and law.c == pytest.approx(0.2, abs=1e-3) and law.a == pytest.approx(0.7, abs=1e-3)
+    assert (
+        law.form == "power"
+        and law.b == pytest.approx(b, rel=1e-3)
+        and law.c == pytest.approx(0.2, abs=1e-3)
+        and law.a == pytest.approx(0.7, abs=1e-3)
+    )
     assert law.r2 == pytest.approx(1) and law.error == pytest.approx(0, abs=1e-4)
 
 
@@ -64,7 +77,11 @@ def test_the_rate_of_an_exponential_law_is_recovered_and_the_last_point_is_held_
     x = np.linspace(1e9, 1e10, 10)
     y = 0.1 + 0.8 * np.exp(-(x - 1e9) / 2e9)
     law = fit(x, y)
-    assert law.form == "exponential" and 1 / law.b == pytest.approx(2e9, rel=1e-3) and law(5e9) == pytest.approx(0.1 + 0.8 * math.exp(-2), abs=1e-4)
+    assert (
+        law.form == "exponential"
+        and 1 / law.b == pytest.approx(2e9, rel=1e-3)
+        and law(5e9) == pytest.approx(0.1 + 0.8 * math.exp(-2), abs=1e-4)
+    )
     off = fit(x, [*y[:-1], 0.9])  # the law does not see the last point, its error does
     assert off.b == pytest.approx(law.b) and off.actual == 0.9 and off.error == pytest.approx(law.predicted - 0.9)
 
@@ -75,7 +92,9 @@ def test_noise_lowers_r_squared_and_the_exponent_stays_near():
     assert 0.9 < law.r2 < 1 and law.b == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize("x, y", [([1, 2, 3, 4], [4, 3, 2, 1]), ([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]), ([0, 1, 2, 3, 4], [5, 4, 3, 2, 1])])
+@pytest.mark.parametrize(
+    "x, y", [([1, 2, 3, 4], [4, 3, 2, 1]), ([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]), ([0, 1, 2, 3, 4], [5, 4, 3, 2, 1])]
+)
 def test_no_law_is_fitted_to_few_points_or_to_no_change(x, y):
     assert fit(x, y) is None
 
@@ -84,20 +103,43 @@ def test_scale_says_the_law_of_every_curve_and_how_many_sizes_it_lacks():
     main, laws = analyse("scale", everything(tasks=("fashion",), methods=("salun",)).query("model == 'large'"))
     (law,) = laws.table.to_dict("records")
     assert law["over"] == "FLOPs along the run" and law["b"] == pytest.approx(0.2, abs=0.1) and law["r2"] > 0.97
-    assert any("fashion / salun: the forget score over parameters has 1 of the 5 points that a law needs" in sentence for sentence in main.missing)
+    assert any(
+        "fashion / salun: the forget score over parameters has 1 of the 5 points that a law needs" in sentence
+        for sentence in main.missing
+    )
 
 
 def test_the_start_of_a_curve_is_a_point_but_on_no_log_axis_and_no_step_counts_twice():
-    point = lambda step, score: {"step": step, "seconds": step, "flops": step * 1e9, "forget_score": score, "test_score": 0.9}
-    main, laws = analyse("scale", frame([{"curve": [point(0, 1.0), *(point(s, 0.5 + 0.4 / s) for s in range(1, 8)), point(7, 0.6)]}]))
-    assert main.table["x"].tolist() == [s * 1e9 for s in range(8)] and main.table["n"].tolist() == [1] * 8 and main.table["mean"].iloc[-1] == 0.6
+    point = lambda step, score: {
+        "step": step,
+        "seconds": step,
+        "flops": step * 1e9,
+        "forget_score": score,
+        "test_score": 0.9,
+    }
+    main, laws = analyse(
+        "scale", frame([{"curve": [point(0, 1.0), *(point(s, 0.5 + 0.4 / s) for s in range(1, 8)), point(7, 0.6)]}])
+    )
+    assert (
+        main.table["x"].tolist() == [s * 1e9 for s in range(8)]
+        and main.table["n"].tolist() == [1] * 8
+        and main.table["mean"].iloc[-1] == 0.6
+    )
     assert min(main.rows[0][0].lines[0].x) == 1e9 and laws.table["points"].tolist() == [7]
 
 
 def test_a_law_over_sizes_needs_five_models():
     sizes = [1e4, 1e5, 1e6, 1e7, 1e8, 1e9]
-    curve = [{"step": s, "seconds": 1.0, "flops": s * 1e9, "forget_score": 0.5 - s / 100, "test_score": 0.9} for s in range(1, 9)]
-    runs = frame([{"model": f"m{n}", "parameters": size, "forget_score": 0.2 + 0.6 * (size / 1e4) ** -0.3, "curve": curve} for n, size in enumerate(sizes)])
+    curve = [
+        {"step": s, "seconds": 1.0, "flops": s * 1e9, "forget_score": 0.5 - s / 100, "test_score": 0.9}
+        for s in range(1, 9)
+    ]
+    runs = frame(
+        [
+            {"model": f"m{n}", "parameters": size, "forget_score": 0.2 + 0.6 * (size / 1e4) ** -0.3, "curve": curve}
+            for n, size in enumerate(sizes)
+        ]
+    )
     laws = analyse("scale", runs)[1].table.query("over == 'parameters'")
     assert laws["law"].tolist() == ["power"] and laws["b"].iloc[0] == pytest.approx(0.3, rel=0.01)
 
@@ -106,19 +148,32 @@ def test_a_law_over_sizes_needs_five_models():
 
 
 def test_points_carry_the_mean_the_t_interval_and_n():
-    runs = frame([{"options": {"lora": 5.0}, "share": 4.98, "seed": seed, "forget_score": score} for seed, score in enumerate((0.7, 0.8, 0.9))])
+    runs = frame(
+        [
+            {"options": {"lora": 5.0}, "share": 4.98, "seed": seed, "forget_score": score}
+            for seed, score in enumerate((0.7, 0.8, 0.9))
+        ]
+    )
     point = analyse("lora", runs)[0].table.query("value == 'forget_score'").iloc[0]
-    assert (point["at"], point["n"]) == ("5", 3) and point["mean"] == pytest.approx(0.8) and point["x"] == pytest.approx(4.98)
+    assert (
+        (point["at"], point["n"]) == ("5", 3)
+        and point["mean"] == pytest.approx(0.8)
+        and point["x"] == pytest.approx(4.98)
+    )
     assert point["half_width"] == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
 
 
 def test_levels_without_a_run_are_named_and_nothing_is_drawn_from_one_level():
     runs = frame([{"options": {"lora": 5.0}, "share": 5.0, "method": method} for method in ("salun", "scrub")])
     main = analyse("lora", runs)[0]
-    assert not main.rows and main.missing == ["fashion / resnet, 5 %: no share 1, 10, 25, 50, 75, dense of salun, scrub"]
+    assert not main.rows and main.missing == [
+        "fashion / resnet, 5 %: no share 1, 10, 25, 50, 75, dense of salun, scrub"
+    ]
     more = frame([{"options": {"lora": 5.0}, "share": 5.0}, {"options": {"lora": 50.0}, "share": 50.0}, {}])
     main = analyse("lora", more)[0]
-    assert [line.x for line in main.rows[0][0].lines] == [[5, 50, 100]] and main.missing == ["fashion / resnet, 5 %: no share 1, 10, 25, 75 of salun"]
+    assert [line.x for line in main.rows[0][0].lines] == [[5, 50, 100]] and main.missing == [
+        "fashion / resnet, 5 %: no share 1, 10, 25, 75 of salun"
+    ]
 
 
 def test_curves_that_were_not_recorded_and_a_retrain_that_is_missing_are_named():
@@ -128,43 +183,82 @@ def test_curves_that_were_not_recorded_and_a_retrain_that_is_missing_are_named()
     curve = [{"step": 1, "seconds": 1.0, "flops": 1.0, "forget_score": 0.5, "test_score": 0.9, "retain_score": 0.9}]
     main = analyse("budget", frame([{"relative_flops": math.nan, "curve": curve}]))[0]
     assert not main.rows and main.missing == ["fashion / resnet: no complete retrain, whose work is the unit"]
-    assert analyse("bias", frame([{"method": "original"}, {"transfer_score": None}]))[0].missing == ["fashion: no transfer set"]
+    assert analyse("bias", frame([{"method": "original"}, {"transfer_score": None}]))[0].missing == [
+        "fashion: no transfer set"
+    ]
 
 
 def test_runs_of_another_ablation_with_other_hyperparameters_or_ratios_do_not_count():
-    runs = frame([{"options": {"lora": 5.0}}, {"options": {"curriculum": "superloss"}}, {"options": {"lora": 5.0, "curriculum": "superloss"}},
-                  {"params": '{"lr": 1}'}, {"ratio": "2"}, {"options": {"precision": "bf16"}}, {}])
+    runs = frame(
+        [
+            {"options": {"lora": 5.0}},
+            {"options": {"curriculum": "superloss"}},
+            {"options": {"lora": 5.0, "curriculum": "superloss"}},
+            {"params": '{"lr": 1}'},
+            {"ratio": "2"},
+            {"options": {"precision": "bf16"}},
+            {},
+        ]
+    )
     count = lambda kind: analyse(kind, runs)[0].table.drop_duplicates(["ratio", "at"])["at"].tolist()
     assert count("lora") == ["5", "dense"] and count("curriculum") == ["off", "1"] and count("ratio") == ["2", "5"]
 
 
 def test_the_curriculum_counts_its_default_strength_and_pairs_seeds():
-    runs = frame([{"seed": s, "forget_score": 0.6 + s / 100, "options": o} for s in SEEDS for o in ({},)]
-                 + [{"seed": s, "forget_score": 0.7 + s / 100, "options": {"curriculum": "superloss"}} for s in SEEDS])
+    runs = frame(
+        [{"seed": s, "forget_score": 0.6 + s / 100, "options": o} for s in SEEDS for o in ({},)]
+        + [{"seed": s, "forget_score": 0.7 + s / 100, "options": {"curriculum": "superloss"}} for s in SEEDS]
+    )
     (found,) = analyse("curriculum", runs)[1].table.to_dict("records")
-    assert found["lambda"] == 1 and found["forget_score_change"] == pytest.approx(0.1) and found["forget_score_half_width"] == pytest.approx(0, abs=1e-9)
+    assert (
+        found["lambda"] == 1
+        and found["forget_score_change"] == pytest.approx(0.1)
+        and found["forget_score_half_width"] == pytest.approx(0, abs=1e-9)
+    )
 
 
 def test_the_least_share_that_forgets():
-    runs = frame([{"options": {"lora": float(s)} if s < 100 else {}, "share": float(s), "forget_score": score}
-                  for s, score in ((1, 0.99), (10, 0.985), (25, 0.99), (50, 0.8), (75, 0.7), (100, 0.6))])
+    runs = frame(
+        [
+            {"options": {"lora": float(s)} if s < 100 else {}, "share": float(s), "forget_score": score}
+            for s, score in ((1, 0.99), (10, 0.985), (25, 0.99), (50, 0.8), (75, 0.7), (100, 0.6))
+        ]
+    )
     (found,) = analyse("lora", runs)[1].table.to_dict("records")
     assert found["least_share_that_forgets"] == 50 and found["dense_forget_score"] == 0.6
 
 
 def test_a_budget_is_read_at_the_last_point_within_it():
-    curve = [{"step": s, "seconds": 10.0 * s, "flops": 5e9 * s, "forget_score": 1 - s / 10, "test_score": 0.9,
-              "retain_score": 0.9} for s in (1, 2, 3, 9)]
+    curve = [
+        {
+            "step": s,
+            "seconds": 10.0 * s,
+            "flops": 5e9 * s,
+            "forget_score": 1 - s / 10,
+            "test_score": 0.9,
+            "retain_score": 0.9,
+        }
+        for s in (1, 2, 3, 9)
+    ]
     runs = frame([{"curve": curve, "flops": 45e9, "relative_flops": 0.45}])  # retraining: 100 GFLOPs
     read = analyse("budget", runs)[1].table.query("value == 'forget_score'")
     assert read[["10%", "25%", "50%", "100%"]].to_numpy().round(9).tolist() == [[0.8, 0.7, 0.1, 0.1]]
 
 
 def test_bias_is_the_change_on_transfer_beyond_that_on_test():
-    runs = frame([{"method": "original", "task": t, "transfer_score": 0.7} for t in ("fashion", "movie_snippets")]
-                 + [{"task": t, "test_score": 0.88, "transfer_score": 0.7 - d} for t, d in (("fashion", 0.1), ("movie_snippets", 0.06))])
+    runs = frame(
+        [{"method": "original", "task": t, "transfer_score": 0.7} for t in ("fashion", "movie_snippets")]
+        + [
+            {"task": t, "test_score": 0.88, "transfer_score": 0.7 - d}
+            for t, d in (("fashion", 0.1), ("movie_snippets", 0.06))
+        ]
+    )
     (found,) = analyse("bias", runs)[1].table.to_dict("records")
-    assert found["test_change"] == pytest.approx(-0.02) and found["transfer_change"] == pytest.approx(-0.08) and found["excess"] == pytest.approx(-0.06)
+    assert (
+        found["test_change"] == pytest.approx(-0.02)
+        and found["transfer_change"] == pytest.approx(-0.08)
+        and found["excess"] == pytest.approx(-0.06)
+    )
     assert found["places"] == 2 and found["half_width"] == pytest.approx(12.7062 * 0.0282843 / math.sqrt(2), rel=1e-3)
 
 
@@ -173,10 +267,15 @@ def test_bias_is_the_change_on_transfer_beyond_that_on_test():
 
 def test_plans_vary_one_thing_and_name_their_levels():
     references, specs, left_out = plan("lora", ["fashion"], ["salun", "fisher"], seeds=SEEDS)
-    assert sorted({s.lora or 100 for s in specs if s.method == "salun"}) == [1, 5, 10, 25, 50, 75, 100] and len([s for s in specs if s.method == "salun"]) == 21
+    assert (
+        sorted({s.lora or 100 for s in specs if s.method == "salun"}) == [1, 5, 10, 25, 50, 75, 100]
+        and len([s for s in specs if s.method == "salun"]) == 21
+    )
     assert {s.method for s in references} == {"original", "retrain"} and not any(s.lora for s in references)
     assert any("fisher" in sentence for sentence in left_out)
-    assert {s.curriculum_lambda for s in plan("curriculum", ["fashion"], ["salun"], at=[2.0])[1] if s.curriculum} == {2.0}
+    assert {s.curriculum_lambda for s in plan("curriculum", ["fashion"], ["salun"], at=[2.0])[1] if s.curriculum} == {
+        2.0
+    }
     assert [s.ratio for s in plan("ratio", ["fashion"], ["salun"], at=[2, 10])[1]] == ["2", "10"]
     assert {s.model for s in plan("scale", ["fashion"], ["salun"])[1]} == {"resnet", "vit"}
 
@@ -189,9 +288,18 @@ def test_wrong_kinds_and_levels_are_refused(kind, at, said):
 
 def test_expected_runs_that_are_not_there_are_missing_whatever_else_the_folder_holds():
     _, specs, _ = plan("lora", ["fashion"], ["salun"], at=[5.0])
-    runs = frame([{"id": specs[0].id, "options": {"lora": 5.0} if specs[0].lora else {}}, {"id": "else", "options": {"lora": 50.0}}])
+    runs = frame(
+        [
+            {"id": specs[0].id, "options": {"lora": 5.0} if specs[0].lora else {}},
+            {"id": "else", "options": {"lora": 50.0}},
+        ]
+    )
     main = analyse("lora", runs, specs)[0]
-    assert len(main.missing) == 1 and "of salun" in main.missing[0] and set(main.table["at"]) == {"dense" if specs[0].lora is None else "5"}
+    assert (
+        len(main.missing) == 1
+        and "of salun" in main.missing[0]
+        and set(main.table["at"]) == {"dense" if specs[0].lora is None else "5"}
+    )
 
 
 # -- files -----------------------------------------------------------------------------------------------------------------
@@ -231,7 +339,21 @@ def test_the_analysis_imports_no_torch():
 def test_ablate_runs_draws_and_skips_what_is_done(tmp_path, capsys):
     from mubench import cli
 
-    line = ["ablate", "lora", "fashion", "--method", "rand_label", "--at", "10", "--limit", "32", "--out", str(tmp_path / "results"), "--figures", str(tmp_path / "out")]
+    line = [
+        "ablate",
+        "lora",
+        "fashion",
+        "--method",
+        "rand_label",
+        "--at",
+        "10",
+        "--limit",
+        "32",
+        "--out",
+        str(tmp_path / "results"),
+        "--figures",
+        str(tmp_path / "out"),
+    ]
     cli.main([*line, "--dry-run"])
     assert "4 runs" in capsys.readouterr().out
     cli.main(line)
@@ -241,4 +363,8 @@ def test_ablate_runs_draws_and_skips_what_is_done(tmp_path, capsys):
     assert set(table["at"]) == {"10", "dense"} and abs(table.query("at == '10'")["x"].iloc[0] - 10) < 1
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("result.json")}
     main, _ = mu.ablate("lora", ["fashion"], ["rand_label"], at=[10], limit=32, out=tmp_path / "results")
-    assert len(times) == 4 and times == {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("result.json")} and not main.missing
+    assert (
+        len(times) == 4
+        and times == {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("result.json")}
+        and not main.missing
+    )

@@ -1,4 +1,5 @@
 """Bias amplification against hand-made answers, and of stored runs."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,9 @@ def test_right_predictions_amplify_nothing_and_the_shortcut_alone_amplifies_most
     assert amplification(A, T, T) == 0
     assert amplification(A, T, [1] * 10 + [0] * 10) == pytest.approx(0.3)  # Δ = ±0.3 in each of the four cells
     assert amplification(A, T, [0] * 10 + [1] * 10) == pytest.approx(-0.7)
-    assert amplification(A, T, [1] * 20) == pytest.approx((0.3 - 0.7 + 0.3 - 0.7) / 4)  # more of (x, 1), less of (y, 0), signed; the others lower it
+    assert amplification(A, T, [1] * 20) == pytest.approx(
+        (0.3 - 0.7 + 0.3 - 0.7) / 4
+    )  # more of (x, 1), less of (y, 0), signed; the others lower it
 
 
 def test_the_formula_of_the_paper_cell_by_cell():
@@ -45,11 +48,21 @@ def test_some_tasks_of_either_tier_state_a_shortcut():
     assert {registry.tasks.get(name).tier for name in STATED} == {"mini", "paper"}
 
 
-@pytest.mark.parametrize("row, task, value", [
-    ({"text": "It isn't good."}, "movie_snippets", "negated"), ({"text": "A notable film"}, "movie_snippets", "plain"), ({"text": "NO plot"}, "movie_snippets", "negated"),
-    ({"text": "mot " * 28}, "drug_interactions", "short"), ({"text": "mot " * 29}, "drug_interactions", "long"),
-    ({"text": "Great. 8 out of 10!"}, "imdb", "high mark"), ({"text": "I give it 3/10."}, "imdb", "low mark"), ({"text": "10/10"}, "imdb", "high mark"),
-    ({"text": "5.5 / 10"}, "imdb", "high mark"), ({"text": "on 9/11, 110/100"}, "imdb", "no mark")])
+@pytest.mark.parametrize(
+    "row, task, value",
+    [
+        ({"text": "It isn't good."}, "movie_snippets", "negated"),
+        ({"text": "A notable film"}, "movie_snippets", "plain"),
+        ({"text": "NO plot"}, "movie_snippets", "negated"),
+        ({"text": "mot " * 28}, "drug_interactions", "short"),
+        ({"text": "mot " * 29}, "drug_interactions", "long"),
+        ({"text": "Great. 8 out of 10!"}, "imdb", "high mark"),
+        ({"text": "I give it 3/10."}, "imdb", "low mark"),
+        ({"text": "10/10"}, "imdb", "high mark"),
+        ({"text": "5.5 / 10"}, "imdb", "high mark"),
+        ({"text": "on 9/11, 110/100"}, "imdb", "no mark"),
+    ],
+)
 def test_attributes_of_rows(row, task, value):
     assert load_task(task).attribute(row) == value
 
@@ -67,13 +80,16 @@ def test_the_shortcut_goes_with_the_label_as_the_data_card_says(name):
     table = pd.crosstab([task.attribute(row) for row in rows], rows["label"], normalize="index")
     said = [int(number) for number in re.findall(r"(\d+) %", task.shortcut)]
     column = (table.max() - table.min()).idxmax()
-    assert (100 * table).round()[[c for c in table if sorted((100 * table[c]).round()) == sorted(said)][0]].tolist() and sorted((100 * table[column]).round()) in (
-        sorted(said), sorted(100 - n for n in said))
+    assert (100 * table).round()[
+        [c for c in table if sorted((100 * table[c]).round()) == sorted(said)][0]
+    ].tolist() and sorted((100 * table[column]).round()) in (sorted(said), sorted(100 - n for n in said))
 
 
 def stored(folder, target, prediction, index):
     folder.mkdir(parents=True)
-    pd.DataFrame({"set": "test", "index": index, "target": target, "prediction": prediction}).to_parquet(folder / "predictions.parquet")
+    pd.DataFrame({"set": "test", "index": index, "target": target, "prediction": prediction}).to_parquet(
+        folder / "predictions.parquet"
+    )
     return str(folder)
 
 
@@ -85,9 +101,20 @@ def rows(monkeypatch):
 
 def test_stored_runs_are_measured_by_their_test_rows(tmp_path, rows):
     even = np.arange(0, 20, 2)
-    folders = {name: stored(tmp_path / name, np.array(T)[even], np.array(said)[even], even) for name, said in (("original", T), ("salun", [1] * 10 + [0] * 10))}
-    runs = frame([{"task": "movie_snippets", "method": name, "folder": folder, "transfer_score": 0.7} for name, folder in folders.items()]
-                 + [{"task": "movie_snippets", "method": "scrub", "folder": str(tmp_path / "gone"), "transfer_score": 0.7}, {"task": "fashion", "method": "salun"}])
+    folders = {
+        name: stored(tmp_path / name, np.array(T)[even], np.array(said)[even], even)
+        for name, said in (("original", T), ("salun", [1] * 10 + [0] * 10))
+    }
+    runs = frame(
+        [
+            {"task": "movie_snippets", "method": name, "folder": folder, "transfer_score": 0.7}
+            for name, folder in folders.items()
+        ]
+        + [
+            {"task": "movie_snippets", "method": "scrub", "folder": str(tmp_path / "gone"), "transfer_score": 0.7},
+            {"task": "fashion", "method": "salun"},
+        ]
+    )
     values, missing = bias.measured(runs)
     expected = amplification(np.array(A)[even], np.array(T)[even], np.array([1] * 10 + [0] * 10)[even])
     assert values[0] == 0 and values[1] == pytest.approx(expected) and expected > 0 and values[2:].isna().all()
@@ -100,7 +127,13 @@ def test_stored_runs_are_measured_by_their_test_rows(tmp_path, rows):
 
 
 def test_predictions_on_other_rows_are_not_measured(tmp_path, rows):
-    runs = frame([{"task": "movie_snippets", "folder": stored(tmp_path / "a", [0, 0], [0, 1], [0, 1])},
-                  {"task": "movie_snippets", "folder": stored(tmp_path / "b", [0, 0], [0, 1], [19, 20])}])
+    runs = frame(
+        [
+            {"task": "movie_snippets", "folder": stored(tmp_path / "a", [0, 0], [0, 1], [0, 1])},
+            {"task": "movie_snippets", "folder": stored(tmp_path / "b", [0, 0], [0, 1], [19, 20])},
+        ]
+    )
     values, missing = bias.measured(runs)
-    assert values.isna().all() and missing == ["movie_snippets: no bias amplification, the predictions are of other test rows than the task's (2 runs)"]
+    assert values.isna().all() and missing == [
+        "movie_snippets: no bias amplification, the predictions are of other test rows than the task's (2 runs)"
+    ]

@@ -86,8 +86,9 @@ def test_distances_come_from_the_retrain_run_of_the_same_seed(stored):
     assert any("no retrain for seed 2: mubench run fashion retrain" in note for note in made.notes)
 
 
-@pytest.mark.parametrize("other", [{"checkpoint": "mine"}, {"ratio": "10"}, {"seed": 1}, {"status": "stopped"},
-                                   {"params": {"epochs": 1}}])
+@pytest.mark.parametrize(
+    "other", [{"checkpoint": "mine"}, {"ratio": "10"}, {"seed": 1}, {"status": "stopped"}, {"params": {"epochs": 1}}]
+)
 def test_no_distances_to_another_retrain(stored, other):
     stored("retrain", **other)
     stored("salun")
@@ -150,15 +151,24 @@ def test_settings_have_rows_of_their_own(stored):
     stored("salun", params={"lr": 0.002}, trials=20)
     stored("salun", version=2, precision="bf16")
     labels = set(board(stored.root).rows["label"])
-    assert labels == {"original", "retrain", "salun", "salun (lr=0.001)", "salun (lr=0.001, max_steps=50)",
-                      "salun (tuned, 20 trials)", "salun v2 (precision=bf16)"}
+    assert labels == {
+        "original",
+        "retrain",
+        "salun",
+        "salun (lr=0.001)",
+        "salun (lr=0.001, max_steps=50)",
+        "salun (tuned, 20 trials)",
+        "salun v2 (precision=bf16)",
+    }
     assert row(board(stored.root), "salun (lr=0.001)")["params"] == '{"lr": 0.001}'
 
 
 def test_tuned_rows_with_different_choices_are_told_apart(stored):
     for lr in (0.1, 0.2):
         stored("salun", params={"lr": lr}, trials=20)
-    assert {"salun (tuned, 20 trials, lr=0.1)", "salun (tuned, 20 trials, lr=0.2)"} < set(board(stored.root).rows["label"])
+    assert {"salun (tuned, 20 trials, lr=0.1)", "salun (tuned, 20 trials, lr=0.2)"} < set(
+        board(stored.root).rows["label"]
+    )
 
 
 def test_originals_of_ones_own_are_not_compared_those_of_the_seeds_are(stored):
@@ -409,10 +419,18 @@ def _no_parquet(folder):
     change(folder, lambda data: data["predictions"].update(sha256=file_hash(folder / "predictions.parquet")))
 
 
-@pytest.mark.parametrize("damage, why", [
-    (_predictions, "was changed"), (_metric, "metric test_score is 0.99"), (_seconds, "seconds is -1"),
-    (_no_checksum, "was changed"), (_no_json, "is refused"), (_no_predictions, "no file that can be read"),
-    (_no_parquet, "arquet")])
+@pytest.mark.parametrize(
+    "damage, why",
+    [
+        (_predictions, "was changed"),
+        (_metric, "metric test_score is 0.99"),
+        (_seconds, "seconds is -1"),
+        (_no_checksum, "was changed"),
+        (_no_json, "is refused"),
+        (_no_predictions, "no file that can be read"),
+        (_no_parquet, "arquet"),
+    ],
+)
 def test_damaged_results_are_left_out_with_a_note(stored, damage, why):
     stored("salun", 0)
     folder = stored("salun", 1)
@@ -481,7 +499,10 @@ def test_overall_averages_the_groups_that_all_methods_have(stored):
     for name in ("overall", "gap_to_retrain", "mia_loss_auc", "relative_flops"):
         expected = [row(made, "salun", ratio=ratio)[name] for ratio in ("2", "5")]
         assert made.overall.set_index("label").loc["salun", name] == pytest.approx(np.mean(expected))
-    assert "fashion / resnet / 10 % does not count for the overall table: fewer than half of the methods ran there" in made.notes
+    assert (
+        "fashion / resnet / 10 % does not count for the overall table: fewer than half of the methods ran there"
+        in made.notes
+    )
     assert "overall, mean of 2 groups" in made.text()
     ranked = made.overall[made.overall["rank"].notna()]
     assert list(ranked["rank"]) == [1, 2, 3]
@@ -542,7 +563,14 @@ def test_the_files_say_the_same(stored, tmp_path):
     _some(stored)
     made = board(stored.root, tmp_path / "tables")
     assert [name.rsplit("/", 1)[1] for name in made.files] == [
-        "README.md", "board.csv", "overall.csv", "board.json", "board.tex", "board.parquet", "runs.parquet"]
+        "README.md",
+        "board.csv",
+        "overall.csv",
+        "board.json",
+        "board.tex",
+        "board.parquet",
+        "runs.parquet",
+    ]
     table = pd.read_csv(made.files[1], float_precision="round_trip", keep_default_na=True)
     data = json.loads((tmp_path / "tables/board.json").read_text())
     for name in (part for value in VALUES for part in (value, f"{value}_half_width", f"{value}_n")):
@@ -559,7 +587,7 @@ def test_the_files_say_the_same(stored, tmp_path):
         gaps = [line[2] for line in parsed if re.match(r"\d", line[2])]
         filled = made.rows[made.rows["n"] > 0]
         expected = [round(100 * value, 1) for value in filled["gap_to_retrain"]]
-        assert [float(text.split("±")[0]) for text in gaps][:len(filled)] == expected
+        assert [float(text.split("±")[0]) for text in gaps][: len(filled)] == expected
     assert latex.count(r"\toprule") == latex.count(r"\end{tabular}") == 3
 
 
@@ -569,7 +597,9 @@ def test_text_is_escaped(stored, tmp_path):
     markdown, latex = (open(made.files[i], encoding="utf-8").read() for i in (0, 4))
     assert r"salun (labels=a\|b_c \& 50% \`x\` \# \<b\>\$ \[31m)" in markdown
     assert r"salun (labels=a|b\_c \& 50\% `x` \# <b>\$ [31m)" in latex
-    widths = {len(re.split(r"(?<!\\)\|", line)) for line in markdown.split("## ")[2].splitlines() if line.startswith("|")}
+    widths = {
+        len(re.split(r"(?<!\\)\|", line)) for line in markdown.split("## ")[2].splitlines() if line.startswith("|")
+    }
     assert len(widths) == 1
     assert "salun (labels=a|b_c & 50% `x` # <b>$ [31m)" in set(pd.read_csv(made.files[1])["label"])
 
@@ -578,7 +608,7 @@ def test_spreadsheets_run_nothing(stored):
     stored("salun")
     made = board(stored.root)
     made.rows = made.rows.assign(label='=cmd|"x"')  # no result with such a name is read
-    assert "'=cmd|\"x\"" in set(pd.read_csv(io.StringIO(made.csv()))["label"])
+    assert '\'=cmd|"x"' in set(pd.read_csv(io.StringIO(made.csv()))["label"])
 
 
 def test_the_same_results_give_the_same_bytes(stored, tmp_path):
@@ -669,8 +699,14 @@ def test_columns_are_the_documented_ones(stored, tmp_path):
     for ratio in ("2", "5"):
         stored("salun", ratio=ratio)
     made = board(stored.root, tmp_path)
-    assert list(pd.read_csv(tmp_path / "board.csv")) == list(pd.read_parquet(tmp_path / "board.parquet")) == list(ROW_COLUMNS)
-    assert list(pd.read_csv(tmp_path / "overall.csv")) == list(ACROSS_COLUMNS) and list(pd.read_parquet(tmp_path / "runs.parquet")) == list(COLUMNS)
+    assert (
+        list(pd.read_csv(tmp_path / "board.csv"))
+        == list(pd.read_parquet(tmp_path / "board.parquet"))
+        == list(ROW_COLUMNS)
+    )
+    assert list(pd.read_csv(tmp_path / "overall.csv")) == list(ACROSS_COLUMNS) and list(
+        pd.read_parquet(tmp_path / "runs.parquet")
+    ) == list(COLUMNS)
     documented = set(re.findall(r"^\| `(\w+)` \|", made.markdown(), re.M))
     plain = {c for c in (*ROW_COLUMNS, *ACROSS_COLUMNS) if not re.search(r"_(half_width|low|high|n)$", c)}
     assert plain <= documented

@@ -1,5 +1,6 @@
 """What strangers may send. A small good submission is altered in more than a thousand ways: nothing is accepted with a number that its
 predictions do not give, nothing but a `MubenchError` comes of it, and no code runs."""
+
 import io
 import json
 import os
@@ -30,10 +31,53 @@ from mubench.leaderboard import submission
 from mubench.leaderboard.reading import LIMITS, parsed, read_run
 from mubench.metrics import compute_all
 
-TEXTS = ["../../x", "/etc/passwd", "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\\write18{id}", "[x](javascript:alert(1))", "\u202egnp.exe",
-         "a\0b", "x" * 5_000, "\ud800", "\u200b", "a\u0301\u0301\u0301\u0301", "$(id)", "`id`", "'; DROP TABLE", "\x1b[2J", "a\nb", "{{7*7}}",
-         "{0.__class__}", "%s%n", "file.py:Trap", "salun@0123456789ab", "", "NaN", "\u2028"]
-ODD = [float("nan"), float("inf"), float("-inf"), 1e308, -1, 2**70, -2**70, 0, True, None, [], {}, [[[[]]]], {"": {"": 1}}, [None] * 1000, 0.5, "1", 10**400]
+TEXTS = [
+    "../../x",
+    "/etc/passwd",
+    "<script>alert(1)</script>",
+    "=cmd|' /C calc'!A0",
+    "\\write18{id}",
+    "[x](javascript:alert(1))",
+    "\u202egnp.exe",
+    "a\0b",
+    "x" * 5_000,
+    "\ud800",
+    "\u200b",
+    "a\u0301\u0301\u0301\u0301",
+    "$(id)",
+    "`id`",
+    "'; DROP TABLE",
+    "\x1b[2J",
+    "a\nb",
+    "{{7*7}}",
+    "{0.__class__}",
+    "%s%n",
+    "file.py:Trap",
+    "salun@0123456789ab",
+    "",
+    "NaN",
+    "\u2028",
+]
+ODD = [
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    1e308,
+    -1,
+    2**70,
+    -(2**70),
+    0,
+    True,
+    None,
+    [],
+    {},
+    [[[[]]]],
+    {"": {"": 1}},
+    [None] * 1000,
+    0.5,
+    "1",
+    10**400,
+]
 BITS = {"submission.json": 0.3, "result.json": 0.3, "predictions.parquet": 0.4}
 COUNTS = Counter()
 
@@ -51,7 +95,15 @@ WATCHED, SEEN = [False], []
 
 def watch(event, arguments):
     """No check may unpickle, start a process, open a connection or load a library (whatever was not loaded before)."""
-    if WATCHED[0] and event in ("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "os.fork"):
+    if WATCHED[0] and event in (
+        "pickle.find_class",
+        "os.system",
+        "os.exec",
+        "os.posix_spawn",
+        "subprocess.Popen",
+        "socket.connect",
+        "os.fork",
+    ):
         SEEN.append((event, str(arguments)[:200]))
 
 
@@ -99,7 +151,9 @@ def altered():
 
 
 def fuzz(examples):
-    return settings(max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    return settings(
+        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
 
 
 def test_the_good_one_is_accepted():
@@ -111,14 +165,24 @@ def test_the_good_one_is_accepted():
 
 
 @fuzz(350)
-@given(st.sampled_from(sorted(BITS)), st.sampled_from(["flip", "cut", "drop", "insert", "zero"]), st.floats(0, 1, exclude_max=True),
-       st.integers(1, 255), st.booleans())
+@given(
+    st.sampled_from(sorted(BITS)),
+    st.sampled_from(["flip", "cut", "drop", "insert", "zero"]),
+    st.floats(0, 1, exclude_max=True),
+    st.integers(1, 255),
+    st.booleans(),
+)
 def test_bytes(name, act, where, value, sealed):
     with altered() as good:
         data = good.path(name).read_bytes()
         at = int(where * len(data))
-        new = {"flip": data[:at] + bytes([data[at] ^ value]) + data[at + 1:], "cut": data[:at], "drop": data[:at] + data[at + value:],
-               "insert": data[:at] + bytes([value]) * value + data[at:], "zero": data[:at] + bytes(value) + data[at + value:]}[act]
+        new = {
+            "flip": data[:at] + bytes([data[at] ^ value]) + data[at + 1 :],
+            "cut": data[:at],
+            "drop": data[:at] + data[at + value :],
+            "insert": data[:at] + bytes([value]) * value + data[at:],
+            "zero": data[:at] + bytes(value) + data[at + value :],
+        }[act]
         good.path(name).write_bytes(new)
         if sealed and name.endswith("parquet"):
             good.seal(new, honest=False)
@@ -132,12 +196,20 @@ def paths(value, at=()):
         yield from paths(inner, (*at, key))
 
 
-FIELDS = [(name, path) for name in ("submission.json", "result.json") for path in paths(Altered.json(type("", (), {"path": lambda self, n: next(
-    tiny().rglob(n))})(), name)) if path]
+FIELDS = [
+    (name, path)
+    for name in ("submission.json", "result.json")
+    for path in paths(Altered.json(type("", (), {"path": lambda self, n: next(tiny().rglob(n))})(), name))
+    if path
+]
 
 
 @fuzz(500)
-@given(st.sampled_from(FIELDS), st.sampled_from(["replace", "replace", "replace", "delete", "add", "twice", "deep"]), st.sampled_from(TEXTS + ODD))
+@given(
+    st.sampled_from(FIELDS),
+    st.sampled_from(["replace", "replace", "replace", "delete", "add", "twice", "deep"]),
+    st.sampled_from(TEXTS + ODD),
+)
 def test_json(field, act, value):
     (name, path), text = field, None
     with altered() as good:
@@ -165,22 +237,41 @@ def column(name, value):
 
 
 FRAMES = {
-    "without a row": lambda f, i: f.drop(i), "a row twice": lambda f, i: pd.concat([f, f.iloc[[i]]]),
+    "without a row": lambda f, i: f.drop(i),
+    "a row twice": lambda f, i: pd.concat([f, f.iloc[[i]]]),
     "two rows swapped": lambda f, i: f.assign(target=np.r_[f["target"][i:], f["target"][:i]]),
-    "in another order": lambda f, i: f.sample(frac=1, random_state=i), "scores moved": lambda f, i: f.assign(score=np.roll(f["score"], i + 1)),
-    "other ids": lambda f, i: f.assign(index=f["index"] + i + 1), "negative ids": lambda f, i: f.assign(index=-f["index"]),
-    "ids as floats": lambda f, i: f.astype({"index": float}), "ids as text": lambda f, i: f.astype({"index": str}),
-    "losses as text": lambda f, i: f.astype({"loss": str}), "half precision": lambda f, i: f.astype({"loss": "float16"}),
-    "small ids": lambda f, i: f.astype({"index": "int8"}), "a column more": lambda f, i: f.assign(extra=pickle.dumps(Trap())),
-    "objects": lambda f, i: f.assign(prediction=[pickle.dumps(Trap())] * len(f)), "dates": lambda f, i: f.assign(target=pd.Timestamp(i)),
-    "another set": column("set", "extra"), "no set": column("set", None), "a set with markup": column("set", "<script>"),
-    "empty": lambda f, i: f.iloc[:0], "wider": lambda f, i: f.assign(logits=[np.r_[v, v] for v in f["logits"]]),
+    "in another order": lambda f, i: f.sample(frac=1, random_state=i),
+    "scores moved": lambda f, i: f.assign(score=np.roll(f["score"], i + 1)),
+    "other ids": lambda f, i: f.assign(index=f["index"] + i + 1),
+    "negative ids": lambda f, i: f.assign(index=-f["index"]),
+    "ids as floats": lambda f, i: f.astype({"index": float}),
+    "ids as text": lambda f, i: f.astype({"index": str}),
+    "losses as text": lambda f, i: f.astype({"loss": str}),
+    "half precision": lambda f, i: f.astype({"loss": "float16"}),
+    "small ids": lambda f, i: f.astype({"index": "int8"}),
+    "a column more": lambda f, i: f.assign(extra=pickle.dumps(Trap())),
+    "objects": lambda f, i: f.assign(prediction=[pickle.dumps(Trap())] * len(f)),
+    "dates": lambda f, i: f.assign(target=pd.Timestamp(i)),
+    "another set": column("set", "extra"),
+    "no set": column("set", None),
+    "a set with markup": column("set", "<script>"),
+    "empty": lambda f, i: f.iloc[:0],
+    "wider": lambda f, i: f.assign(logits=[np.r_[v, v] for v in f["logits"]]),
     "ragged": lambda f, i: f.assign(logits=[v[: 10 - (j == i)] for j, v in enumerate(f["logits"])]),
-    "without logits": lambda f, i: f.assign(logits=None), "logits turned": lambda f, i: f.assign(logits=[v[::-1] for v in f["logits"]]),
-    "all right": lambda f, i: f.assign(score=1.0, prediction=f["target"]), "categories": lambda f, i: f.astype({"set": "category"}),
-    **{f"{name} {value}": column(name, value) for name in ("target", "prediction", "score", "loss", "confidence")
-       for value in (float("nan"), float("inf"), -1, 1e308, 2**62, 0.5, None)},
-    **{f"without {name}": (lambda name: lambda f, i: f.drop(columns=name))(name) for name in ("set", "index", "target", "score", "loss", "incompetent")}}
+    "without logits": lambda f, i: f.assign(logits=None),
+    "logits turned": lambda f, i: f.assign(logits=[v[::-1] for v in f["logits"]]),
+    "all right": lambda f, i: f.assign(score=1.0, prediction=f["target"]),
+    "categories": lambda f, i: f.astype({"set": "category"}),
+    **{
+        f"{name} {value}": column(name, value)
+        for name in ("target", "prediction", "score", "loss", "confidence")
+        for value in (float("nan"), float("inf"), -1, 1e308, 2**62, 0.5, None)
+    },
+    **{
+        f"without {name}": (lambda name: lambda f, i: f.drop(columns=name))(name)
+        for name in ("set", "index", "target", "score", "loss", "incompetent")
+    },
+}
 
 
 @fuzz(300)
@@ -191,9 +282,16 @@ def test_predictions(change, row, honest):
         try:
             good.frame(lambda frame: FRAMES[change](frame, row), honest)
         except Exception:  # Parquet cannot hold it, or the metrics cannot be computed
-            good.frame(lambda frame: FRAMES[change](frame, row), honest=False) if honest and "objects" not in change else None
+            good.frame(
+                lambda frame: FRAMES[change](frame, row), honest=False
+            ) if honest and "objects" not in change else None
         accepted = judged(good.root, "predictions")
-        assert not accepted or honest or change in ("in another order", "without incompetent", "two rows swapped") or row == 19
+        assert (
+            not accepted
+            or honest
+            or change in ("in another order", "without incompetent", "two rows swapped")
+            or row == 19
+        )
 
 
 TRAPS = {
@@ -201,22 +299,38 @@ TRAPS = {
     "pickled predictions": lambda r: next(r.rglob("*.parquet")).write_bytes(pickle.dumps(Trap())),
     "pickled record": lambda r: next(r.rglob("result.json")).write_bytes(pickle.dumps(Trap())),
     "pickled weights": lambda r: (next(r.rglob("model")) / "pytorch_model.bin").write_bytes(pickle.dumps(Trap())),
-    "code": lambda r: (r / "conftest.py").write_text("raise SystemExit"), "configuration": lambda r: (next(r.rglob("model")) / "config.json").write_text(
-        '{"auto_map": {"AutoModel": "trap.Trap"}}'),
-    "a link": lambda r: (r / "results" / "passwd").symlink_to("/etc/passwd"), "a linked folder": lambda r: (r / "results" / "x").symlink_to("/"),
-    "a linked record": lambda r: [p := next(r.rglob("result.json")), p.rename(r.parent / "away"), p.symlink_to(r.parent / "away")],
-    "a linked submission": lambda r: [(r / "submission.json").rename(r.parent / "s"), (r / "submission.json").symlink_to(r.parent / "s")],
-    "a pipe": lambda r: [next(r.rglob("result.json")).unlink(), os.mkfifo(next(r.rglob("model")).parent / "result.json")],
+    "code": lambda r: (r / "conftest.py").write_text("raise SystemExit"),
+    "configuration": lambda r: (next(r.rglob("model")) / "config.json").write_text(
+        '{"auto_map": {"AutoModel": "trap.Trap"}}'
+    ),
+    "a link": lambda r: (r / "results" / "passwd").symlink_to("/etc/passwd"),
+    "a linked folder": lambda r: (r / "results" / "x").symlink_to("/"),
+    "a linked record": lambda r: [
+        p := next(r.rglob("result.json")),
+        p.rename(r.parent / "away"),
+        p.symlink_to(r.parent / "away"),
+    ],
+    "a linked submission": lambda r: [
+        (r / "submission.json").rename(r.parent / "s"),
+        (r / "submission.json").symlink_to(r.parent / "s"),
+    ],
+    "a pipe": lambda r: [
+        next(r.rglob("result.json")).unlink(),
+        os.mkfifo(next(r.rglob("model")).parent / "result.json"),
+    ],
     "endless": lambda r: [p := next(r.rglob("*.parquet")), p.unlink(), p.symlink_to("/dev/zero")],
     "a folder for a file": lambda r: [p := next(r.rglob("*.parquet")), p.unlink(), p.mkdir()],
     "a large record": lambda r: next(r.rglob("result.json")).write_text(" " * (LIMITS.json + 1)),
-    "sparse": lambda r: os.truncate(next(r.rglob("*.parquet")), 2**40), "a hidden file": lambda r: (r / ".bashrc").write_text("id"),
+    "sparse": lambda r: os.truncate(next(r.rglob("*.parquet")), 2**40),
+    "a hidden file": lambda r: (r / ".bashrc").write_text("id"),
     "another name": lambda r: r.rename(r.parent / "other") and shutil.copytree(r.parent / "other", r / "tiny"),
     "moved": lambda r: [p := next(r.rglob("result.json")).parent, p.rename(p.parent / "0123456789ab")],
-    "no submission": lambda r: (r / "submission.json").unlink(), "no result": lambda r: shutil.rmtree(r / "results"),
+    "no submission": lambda r: (r / "submission.json").unlink(),
+    "no result": lambda r: shutil.rmtree(r / "results"),
     "a result twice": lambda r: shutil.copytree(r / "results/fashion", r / "results/people"),
     "strange names": lambda r: (r / "results" / "\u202egnp\n.exe").write_text(""),
-    "forged": lambda r: (r / "verified.json").write_text("[" * 100_000)}
+    "forged": lambda r: (r / "verified.json").write_text("[" * 100_000),
+}
 
 
 @pytest.mark.parametrize("trap", sorted(TRAPS))
@@ -244,24 +358,37 @@ def entry(name, data=b"x", **fields):
         for field, value in fields.items():
             setattr(info, field, value)
         archive.writestr(info, data)
+
     return add
 
 
 RUN = "tiny/results/fashion/resnet/neggrad/5/0123456789ab/"
 ARCHIVES = {
-    "out of the folder": entry("tiny/../../out"), "absolute": entry("/etc/cron.d/x"), "of Windows": entry("tiny\\..\\x"), "a drive": entry("C:/x"),
-    "a second folder": entry("other/submission.json"), "twice": entry("tiny/submission.json"), "twice but for case": entry("tiny/Submission.json"),
+    "out of the folder": entry("tiny/../../out"),
+    "absolute": entry("/etc/cron.d/x"),
+    "of Windows": entry("tiny\\..\\x"),
+    "a drive": entry("C:/x"),
+    "a second folder": entry("other/submission.json"),
+    "twice": entry("tiny/submission.json"),
+    "twice but for case": entry("tiny/Submission.json"),
     "a link": entry(RUN + "result.json", b"/etc/passwd", external_attr=(stat.S_IFLNK | 0o777) << 16),
-    "a device": entry(RUN + "result.json", external_attr=(stat.S_IFCHR | 0o777) << 16), "not of it": entry("tiny/setup.py"),
-    "with a level": entry("tiny/verified.json", b"{}"), "a bomb": entry(RUN + "predictions.parquet", bytes(50_000_000), compress_type=zipfile.ZIP_DEFLATED),
-    "too large": entry(RUN + "result.json", os.urandom(LIMITS.json + 1)), "a rare compression": entry(RUN + "result.json", compress_type=zipfile.ZIP_LZMA),
-    "a comment": lambda archive: setattr(archive, "comment", b"PK\5\6" + bytes(18)), "control characters": entry("tiny/\x1b[2J")}
+    "a device": entry(RUN + "result.json", external_attr=(stat.S_IFCHR | 0o777) << 16),
+    "not of it": entry("tiny/setup.py"),
+    "with a level": entry("tiny/verified.json", b"{}"),
+    "a bomb": entry(RUN + "predictions.parquet", bytes(50_000_000), compress_type=zipfile.ZIP_DEFLATED),
+    "too large": entry(RUN + "result.json", os.urandom(LIMITS.json + 1)),
+    "a rare compression": entry(RUN + "result.json", compress_type=zipfile.ZIP_LZMA),
+    "a comment": lambda archive: setattr(archive, "comment", b"PK\5\6" + bytes(18)),
+    "control characters": entry("tiny/\x1b[2J"),
+}
 
 
 @pytest.mark.parametrize("what", sorted(ARCHIVES))
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_archives(what, tmp_path):
-    assert not judged(packed(tmp_path, ARCHIVES[what]), "archives") and [p.name for p in tmp_path.iterdir()] == ["x.zip"]
+    assert not judged(packed(tmp_path, ARCHIVES[what]), "archives") and [p.name for p in tmp_path.iterdir()] == [
+        "x.zip"
+    ]
 
 
 def test_a_good_archive(tmp_path):
@@ -272,7 +399,9 @@ def test_a_nameless_entry(tmp_path):
     path = packed(tmp_path, entry("x"))
     data = path.read_bytes()
     at = data.rindex(b"PK\1\2")
-    path.write_bytes(data[:at + 28] + b"\0" + data[at + 29:at + 46] + data[at + 47:])  # its name cut out of the directory, …
+    path.write_bytes(
+        data[: at + 28] + b"\0" + data[at + 29 : at + 46] + data[at + 47 :]
+    )  # its name cut out of the directory, …
     data = bytearray(path.read_bytes())
     data[-10] -= 1  # … which is a byte shorter
     path.write_bytes(data)
@@ -287,7 +416,11 @@ def test_encrypted_entries_and_long_directories(tmp_path):
     path.write_bytes(data)
     with pytest.raises(MubenchError, match="encrypted"):
         list(submission.check(path))
-    for change, limits in ((b"\xff\xff", LIMITS), (None, replace(LIMITS, files=1)), (None, replace(LIMITS, total=1000))):
+    for change, limits in (
+        (b"\xff\xff", LIMITS),
+        (None, replace(LIMITS, files=1)),
+        (None, replace(LIMITS, total=1000)),
+    ):
         data = packed(tmp_path).read_bytes()
         path.write_bytes(data if change is None else data[:-12] + change + data[-10:])
         with pytest.raises(MubenchError, match="entries|no plain|cannot be unpacked"):
@@ -295,13 +428,21 @@ def test_encrypted_entries_and_long_directories(tmp_path):
 
 
 @fuzz(150)
-@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255), st.sampled_from(["flip", "cut", "double"]), st.booleans())
+@given(
+    st.floats(0, 1, exclude_max=True), st.integers(1, 255), st.sampled_from(["flip", "cut", "double"]), st.booleans()
+)
 def test_bytes_of_archives(where, value, act, tail):
     with tempfile.TemporaryDirectory() as folder:
         path = packed(folder)
         data = path.read_bytes()
         at = int(where * len(data)) if not tail else len(data) - 1 - int(where * 900)
-        path.write_bytes({"flip": data[:at] + bytes([data[at] ^ value]) + data[at + 1:], "cut": data[:at], "double": data[:at] + data}[act])
+        path.write_bytes(
+            {
+                "flip": data[:at] + bytes([data[at] ^ value]) + data[at + 1 :],
+                "cut": data[:at],
+                "double": data[:at] + data,
+            }[act]
+        )
         judged(path, "archives")
 
 
@@ -318,7 +459,14 @@ def test_a_billion_rows_in_a_small_file_are_not_decoded():
     with altered() as good:
         run = pa.array(np.zeros(2_000_000, "int64"))
         buffer = io.BytesIO()
-        columns = {"set": pa.array(["test"] * 2_000_000), "index": run, "target": run, "prediction": run, "score": run.cast("float64"), "loss": run.cast("float32")}
+        columns = {
+            "set": pa.array(["test"] * 2_000_000),
+            "index": run,
+            "target": run,
+            "prediction": run,
+            "score": run.cast("float64"),
+            "loss": run.cast("float32"),
+        }
         pq.write_table(pa.table(columns), buffer)
         assert len(buffer.getvalue()) < 100_000
         good.seal(buffer.getvalue(), honest=False)
@@ -331,8 +479,17 @@ def test_what_decodes_to_more_than_it_announces_meets_a_bound_on_memory():
     with altered() as good:
         n, text = 400, "x" * 300_000
         zeros = pa.array(np.zeros(n, "int64"))
-        good.seal(parquet(set=pa.array(["test"] * n), index=pa.array(np.arange(n)), target=pa.array([text] * n), prediction=pa.array([text] * n),
-                          score=zeros.cast("float64"), loss=zeros.cast("float32")), honest=False)
+        good.seal(
+            parquet(
+                set=pa.array(["test"] * n),
+                index=pa.array(np.arange(n)),
+                target=pa.array([text] * n),
+                prediction=pa.array([text] * n),
+                score=zeros.cast("float64"),
+                loss=zeros.cast("float32"),
+            ),
+            honest=False,
+        )
         assert good.path("predictions.parquet").stat().st_size < 100_000
         with pytest.raises(MubenchError, match="is no use .ArrowMemoryError|is no use .MemoryError"):
             read_run(good.result, replace(LIMITS, decoded=2**26))
@@ -340,18 +497,42 @@ def test_what_decodes_to_more_than_it_announces_meets_a_bound_on_memory():
             read_run(good.result)
 
 
-@pytest.mark.parametrize("data, complaint", [
-    (b"[" * 100_000, "nested|recursion"), (b'{"a": NaN}', "NaN is no number"), (b'{"a": 1e999}', "beyond 1e24"), (b'{"a": 1, "a": 2}', "twice"),
-    (b'{"a": ' + b"9" * 5000 + b"}", "digits"), (b'"\\ud800"', "U\\+D800"), (b"\xff", "utf-8"), (b'"' + b"a" * 5000 + b'"', "5,000 characters"),
-    ('"\u202e"'.encode(), "U\\+202E"), (b'{"\\u0000": 1}', "U\\+0000"), (b"[" * 13 + b"]" * 13, "more than 12 deep")])
+@pytest.mark.parametrize(
+    "data, complaint",
+    [
+        (b"[" * 100_000, "nested|recursion"),
+        (b'{"a": NaN}', "NaN is no number"),
+        (b'{"a": 1e999}', "beyond 1e24"),
+        (b'{"a": 1, "a": 2}', "twice"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "digits"),
+        (b'"\\ud800"', "U\\+D800"),
+        (b"\xff", "utf-8"),
+        (b'"' + b"a" * 5000 + b'"', "5,000 characters"),
+        ('"\u202e"'.encode(), "U\\+202E"),
+        (b'{"\\u0000": 1}', "U\\+0000"),
+        (b"[" * 13 + b"]" * 13, "more than 12 deep"),
+    ],
+)
 def test_json_is_read_with_suspicion(data, complaint):
     with pytest.raises(MubenchError, match=complaint):
         parsed(data, "x.json")
 
 
 @pytest.mark.parametrize("field", ["paper", "code"])
-@pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "https://a.b/\"onclick=x", "https://a.b/<x>", "http://a.b", "//a.b",
-                                  "https://a.b/ x", "https://a@b\\c", "https://[x](y)"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "javascript:alert(1)",
+        "data:text/html,x",
+        'https://a.b/"onclick=x',
+        "https://a.b/<x>",
+        "http://a.b",
+        "//a.b",
+        "https://a.b/ x",
+        "https://a@b\\c",
+        "https://[x](y)",
+    ],
+)
 def test_links_are_links(field, link):
     with altered() as good:
         good.edit("submission.json", **{field: link})
@@ -359,7 +540,9 @@ def test_links_are_links(field, link):
             list(submission.check(good.root))
 
 
-@pytest.mark.parametrize("command", ["mubench run fashion salun; id", "mubench run $(id)", "sudo mubench", "mubench run 'x", "mubench  run"])
+@pytest.mark.parametrize(
+    "command", ["mubench run fashion salun; id", "mubench run $(id)", "sudo mubench", "mubench run 'x", "mubench  run"]
+)
 def test_a_command_to_paste_is_one_command(command):
     with altered() as good:
         good.edit(command=command)
@@ -368,9 +551,16 @@ def test_a_command_to_paste_is_one_command(command):
 
 
 def test_options_of_metrics_cannot_reach_further():
-    for changes in ({"task__metric_options": {"cache_dir": "/tmp/evil"}}, {"task__also": ["scorer"]}, {"task__metric": "os.system"},
-                    {"spec__ratio": "1E-999999999", "split__name": "1"}, {"spec__params": {"reference": "x"}}, {"spec__params": {"self": 1}},
-                    {"spec__split_file": "/dev/zero"}, {"spec__seed": 2**70}):
+    for changes in (
+        {"task__metric_options": {"cache_dir": "/tmp/evil"}},
+        {"task__also": ["scorer"]},
+        {"task__metric": "os.system"},
+        {"spec__ratio": "1E-999999999", "split__name": "1"},
+        {"spec__params": {"reference": "x"}},
+        {"spec__params": {"self": 1}},
+        {"spec__split_file": "/dev/zero"},
+        {"spec__seed": 2**70},
+    ):
         with altered() as good:
             good.edit(**changes)
             assert not judged(good.root, "json"), changes

@@ -1,5 +1,6 @@
 """`leaderboard/README.md` and the tables beside it are those of the results published with it. `make leaderboard` renews them. Runs of
 ablations (`leaderboard/studies/`) are in no ranked table; `docs/findings.md` rests on them too."""
+
 import hashlib
 import importlib.util
 import shutil
@@ -21,10 +22,18 @@ RENEW = "`make leaderboard` renews the published tables"
 def stale(folder):
     """What of the tables in a folder is not of the results in it: a list of sentences. Reads no predictions."""
     published = pd.read_parquet(folder / "runs.parquet")
-    there = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in folder.rglob("result.json") if folder / "studies" not in path.parents}
+    there = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path
+        for path in folder.rglob("result.json")
+        if folder / "studies" not in path.parents
+    }
     known = set(published["result_sha256"])
     found = [f"{path} is in no table" for digest, path in there.items() if digest not in known]
-    found += [f"{row.folder} is in the tables but not among the results" for row in published.itertuples() if row.result_sha256 not in there]
+    found += [
+        f"{row.folder} is in the tables but not among the results"
+        for row in published.itertuples()
+        if row.result_sha256 not in there
+    ]
     made = Board(published)
     for name, text in (("README.md", made.markdown()), ("board.tex", made.latex())):
         if (folder / name).read_text() != text:
@@ -48,10 +57,16 @@ def stale_findings(root):
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     there = {hashlib.sha256(path.read_bytes()).hexdigest() for path in made.STUDIES.rglob("result.json")}
-    read = set(pd.read_parquet(made.STUDIES / "runs.parquet")["result_sha256"]) if (made.STUDIES / "runs.parquet").is_file() else set()
+    read = (
+        set(pd.read_parquet(made.STUDIES / "runs.parquet")["result_sha256"])
+        if (made.STUDIES / "runs.parquet").is_file()
+        else set()
+    )
     text = made.PAGE.read_text(encoding="utf-8")
-    return [*(["the studies are not those that were read"] if there != read else []),
-            *(["docs/findings.md is not what the runs give"] if made.page(text, made.published()) != text else [])]
+    return [
+        *(["the studies are not those that were read"] if there != read else []),
+        *(["docs/findings.md is not what the runs give"] if made.page(text, made.published()) != text else []),
+    ]
 
 
 def test_stale_findings_are_noticed(tmp_path):
@@ -128,7 +143,9 @@ def test_the_published_numbers_follow_from_the_predictions(monkeypatch):
     monkeypatch.chdir(ROOT)
     again = board([path for path in ("leaderboard/results", "leaderboard/submissions") if Path(path).is_dir()])
     assert again.markdown() == (ROOT / "leaderboard/README.md").read_text(), RENEW
-    pd.testing.assert_frame_equal(again.rows, pd.read_parquet(ROOT / "leaderboard/board.parquet")[list(again.rows)], check_dtype=False, rtol=1e-9)
+    pd.testing.assert_frame_equal(
+        again.rows, pd.read_parquet(ROOT / "leaderboard/board.parquet")[list(again.rows)], check_dtype=False, rtol=1e-9
+    )
 
 
 def test_staleness_is_noticed(stored):

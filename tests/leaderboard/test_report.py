@@ -1,4 +1,5 @@
 """One run as a page: self-contained, next to original and retrain, with the examples themselves where the task's data are at hand."""
+
 import json
 import re
 
@@ -35,10 +36,21 @@ def run(stored):
 
 def test_a_report_is_one_file_with_all_that_was_measured(run, tmp_path):
     page = report(run, tmp_path / "page.html").read_text()
-    for text in ("salun", "original", "retrain", "Losses on the forget set", "Membership attack", "Mean of the objective per epoch",
-                 "Score on the validation set", "Forgotten most", "Forgotten least"):
+    for text in (
+        "salun",
+        "original",
+        "retrain",
+        "Losses on the forget set",
+        "Membership attack",
+        "Mean of the objective per epoch",
+        "Score on the validation set",
+        "Forgotten most",
+        "Forgotten least",
+    ):
         assert text in page
-    scores = dict(re.findall(r'<th scope="row">([^<]+)</th><td class="num">[^<]*</td><td class="num">([^<]*)</td>', page))
+    scores = dict(
+        re.findall(r'<th scope="row">([^<]+)</th><td class="num">[^<]*</td><td class="num">([^<]*)</td>', page)
+    )
     values = json.loads((run / "result.json").read_text())["metrics"]
     assert float(scores["test ↑"]) == round(100 * values["test_score"], 1) and scores["gap ↓"] != "–"
     assert page.count('<img src="data:image/png;base64,') == 12  # the pictures of the forget set themselves
@@ -56,18 +68,30 @@ def test_other_data_are_not_shown_for_the_runs_own(run):
     for folder in run.parents[2].rglob("result.json"):
         change(folder.parent, lambda data: data["split"].update(data="0" * 64))
     page = report(run).read_text()
-    assert "examples are shown without their contents" in page and "data:image/png" not in page and "Forgotten most" in page
+    assert (
+        "examples are shown without their contents" in page
+        and "data:image/png" not in page
+        and "Forgotten most" in page
+    )
 
 
 def test_without_references_the_page_says_how_to_make_them(stored):
     folder = stored("salun")
     change(folder, finished)
     page = report(folder).read_text()
-    assert "mubench run fashion retrain --model resnet --ratio 5 --seed 0" in page and "no original of this task" in page
+    assert (
+        "mubench run fashion retrain --model resnet --ratio 5 --seed 0" in page and "no original of this task" in page
+    )
 
 
 def test_text_of_strangers_is_text(run, tmp_path):
-    change(run, lambda data: (data["method"].update(hyperparameters={"x": "<script>alert(1)</script>"}), data["method"].update(paper="<b>&</b>")))
+    change(
+        run,
+        lambda data: (
+            data["method"].update(hyperparameters={"x": "<script>alert(1)</script>"}),
+            data["method"].update(paper="<b>&</b>"),
+        ),
+    )
     page = report(run, tmp_path / "page.html").read_text()
     assert "<script" not in page and "&lt;script&gt;" in page and "<b>" not in page
 

@@ -1,4 +1,5 @@
 """The static site: the same bytes, all text escaped, small; in a real browser: sorting, filters, the address, no errors, no barriers."""
+
 import functools
 import re
 import shutil
@@ -14,16 +15,29 @@ from mubench.leaderboard.board import Board
 from mubench.leaderboard.report import report
 from mubench.leaderboard.site import HERE, Pages, write_site
 
-EVIL = ["<script>pwned()</script>", "\"><img src=x onerror=pwned()>", "{{7*7}}", "=1+1", "' onmouseover='pwned()", "</title><svg onload=pwned()>"]
+EVIL = [
+    "<script>pwned()</script>",
+    '"><img src=x onerror=pwned()>',
+    "{{7*7}}",
+    "=1+1",
+    "' onmouseover='pwned()",
+    "</title><svg onload=pwned()>",
+]
 
 
 def hostile(runs):
     """The same runs, every text field of which somebody has put markup into."""
     runs = runs.copy()
     mine = runs["method"] == "method_03"
-    for number, name in enumerate(("method", "params", "flags", "command", "environment", "hyperparameters", "spec", "paper")):
+    for number, name in enumerate(
+        ("method", "params", "flags", "command", "environment", "hyperparameters", "spec", "paper")
+    ):
         evil = EVIL[number % len(EVIL)]
-        runs.loc[mine, name] = {"params": '{"x": "</script><b>"}', "environment": '{"<i>x": "</script>"}', "spec": '{"task": "<u>"}'}.get(name, evil)
+        runs.loc[mine, name] = {
+            "params": '{"x": "</script><b>"}',
+            "environment": '{"<i>x": "</script>"}',
+            "spec": '{"task": "<u>"}',
+        }.get(name, evil)
     runs.loc[mine, "submission"] = EVIL[1]
     for name, evil in (("task", EVIL[0]), ("model", EVIL[5]), ("modality", EVIL[4]), ("architecture", EVIL[1])):
         first = runs[name].iloc[-1]
@@ -68,7 +82,14 @@ def test_the_same_board_gives_the_same_bytes(tmp_path):
     runs = generate(600)
     for name in ("a", "b"):
         write_site(Board(runs.sample(frac=1, random_state=3) if name == "b" else runs), tmp_path / name)
-    files = [{p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*") if p.suffix != ".parquet"} for name in ("a", "b")]
+    files = [
+        {
+            p.relative_to(tmp_path / name): p.read_bytes()
+            for p in (tmp_path / name).rglob("*.*")
+            if p.suffix != ".parquet"
+        }
+        for name in ("a", "b")
+    ]
     assert files[0].keys() == files[1].keys() and len(files[0]) > 80
     assert not [name for name in files[0] if files[0][name] != files[1][name] and name.parts[0] != "tables"]
 
@@ -148,11 +169,17 @@ def test_what_a_submitter_only_claims_is_marked():
 def test_neither_reading_nor_building_imports_torch(stored, tmp_path):
     for method in ("original", "retrain", "salun"):
         stored(method)
-    code = (f"import sys\nfrom mubench.leaderboard.board import board\nfrom mubench.leaderboard.site import write_site\n"
-            f"write_site(board({str(stored.root)!r}, {str(tmp_path / 'tables')!r}), {str(tmp_path / 'www')!r})\n"
-            "sys.exit('torch is imported' if 'torch' in sys.modules else 0)")
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(filter(None, sys.path)), "MUBENCH_CACHE": str(tmp_path / "cache")},
-                          capture_output=True, text=True)
+    code = (
+        f"import sys\nfrom mubench.leaderboard.board import board\nfrom mubench.leaderboard.site import write_site\n"
+        f"write_site(board({str(stored.root)!r}, {str(tmp_path / 'tables')!r}), {str(tmp_path / 'www')!r})\n"
+        "sys.exit('torch is imported' if 'torch' in sys.modules else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(filter(None, sys.path)), "MUBENCH_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "www/index.html").is_file()
 
@@ -162,12 +189,21 @@ def test_neither_reading_nor_building_imports_torch(stored, tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
+    )
     there = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if there is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]
+    quiet = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
     with sync_api.sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=there, args=quiet)
 
@@ -238,7 +274,9 @@ def test_injected_markup_is_shown_and_never_run(page, attacked):
     assert page.get_by_label("task").locator("option", has_text="<script>pwned()</script>").count() == 1
     page.get_by_label("search").fill("pwned")
     assert all("<script>pwned()</script>" in label for label in cells(page, 2)) and cells(page, 2)
-    for path in sorted([*(attacked / "methods").iterdir(), *(attacked / "tasks").iterdir(), *(attacked / "submissions").iterdir()]):
+    for path in sorted(
+        [*(attacked / "methods").iterdir(), *(attacked / "tasks").iterdir(), *(attacked / "submissions").iterdir()]
+    ):
         if "pwned" in path.name or "x-onerror" in path.name:
             page.goto(path.as_uri())
             assert "pwned" in page.locator("h1").text_content() or "pwned" in page.locator("body").text_content()
@@ -266,7 +304,15 @@ def test_the_static_tables_sort_by_keyboard(page, site):
 def test_a_phone_never_scrolls_sideways(browser, site):
     context = browser.new_context(viewport={"width": 360, "height": 700})
     page = context.new_page()
-    for name in ("index.html", "table.html", "compare.html", "about.html", "tasks/birds.html", "methods/method-01.html", "submissions/mubench.html"):
+    for name in (
+        "index.html",
+        "table.html",
+        "compare.html",
+        "about.html",
+        "tasks/birds.html",
+        "methods/method-01.html",
+        "submissions/mubench.html",
+    ):
         page.goto((site / name).as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
     context.close()
@@ -274,11 +320,21 @@ def test_a_phone_never_scrolls_sideways(browser, site):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(browser, site, tmp_path, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    ).Axe()
     context = browser.new_context(color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
-    names = ("index.html", "table.html", "compare.html", "about.html", "tasks/birds.html", "methods/method-01.html", "submissions/mubench.html",
-             "submissions/mubench-method-01.html")
+    names = (
+        "index.html",
+        "table.html",
+        "compare.html",
+        "about.html",
+        "tasks/birds.html",
+        "methods/method-01.html",
+        "submissions/mubench.html",
+        "submissions/mubench-method-01.html",
+    )
     run = min((HERE / "results/fashion/resnet/salun/5").iterdir())
     for path in (*(site / name for name in names), report(run, tmp_path / "report.html")):
         page.goto(path.as_uri())

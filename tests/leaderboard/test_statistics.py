@@ -1,4 +1,5 @@
 """Means, intervals, ranks and tests against SciPy and against what is known by hand."""
+
 import math
 
 import numpy as np
@@ -60,21 +61,35 @@ def test_pooled_intervals_follow_welch_and_satterthwaite():
 
 def test_equal_values_share_a_rank():
     assert s.rank([0.5, 0.9, 0.5, np.nan, 0.1]).tolist()[:3] == [2, 1, 2] and s.rank([0.5, 0.9, 0.5, 0.1])[3] == 4
-    assert s.rank([0.5, 0.9, 0.5], method="average").tolist() == [2.5, 1, 2.5] and s.rank([1, 2], higher=False).tolist() == [1, 2]
+    assert s.rank([0.5, 0.9, 0.5], method="average").tolist() == [2.5, 1, 2.5] and s.rank(
+        [1, 2], higher=False
+    ).tolist() == [1, 2]
 
 
 def test_friedman_and_nemenyi():
     table = np.arange(5)[:, None] + RNG.normal(size=(5, 10)) * 0.1
     ranks, p, difference = s.friedman(table)
     assert ranks.tolist() == [5, 4, 3, 2, 1] and p == pytest.approx(stats.friedmanchisquare(*table).pvalue) and p < 1e-6
-    assert difference == pytest.approx(2.728 * math.sqrt(5 * 6 / (6 * 10)), abs=1e-3)  # q(0.05, 5) of Demšar 2006, Table 5
+    assert difference == pytest.approx(
+        2.728 * math.sqrt(5 * 6 / (6 * 10)), abs=1e-3
+    )  # q(0.05, 5) of Demšar 2006, Table 5
     assert s.friedman(np.ones((3, 4)))[0].tolist() == [2, 2, 2] and math.isnan(s.friedman(np.ones((3, 4)))[1])
 
 
 def test_cliques_are_maximal():
-    assert s.cliques([1, 2, 3, 6], 2) == [(0, 2)] and s.cliques([1, 2, 3, 4], 2) == [(0, 2), (1, 3)] and s.cliques([1, 5], 2) == []
+    assert (
+        s.cliques([1, 2, 3, 6], 2) == [(0, 2)]
+        and s.cliques([1, 2, 3, 4], 2) == [(0, 2), (1, 3)]
+        and s.cliques([1, 5], 2) == []
+    )
 
 
 def test_wins_count_common_tasks_and_ties_half():
     share, common = s.wins(np.array([[0.9, 0.5, np.nan], [0.1, 0.5, 0.4], [np.nan, np.nan, 0.6]]))
-    assert share[0, 1] == 0.75 and share[1, 0] == 0.25 and common[0, 1] == 2 and share[2, 1] == 1 and math.isnan(share[0, 2])
+    assert (
+        share[0, 1] == 0.75
+        and share[1, 0] == 0.25
+        and common[0, 1] == 2
+        and share[2, 1] == 1
+        and math.isnan(share[0, 2])
+    )

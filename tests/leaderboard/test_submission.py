@@ -1,4 +1,5 @@
 """Submissions: what is packed, what is refused before that, what a row needs to be ranked, and the ways in."""
+
 import json
 import os
 import re
@@ -39,37 +40,87 @@ def results(tmp_path):
 
 
 def names(folder):
-    return sorted(re.sub("[0-9a-f]{12}", "ID", p.relative_to(folder).as_posix()) for p in Path(folder).rglob("*") if p.is_file())
+    return sorted(
+        re.sub("[0-9a-f]{12}", "ID", p.relative_to(folder).as_posix()) for p in Path(folder).rglob("*") if p.is_file()
+    )
 
 
 RUN = "results/fashion/resnet/neggrad/5/ID/"
 
 
 def test_what_is_packed():
-    assert names(tiny()) == [RUN + "model/model.safetensors", RUN + "predictions.parquet", RUN + "result.json", "submission.json"]
+    assert names(tiny()) == [
+        RUN + "model/model.safetensors",
+        RUN + "predictions.parquet",
+        RUN + "result.json",
+        "submission.json",
+    ]
     said = json.loads((tiny() / "submission.json").read_text())
-    assert said == {"schema": 1, "name": "tiny", "title": "Tiny", "description": "A small one", "paper": "https://example.org/paper", "code": None,
-                    "contact": None, "taxonomy": mubench.load_method("neggrad").taxonomy(), "selection": "default", "trials": 0, "budget": "",
-                    "weights": None}
+    assert said == {
+        "schema": 1,
+        "name": "tiny",
+        "title": "Tiny",
+        "description": "A small one",
+        "paper": "https://example.org/paper",
+        "code": None,
+        "contact": None,
+        "taxonomy": mubench.load_method("neggrad").taxonomy(),
+        "selection": "default",
+        "trials": 0,
+        "budget": "",
+        "weights": None,
+    }
 
 
 def test_a_zip_holds_the_same_and_is_checked_the_same(cli, results, tmp_path):
-    done = cli("submit", results, "--name", "My Method (v2)", "--out", tmp_path / "it.zip", "--contact", "me@example.org", "--code", "https://example.org",
-               "--taxonomy", "Loss", "Grad", "-", "dense internal", "forget_only")
+    done = cli(
+        "submit",
+        results,
+        "--name",
+        "My Method (v2)",
+        "--out",
+        tmp_path / "it.zip",
+        "--contact",
+        "me@example.org",
+        "--code",
+        "https://example.org",
+        "--taxonomy",
+        "Loss",
+        "Grad",
+        "-",
+        "dense internal",
+        "forget_only",
+    )
     assert done.code == 0 and "not ranked: fashion/resnet/neggrad/5 ran on a few rows only" in done.out, done.err
     with zipfile.ZipFile(tmp_path / "it.zip") as archive:
         archive.extractall(tmp_path / "out")
-    assert names(tmp_path / "out/my_method_v2") == [RUN + "predictions.parquet", RUN + "result.json", "submission.json"]  # weights only where asked for
-    assert "recomputed: " in cli("check", tmp_path / "it.zip").out and "recomputed: " in cli("check", tmp_path / "out/my_method_v2").out
+    assert names(tmp_path / "out/my_method_v2") == [
+        RUN + "predictions.parquet",
+        RUN + "result.json",
+        "submission.json",
+    ]  # weights only where asked for
+    assert (
+        "recomputed: " in cli("check", tmp_path / "it.zip").out
+        and "recomputed: " in cli("check", tmp_path / "out/my_method_v2").out
+    )
     assert "unpack the .zip first" in cli("check", tmp_path / "it.zip", "--record").err
     assert "is there already" in cli("submit", results, "--name", "x", "--out", tmp_path / "it.zip").err
     assert "is no submission" in cli("check", "fashion", "--rerun").err
 
 
-@pytest.mark.parametrize("options, complaint", [
-    ({"paper": "javascript:alert(1)"}, "paper='javascript"), ({"code": "http://example.org"}, "code="), ({"weights": "me/weights@main"}, "weights="),
-    ({"weights": "me/weights"}, "weights="), ({"name": ""}, "name="), ({"name": "x" * 200}, "title="), ({"description": "a\u202eb"}, "U\\+202E"),
-    ({"trials": -1}, "trials=-1")])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"paper": "javascript:alert(1)"}, "paper='javascript"),
+        ({"code": "http://example.org"}, "code="),
+        ({"weights": "me/weights@main"}, "weights="),
+        ({"weights": "me/weights"}, "weights="),
+        ({"name": ""}, "name="),
+        ({"name": "x" * 200}, "title="),
+        ({"description": "a\u202eb"}, "U\\+202E"),
+        ({"trials": -1}, "trials=-1"),
+    ],
+)
 def test_what_is_wrong_is_said_before_anything_is_written(results, tmp_path, options, complaint):
     with pytest.raises(MubenchError, match=complaint):
         list(submit(results, **{"name": "Mine", "out": tmp_path / "out"} | options))
@@ -103,7 +154,11 @@ def test_how_hyperparameters_were_chosen_is_said(tmp_path):
     said = "\n".join(submit(tmp_path / "results", "Tuned", trials=20, budget="20 s", out=tmp_path))
     assert "hyperparameters tuned, 20 trials" in said
     with pytest.raises(MubenchError, match="it says its hyperparameters are default"):
-        list(submission.check(Altered(tmp_path / "tuned", tmp_path / "copy").edit("submission.json", selection="default").root))
+        list(
+            submission.check(
+                Altered(tmp_path / "tuned", tmp_path / "copy").edit("submission.json", selection="default").root
+            )
+        )
 
 
 def test_a_method_of_ones_own_goes_without_its_code(tmp_path, monkeypatch):
@@ -113,8 +168,12 @@ def test_a_method_of_ones_own_goes_without_its_code(tmp_path, monkeypatch):
     file.write_text("raise SystemExit")  # neither packing nor checking looks at it
     said = "\n".join(submit(tmp_path / "results", "Mine", out=tmp_path / "out"))
     file.unlink()
-    assert "recomputed: fashion/resnet/mine/5/" in said and "recomputed" in "\n".join(submission.check(tmp_path / "out/mine"))
-    assert names(tmp_path / "out/mine") == [p.replace("neggrad", "mine") for p in (RUN + "predictions.parquet", RUN + "result.json")] + ["submission.json"]
+    assert "recomputed: fashion/resnet/mine/5/" in said and "recomputed" in "\n".join(
+        submission.check(tmp_path / "out/mine")
+    )
+    assert names(tmp_path / "out/mine") == [
+        p.replace("neggrad", "mine") for p in (RUN + "predictions.parquet", RUN + "result.json")
+    ] + ["submission.json"]
     assert json.loads((tmp_path / "out/mine/submission.json").read_text())["taxonomy"]["corruption"] == "Grad"
     with pytest.raises(MubenchError, match="nothing could be reproduced: .*a stranger's code is not run"):
         list(submission.check(tmp_path / "out/mine", rerun=True))
@@ -122,7 +181,20 @@ def test_a_method_of_ones_own_goes_without_its_code(tmp_path, monkeypatch):
 
 def test_weights_of_other_code(cli, tmp_path):
     folder = mubench.load_task("fashion").originals_dir("resnet")
-    words = "evaluate", "fashion", folder, "--limit", 5, "--name", "elsewhere", "--out", tmp_path / "results", "--seconds", 3, "--save-model"
+    words = (
+        "evaluate",
+        "fashion",
+        folder,
+        "--limit",
+        5,
+        "--name",
+        "elsewhere",
+        "--out",
+        tmp_path / "results",
+        "--seconds",
+        3,
+        "--save-model",
+    )
     assert cli(*words).code == 0
     done = cli("submit", tmp_path / "results", "--name", "Elsewhere", "--weights", "local", "--out", tmp_path)
     assert "flag: time as its author claims it, without FLOPs" in done.out, done.err
@@ -229,14 +301,40 @@ def test_a_method_file_edited_between_two_seeds_is_refused_and_one_reformatted_i
 
 def test_pushed_to_a_data_set_on_the_hub(hub, tmp_path, mubench):
     environment = hub.environment(tmp_path / "cache") | {"HF_TOKEN": "hf_of_mine"}
-    done = mubench("submit", tiny().parent / "results", "--name", "Tiny", "--push-to-hub", "me/unlearned", env=environment, cwd=tmp_path)
+    done = mubench(
+        "submit",
+        tiny().parent / "results",
+        "--name",
+        "Tiny",
+        "--push-to-hub",
+        "me/unlearned",
+        env=environment,
+        cwd=tmp_path,
+    )
     assert done.code == 0 and "pushed to me/unlearned: http" in done.out, done.err
     there = tmp_path / "hub/datasets/me/unlearned/tiny"
-    assert names(there) == [RUN + "predictions.parquet", RUN + "result.json", "submission.json"] and not (tmp_path / "tiny").exists()
+    assert (
+        names(there) == [RUN + "predictions.parquet", RUN + "result.json", "submission.json"]
+        and not (tmp_path / "tiny").exists()
+    )
     assert "recomputed" in mubench("check", there).out
     hub.refused["me/other"] = 403
-    done = mubench("submit", tiny().parent / "results", "--name", "Tiny", "--push-to-hub", "me/other", env=environment, cwd=tmp_path)
-    assert done.code == 1 and "me/other could not be written" in done.err and "hf auth login" in done.err and "Traceback" not in done.err
+    done = mubench(
+        "submit",
+        tiny().parent / "results",
+        "--name",
+        "Tiny",
+        "--push-to-hub",
+        "me/other",
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert (
+        done.code == 1
+        and "me/other could not be written" in done.err
+        and "hf auth login" in done.err
+        and "Traceback" not in done.err
+    )
 
 
 def test_the_workflow_checks_what_a_pull_request_adds(tmp_path):
@@ -252,17 +350,27 @@ def test_the_workflow_checks_what_a_pull_request_adds(tmp_path):
 
     def run(*changed):
         (tmp_path / "changed.txt").write_bytes(b"".join(name.encode() + b"\0" for name in changed))
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        }
         return subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     good = "leaderboard/submissions/tiny/submission.json"
     done = run(good)
     assert done.returncode == 0 and "recomputed" in done.stdout, done
-    for bad in ("leaderboard/submissions/tiny/verified.json", "leaderboard/results/x", "leaderboard/submissions/../../x", "leaderboard/submissions/$(id)/x"):
+    for bad in (
+        "leaderboard/submissions/tiny/verified.json",
+        "leaderboard/results/x",
+        "leaderboard/submissions/../../x",
+        "leaderboard/submissions/$(id)/x",
+    ):
         done = run(good, bad)
         assert done.returncode and "by themselves" in done.stdout, done
     assert run("README.md").returncode == 0  # another kind of pull request
-    Altered(tiny(), tmp_path / "altered").edit(metrics__test_score=1.0).root.rename(tmp_path / "request/leaderboard/submissions/bad")
+    Altered(tiny(), tmp_path / "altered").edit(metrics__test_score=1.0).root.rename(
+        tmp_path / "request/leaderboard/submissions/bad"
+    )
     assert run("leaderboard/submissions/bad/submission.json").returncode
 
 

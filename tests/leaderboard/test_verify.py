@@ -1,4 +1,5 @@
 """How far a result may be believed: what each level establishes, what takes it away, and what is flagged."""
+
 import json
 import re
 import shutil
@@ -65,9 +66,16 @@ def test_claimed_work_is_compared_when_the_run_is_done_again(good, costs):
         check(good.root, rerun=True)
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"costs__examples": 10**9}, "used 1,000,000,000 examples of a budget of 50"),
-    ({"status": "complete", "spec__limit": None, "costs__stopped_by": "examples"}, "said to be complete, but stopped by examples")])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"costs__examples": 10**9}, "used 1,000,000,000 examples of a budget of 50"),
+        (
+            {"status": "complete", "spec__limit": None, "costs__stopped_by": "examples"},
+            "said to be complete, but stopped by examples",
+        ),
+    ],
+)
 def test_how_a_run_ended_is_what_its_costs_say(good, changes, said):
     good.edit(**changes)
     with pytest.raises(MubenchError, match=said):
@@ -84,20 +92,35 @@ def test_own_results_are_what_their_owner_did(tmp_path):
     ran = mubench.run("fashion", "original", limit=5, out=tmp_path)
     assert level(next(tmp_path.rglob("result.json")).parent) == (Level.REPRODUCED, ())
     folder = mubench.load_task("fashion").originals_dir("resnet")
-    values = mubench.evaluate("fashion", folder, limit=5, name="elsewhere", out=tmp_path, seconds=2.0, paper="Somebody 2026")
+    values = mubench.evaluate(
+        "fashion", folder, limit=5, name="elsewhere", out=tmp_path, seconds=2.0, paper="Somebody 2026"
+    )
     assert values == ran.metrics
     found = next(tmp_path.glob("fashion/resnet/elsewhere/5/*"))
     assert level(found) == (Level.RE_EVALUATED, ())
     run = read_run(found)
-    assert run.metrics == ran.metrics and run.spec.method == f"elsewhere@{run.result.weights[:12]}" and compare(run) == []
-    assert run.result.costs["unlearning_seconds"] == 2.0 and run.result.costs["flops"] is None and run.result.method["paper"] == "Somebody 2026"
+    assert (
+        run.metrics == ran.metrics and run.spec.method == f"elsewhere@{run.result.weights[:12]}" and compare(run) == []
+    )
+    assert (
+        run.result.costs["unlearning_seconds"] == 2.0
+        and run.result.costs["flops"] is None
+        and run.result.method["paper"] == "Somebody 2026"
+    )
     with pytest.raises(MubenchError, match="cannot run that code"):
         mubench.load_method(run.spec.method)
 
 
-@pytest.mark.parametrize("options, complaint", [
-    ({"name": "salun", "out": "x"}, "no method of mubench"), ({"name": "My Method", "out": "x"}, "snake_case"), ({"name": "mine"}, "belong together"),
-    ({"out": "x"}, "belong together"), ({"name": "mine", "out": "x", "seconds": -1.0}, "seconds -1.0")])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"name": "salun", "out": "x"}, "no method of mubench"),
+        ({"name": "My Method", "out": "x"}, "snake_case"),
+        ({"name": "mine"}, "belong together"),
+        ({"out": "x"}, "belong together"),
+        ({"name": "mine", "out": "x", "seconds": -1.0}, "seconds -1.0"),
+    ],
+)
 def test_what_cannot_be_recorded_is_said_before_anything_is_measured(options, complaint):
     with pytest.raises(MubenchError, match=complaint):
         mubench.evaluate("fashion", "nowhere", **options)
@@ -117,16 +140,30 @@ def test_numbers_without_predictions_are_reported(good):
 # -- compared with the suite -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes, complaint", [
-    ({"task__labels": list("abcdefghij")}, "task.labels"), ({"task__metric_options": {"positive_labels": [1]}}, "takes no arguments"),
-    ({"task__also": ["accuracy"]}, "task.also"), ({"checkpoint__sha256": "0" * 64}, "checkpoint.sha256"),
-    ({"split__checksum": "0" * 64}, "split.checksum"), ({"split__data": "0" * 64}, "split.data"), ({"split__forget": 1}, "split.forget"),
-    ({"id": "0" * 12}, "id is 000000000000"), ({"spec__seed": 7}, "seed of the original is '7'"),
-    ({"spec__seed": 7, "checkpoint__seed": 7}, "id is"), ({"spec__limit": None}, "limited is True"),
-    ({"status": "complete"}, "limited is False"), ({"method__hyperparameters__lr_factor": 5.0}, "hyperparameters.lr_factor is 5.0 .* but 0.03"),
-    ({"method__recipe__lr": 5.0}, "recipe.lr is 5.0"), ({"budget__examples": 10**9}, "budget is .*1000000000"),
-    ({"method__taxonomy__retain": "Rep"}, "taxonomy.retain is Rep"),
-    ({"spec__model": "vit"}, "spec's model is 'vit'"), ({"spec__ratio": "10"}, "spec's ratio"), ({"method__name": "salun"}, "spec's method")])
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"task__labels": list("abcdefghij")}, "task.labels"),
+        ({"task__metric_options": {"positive_labels": [1]}}, "takes no arguments"),
+        ({"task__also": ["accuracy"]}, "task.also"),
+        ({"checkpoint__sha256": "0" * 64}, "checkpoint.sha256"),
+        ({"split__checksum": "0" * 64}, "split.checksum"),
+        ({"split__data": "0" * 64}, "split.data"),
+        ({"split__forget": 1}, "split.forget"),
+        ({"id": "0" * 12}, "id is 000000000000"),
+        ({"spec__seed": 7}, "seed of the original is '7'"),
+        ({"spec__seed": 7, "checkpoint__seed": 7}, "id is"),
+        ({"spec__limit": None}, "limited is True"),
+        ({"status": "complete"}, "limited is False"),
+        ({"method__hyperparameters__lr_factor": 5.0}, "hyperparameters.lr_factor is 5.0 .* but 0.03"),
+        ({"method__recipe__lr": 5.0}, "recipe.lr is 5.0"),
+        ({"budget__examples": 10**9}, "budget is .*1000000000"),
+        ({"method__taxonomy__retain": "Rep"}, "taxonomy.retain is Rep"),
+        ({"spec__model": "vit"}, "spec's model is 'vit'"),
+        ({"spec__ratio": "10"}, "spec's ratio"),
+        ({"method__name": "salun"}, "spec's method"),
+    ],
+)
 def test_facts_are_those_of_the_suite(good, changes, complaint):
     good.edit(**changes)
     with pytest.raises(MubenchError, match=complaint):
@@ -181,17 +218,29 @@ def test_other_versions_are_flagged(good, changes):
 
 
 def relabel(frame):
-    return frame.assign(target=(frame["target"] + 1) % 10, prediction=(frame["prediction"] + 1) % 10,
-                        logits=[np.roll(row, 1) for row in frame["logits"]])
+    return frame.assign(
+        target=(frame["target"] + 1) % 10,
+        prediction=(frame["prediction"] + 1) % 10,
+        logits=[np.roll(row, 1) for row in frame["logits"]],
+    )
 
 
-@pytest.mark.parametrize("change, complaint", [
-    (lambda f: f.iloc[1:], "examples of the .* set are others"), (lambda f: f.assign(index=f["index"] + 100_000), "are others than the task's"),
-    (lambda f: f[f["set"] != "transfer"], "examples of the transfer set|predictions, the task"), (relabel, "targets of the .* set are not the task's own"),
-    (lambda f: f.assign(prediction=f["target"], score=1.0), "prediction of .* does not follow"),
-    (lambda f: f.assign(score=1.0), "score of .* does not follow"), (lambda f: f.assign(loss=f["loss"].sample(frac=1, random_state=0).values),
-                                                                       "does not follow from the other columns"),
-    (lambda f: f.assign(confidence=np.float32(0.5)), "confidence of .* does not follow")])
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        (lambda f: f.iloc[1:], "examples of the .* set are others"),
+        (lambda f: f.assign(index=f["index"] + 100_000), "are others than the task's"),
+        (lambda f: f[f["set"] != "transfer"], "examples of the transfer set|predictions, the task"),
+        (relabel, "targets of the .* set are not the task's own"),
+        (lambda f: f.assign(prediction=f["target"], score=1.0), "prediction of .* does not follow"),
+        (lambda f: f.assign(score=1.0), "score of .* does not follow"),
+        (
+            lambda f: f.assign(loss=f["loss"].sample(frac=1, random_state=0).values),
+            "does not follow from the other columns",
+        ),
+        (lambda f: f.assign(confidence=np.float32(0.5)), "confidence of .* does not follow"),
+    ],
+)
 def test_predictions_are_of_the_tasks_examples_and_say_one_thing(good, change, complaint):
     good.frame(change)  # and the metrics are those of the altered predictions
     run = read_run(good.result)
@@ -204,7 +253,9 @@ def test_weights_are_read_into_the_tasks_own_network(name):
     task = mubench.load_task(name)
     for model in task.models:
         folder = task.originals_dir(model)
-        assert weights_hash(verify._network(task, model, folder, verify.LIMITS)) == weights_hash(originals.load(task, model)[0])
+        assert weights_hash(verify._network(task, model, folder, verify.LIMITS)) == weights_hash(
+            originals.load(task, model)[0]
+        )
 
 
 # -- predicted again, run again --------------------------------------------------------------------------------------------
@@ -213,16 +264,26 @@ def test_weights_are_read_into_the_tasks_own_network(name):
 def turned(frame):
     """The predictions of another model, all columns in agreement."""
     logits = [np.float32(row[::-1]) for row in frame["logits"]]
-    loss = np.array([np.log(np.exp(row.astype(float)).sum()) - row[target] for row, target in zip(logits, frame["target"])])
+    loss = np.array(
+        [np.log(np.exp(row.astype(float)).sum()) - row[target] for row, target in zip(logits, frame["target"])]
+    )
     said = np.array([row.argmax() for row in logits])
-    return frame.assign(logits=logits, prediction=said, score=(said == frame["target"]).astype(float), loss=loss.astype("float32"),
-                        confidence=np.exp(-loss).astype("float32"))
+    return frame.assign(
+        logits=logits,
+        prediction=said,
+        score=(said == frame["target"]).astype(float),
+        loss=loss.astype("float32"),
+        confidence=np.exp(-loss).astype("float32"),
+    )
 
 
 def test_predictions_of_another_model_pass_until_its_weights_are_asked_for(good):
     good.frame(turned)
     assert "recomputed" in check(good.root)
-    with pytest.raises(MubenchError, match="of .* in 20 examples .*drawn by seed 3.* is not what the weights give, claimed for one .*, found .*; tolerance: 0.01"):
+    with pytest.raises(
+        MubenchError,
+        match="of .* in 20 examples .*drawn by seed 3.* is not what the weights give, claimed for one .*, found .*; tolerance: 0.01",
+    ):
         re_evaluate(read_run(good.result), seed=3)
     with pytest.raises(MubenchError, match=r"metric \w+ is .* but .* when run again \(tolerance 1e-12\)"):
         rerun(read_run(good.result))
@@ -249,9 +310,11 @@ def test_other_weights_than_those_evaluated(good, tmp_path):
     path = good.path("model") / "model.safetensors"
     weights = load_file(path)
     name = next(iter(weights))
-    for change, complaint in ((weights | {name: weights[name] + 1}, "those evaluated"),
-                              (weights | {name: torch.zeros(3)}, "missing or of another shape, among them"),
-                              ({k: v for k, v in weights.items() if k != name}, "1 weights of resnet of fashion are missing")):
+    for change, complaint in (
+        (weights | {name: weights[name] + 1}, "those evaluated"),
+        (weights | {name: torch.zeros(3)}, "missing or of another shape, among them"),
+        ({k: v for k, v in weights.items() if k != name}, "1 weights of resnet of fashion are missing"),
+    ):
         save_file(change, path)
         with pytest.raises(MubenchError, match=complaint):
             re_evaluate(read_run(good.result))
@@ -268,7 +331,9 @@ def test_weights_on_the_hub(good, tmp_path, mubench):
         good.path("model").rmdir()
         good.edit("submission.json", weights=f"me/weights@{commit(target.parent)}")
         done = mubench("check", good.root, "--weights", "--sample", 0, env=hub.environment(tmp_path / "cache"))
-        assert done.code == 0 and "re-evaluated: fashion" in done.out and "20 predictions made again" in done.out, done.err
+        assert done.code == 0 and "re-evaluated: fashion" in done.out and "20 predictions made again" in done.out, (
+            done.err
+        )
         target.rename(target.parent / "elsewhere")
         good.edit("submission.json", weights=f"me/weights@{commit(target.parent)}")
         done = mubench("check", good.root, "--weights", env=hub.environment(tmp_path / "cache2"))
@@ -279,16 +344,28 @@ def test_code_of_strangers_is_never_imported(good, tmp_path):
     canary = tmp_path / "canary"
     code = tmp_path / "trap.py"
     code.write_text(f"open({str(canary)!r}, 'w')\n")
-    for changes in ({"spec__method": f"{code}:Trap", "method__name": "trap"}, {"spec__task": f"{code}:Trap", "task__name": "trap"}):
+    for changes in (
+        {"spec__method": f"{code}:Trap", "method__name": "trap"},
+        {"spec__task": f"{code}:Trap", "task__name": "trap"},
+    ):
         copy = Altered(good.root, tmp_path / "-".join(changes)).edit(**changes)
-        for act in (lambda: check(copy.root), lambda: rerun(read_run(copy.result)), lambda: re_evaluate(read_run(copy.result)),
-                    lambda: level(copy.result), lambda: check(copy.root, weights=True, rerun=True)):
+        for act in (
+            lambda: check(copy.root),
+            lambda: rerun(read_run(copy.result)),
+            lambda: re_evaluate(read_run(copy.result)),
+            lambda: level(copy.result),
+            lambda: check(copy.root, weights=True, rerun=True),
+        ):
             try:
                 act()
             except MubenchError:
                 pass
     with pytest.raises(verify.Unavailable, match="a stranger's code is not run"):
-        rerun(read_run(Altered(good.root, tmp_path / "again").edit(spec__method=f"{code}:Trap", method__name="trap").result))
+        rerun(
+            read_run(
+                Altered(good.root, tmp_path / "again").edit(spec__method=f"{code}:Trap", method__name="trap").result
+            )
+        )
     assert not canary.exists()
 
 
@@ -296,7 +373,9 @@ def test_code_of_strangers_is_never_imported(good, tmp_path):
 
 
 def test_nothing_is_strange_about_ordinary_runs(stored):
-    runs = [read_run(stored("salun", seed, seconds=60.0)) for seed in range(5)] + [read_run(stored("retrain", seed)) for seed in range(5)]
+    runs = [read_run(stored("salun", seed, seconds=60.0)) for seed in range(5)] + [
+        read_run(stored("retrain", seed)) for seed in range(5)
+    ]
     assert all(found == [] for found in flags(runs).values())
 
 
@@ -315,7 +394,9 @@ def test_a_seed_far_from_the_others(stored):
 
 def test_equal_predictions_of_several_seeds(stored):
     frame = stored.predictions(5)
-    one, two, other = (read_run(stored("salun", seed, frame=f)) for seed, f in ((0, frame), (1, frame), (2, stored.predictions(6))))
+    one, two, other = (
+        read_run(stored("salun", seed, frame=f)) for seed, f in ((0, frame), (1, frame), (2, stored.predictions(6)))
+    )
     assert "equal to those of seed 1" in flagged(one, [two, other]) and not flagged(other, [one, two])
 
 
@@ -329,7 +410,8 @@ def test_retraining_passed_off_as_a_method(stored):
 def test_times_that_the_machine_cannot_do(stored):
     reference = read_run(stored("retrain", seconds=100.0))
     assert "time claim: 3e+09 FLOPs in 1 cpu seconds, retrain on the same machine does 3e+08" in (
-        flagged(read_run(stored("salun", seconds=1.0)), [], [reference]))
+        flagged(read_run(stored("salun", seconds=1.0)), [], [reference])
+    )
     assert not flagged(read_run(stored("salun", 1, seconds=50.0)), [], [reference])
     assert not flagged(read_run(stored("salun", 2, seconds=1.0, machine="another")), [], [reference])
     old = read_run(stored("salun", 3, seconds=1.0, schema=1))  # which does not say the machine

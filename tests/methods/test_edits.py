@@ -1,5 +1,6 @@
 """Methods that edit weights or measure representations, against the same maths written out; their figures from official codes are in
 ``tests/goldens``."""
+
 import math
 
 import pytest
@@ -26,7 +27,9 @@ class Net(torch.nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.layers = torch.nn.ModuleList([torch.nn.Linear(4, 5), torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(5, 5))])
+            self.layers = torch.nn.ModuleList(
+                [torch.nn.Linear(4, 5), torch.nn.Sequential(torch.nn.Tanh(), torch.nn.Linear(5, 5))]
+            )
             self.norm, self.classifier = torch.nn.BatchNorm1d(5), torch.nn.Linear(5, CLASSES)
         self.double()
         self.data_dependent = data_dependent
@@ -71,6 +74,7 @@ def slope(made, view, positions):
 
 # --- gradients of single examples -----------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("data_dependent", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 4, 20])
 def test_gradients_are_those_of_groups_taken_one_by_one(size, data_dependent):
@@ -86,26 +90,59 @@ def test_gradients_are_those_of_groups_taken_one_by_one(size, data_dependent):
     assert all(v.equal(before[k]) for k, v in made.student.state_dict().items())
 
 
-@pytest.mark.parametrize("architecture, options", [
-    ("BertForSequenceClassification", dict(vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-                                           max_position_embeddings=12, num_labels=CLASSES)),
-    ("LlamaForCausalLM", dict(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                              max_position_embeddings=12, pad_token_id=0))])
+@pytest.mark.parametrize(
+    "architecture, options",
+    [
+        (
+            "BertForSequenceClassification",
+            dict(
+                vocab_size=20,
+                hidden_size=8,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=16,
+                max_position_embeddings=12,
+                num_labels=CLASSES,
+            ),
+        ),
+        (
+            "LlamaForCausalLM",
+            dict(
+                vocab_size=20,
+                hidden_size=8,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=16,
+                max_position_embeddings=12,
+                pad_token_id=0,
+            ),
+        ),
+    ],
+)
 def test_padded_texts_are_taken_together(architecture, options, monkeypatch):
     """vmap takes `transformers`' masks: a fall back to single examples would call autograd as often as there are examples."""
     torch.manual_seed(0)
     network = networks.make(networks.model_class(architecture), options)
     ids, lengths = torch.randint(1, 20, (8, 6)), torch.tensor([6, 3, 5, 6, 2, 4, 1, 6])
-    columns = {"input_ids": ids, "attention_mask": (torch.arange(6) < lengths[:, None]).long(), "labels": torch.arange(8) % CLASSES}
+    columns = {
+        "input_ids": ids,
+        "attention_mask": (torch.arange(6) < lengths[:, None]).long(),
+        "labels": torch.arange(8) % CLASSES,
+    }
 
     class Last(Behaviour):
         def forward(self, model, batch, features=False):
             out = super().forward(model, batch) if "Bert" in architecture else None
-            logits = out.logits if out else model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits[:, 0]
+            logits = (
+                out.logits
+                if out
+                else model(batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits[:, 0]
+            )
             return Output(cross_entropy(logits, batch["labels"], reduction="none"), logits)
 
     made, calls = Context(Last(), network, None, Examples(columns), Examples(columns)), []
     import mubench.gradients as module
+
     monkeypatch.setattr(module, "vmap", lambda f, **k: lambda *a: [torch.func.vmap(f, **k)(*a), calls.append(1)][0])
     together = importance(made, made.forget)
     assert len(calls) == 1
@@ -118,11 +155,15 @@ def test_padded_texts_are_taken_together(architecture, options, monkeypatch):
 
 # --- dampening and noise ----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("alpha, dampening", [(1.0, 1.0), (0.5, 0.3), (1.5, 2.0)])
 def test_ssd_dampens_what_matters_more_to_the_forget_set(alpha, dampening):
     made = context()
     everything = made.forget + made.retain
-    squares = [[{n: g**2 for n, g in slope(made, view, [i]).items()} for i in range(len(view))] for view in (made.forget, everything)]
+    squares = [
+        [{n: g**2 for n, g in slope(made, view, [i]).items()} for i in range(len(view))]
+        for view in (made.forget, everything)
+    ]
     forget, full = ({n: sum(s[n] for s in part) / len(part) for n in part[0]} for part in squares)
     before = state(made.student)
     run("ssd", made, alpha=alpha, dampening=dampening)
@@ -171,7 +212,9 @@ def test_without_alpha_fisher_noise_costs_what_is_asked():
     for made.seed in range(200):
         made.student.load_state_dict(start)
         method.finish(made)
-        sizes.append(sum(((p - start[n]).square() * information[n]).sum().item() for n, p in made.student.named_parameters()) / 2)
+        sizes.append(
+            sum(((p - start[n]).square() * information[n]).sum().item() for n, p in made.student.named_parameters()) / 2
+        )
     assert sum(sizes) / 200 == pytest.approx(1e-3, rel=0.2)
 
 
@@ -204,6 +247,7 @@ def test_influence_of_a_set_like_the_rest_is_nothing():
 
 # --- representations --------------------------------------------------------------------------------------------------------
 
+
 def test_rmu_trains_its_layers_and_no_others():
     made = context()
     before = state(made.student)
@@ -215,7 +259,10 @@ def test_rmu_trains_its_layers_and_no_others():
 def test_rmu_pulls_forgotten_states_to_a_direction_that_is_never_negative():
     made = context()
     engine = run("rmu", made, depth=1.0, trained=2, lr=0.05, epochs=300, alpha=0.0, scale=2.0)
-    direction, states = engine.method.direction, made.task.forward(made.student, made.forget[torch.arange(len(FORGET))], True).features[:, 0]
+    direction, states = (
+        engine.method.direction,
+        made.task.forward(made.student, made.forget[torch.arange(len(FORGET))], True).features[:, 0],
+    )
     original = made.task.forward(made.original, made.forget[torch.arange(len(FORGET))], True).features[:, 0]
     assert (direction >= 0).all()
     torch.testing.assert_close(direction.norm(), 2.0 * original.norm(dim=1).mean())
@@ -235,25 +282,57 @@ def test_states_of_padding_do_not_count():
     torch.testing.assert_close(task.distance(*out), expected)
 
 
-@pytest.mark.parametrize("name, options", [
-    ("BertForSequenceClassification", dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16, vocab_size=9)),
-    ("GPT2LMHeadModel", dict(n_embd=8, n_layer=2, n_head=2, vocab_size=9)),
-    ("LlamaForCausalLM", dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, vocab_size=9)),
-    ("ResNetForImageClassification", dict(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 2], layer_type="basic")),
-    ("Wav2Vec2ForSequenceClassification", dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-                                               conv_dim=[8, 8, 8], conv_kernel=[4, 4, 4], conv_stride=[2, 2, 2], num_conv_pos_embedding_groups=2,
-                                               classifier_proj_size=8))])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        (
+            "BertForSequenceClassification",
+            dict(hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16, vocab_size=9),
+        ),
+        ("GPT2LMHeadModel", dict(n_embd=8, n_layer=2, n_head=2, vocab_size=9)),
+        (
+            "LlamaForCausalLM",
+            dict(hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, vocab_size=9),
+        ),
+        (
+            "ResNetForImageClassification",
+            dict(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 2], layer_type="basic"),
+        ),
+        (
+            "Wav2Vec2ForSequenceClassification",
+            dict(
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=32,
+                conv_dim=[8, 8, 8],
+                conv_kernel=[4, 4, 4],
+                conv_stride=[2, 2, 2],
+                num_conv_pos_embedding_groups=2,
+                classifier_proj_size=8,
+            ),
+        ),
+    ],
+)
 def test_layers_are_found_in_any_network(name, options):
     network = networks.make(getattr(transformers, name), options)
     layers = networks.layers(network, "classifier")
-    assert len(layers) == options.get("num_hidden_layers", options.get("n_layer", 2)) == len(networks.projections(network, layers))
+    assert (
+        len(layers)
+        == options.get("num_hidden_layers", options.get("n_layer", 2))
+        == len(networks.projections(network, layers))
+    )
     assert len({type(network.get_submodule(layer)) for layer in layers}) == 1
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv", "gpt2", "no bias"])
 def test_deletion_operators_act_on_outputs_and_are_folded_away(kind):
-    module = {"linear": lambda: torch.nn.Linear(4, 3), "no bias": lambda: torch.nn.Linear(4, 3, bias=False),
-              "conv": lambda: torch.nn.Conv2d(4, 3, 3), "gpt2": lambda: transformers.pytorch_utils.Conv1D(3, 4)}[kind]()
+    module = {
+        "linear": lambda: torch.nn.Linear(4, 3),
+        "no bias": lambda: torch.nn.Linear(4, 3, bias=False),
+        "conv": lambda: torch.nn.Conv2d(4, 3, 3),
+        "gpt2": lambda: transformers.pytorch_utils.Conv1D(3, 4),
+    }[kind]()
     from mubench.methods import gnn_delete
 
     network = torch.nn.Sequential(module, torch.nn.Identity())
@@ -280,11 +359,21 @@ def test_external_parameters_leave_a_model_of_the_same_weights(name):
     run(name, made, lr=0.1)
     after = made.student.state_dict()
     changed = {k for k in before if not torch.allclose(before[k], after[k], rtol=1e-9)}
-    assert set(after) == set(before) and type(made.student) is Net and all(p.requires_grad for p in made.student.parameters())
-    assert {"layers.0.weight", "layers.1.1.weight"} <= changed and not {k for k in changed if k.startswith("classifier")}
+    assert (
+        set(after) == set(before)
+        and type(made.student) is Net
+        and all(p.requires_grad for p in made.student.parameters())
+    )
+    assert {"layers.0.weight", "layers.1.1.weight"} <= changed and not {
+        k for k in changed if k.startswith("classifier")
+    }
     still = context()
     run(name, still, lr=0.0)
-    assert all(torch.allclose(v, before[k], rtol=1e-12) for k, v in still.student.state_dict().items() if not k.startswith("norm"))
+    assert all(
+        torch.allclose(v, before[k], rtol=1e-12)
+        for k, v in still.student.state_dict().items()
+        if not k.startswith("norm")
+    )
 
 
 def test_gnn_delete_keeps_its_partners():
@@ -296,8 +385,10 @@ def test_gnn_delete_keeps_its_partners():
 
 # --- classes ------------------------------------------------------------------------------------------------------------
 
+
 def test_the_nearest_wrong_class_lies_across_the_closest_boundary():
     """Of a linear classifier in the plane: a step up the loss leads to the class whose boundary is next; never the true class."""
+
     class Plane(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -335,7 +426,9 @@ def test_unsir_never_shows_the_forget_set_again():
     forgotten = made.forget[torch.arange(len(FORGET))]
     engine = run("unsir", made, retain_share=0.5, noises=4)
     assert not set(map(tuple, seen)) & set(map(tuple, forgotten["x"].tolist()))
-    assert made.forget.columns["labels"].bincount(minlength=CLASSES).tolist() == [4 * (forgotten["labels"] == c).any().item() for c in range(CLASSES)]
+    assert made.forget.columns["labels"].bincount(minlength=CLASSES).tolist() == [
+        4 * (forgotten["labels"] == c).any().item() for c in range(CLASSES)
+    ]
     noise = made.forget[torch.arange(len(made.forget))]
     with torch.no_grad():
         worse = made.task.forward(made.original, noise).loss.mean()
@@ -344,10 +437,13 @@ def test_unsir_never_shows_the_forget_set_again():
 
 # --- prompts --------------------------------------------------------------------------------------------------------------
 
+
 def test_the_closed_form_is_the_minimum_it_solves_for():
     """Of λ‖W' − W‖² + Σ s ‖W' c − v*‖², v* the guide's value by what is erased and the old one by what is preserved."""
     method, g = load_method("uce", lamb=0.7), torch.Generator().manual_seed(0)
-    weight, concepts, guide = (torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((3, 5), (4, 5), (1, 5)))
+    weight, concepts, guide = (
+        torch.randn(*shape, dtype=torch.float64, generator=g) for shape in ((3, 5), (4, 5), (1, 5))
+    )
     erase, preserve = torch.tensor([1.0, 0.0, 0.3, 0.0]).double(), torch.tensor([0.0, 1.0, 0.5, 0.0]).double()
     edited = method.edited(weight, concepts, guide, erase, preserve).requires_grad_()
     loss = 0.7 * (edited - weight).square().sum()
@@ -376,7 +472,9 @@ def test_drawing_methods_train_cross_attention_alone_and_resteer_attention():
         if name == "forget_me_not":
             assert costs.losses[-1] < costs.losses[0]
             made = Context(task, fresh(), fresh, sets["forget"], sets["retain"])
-            method = load_method(name, onward=False, lr=0.01, optimizer="adam")  # the name alone gets less attention than it and what follows
+            method = load_method(
+                name, onward=False, lr=0.01, optimizer="adam"
+            )  # the name alone gets less attention than it and what follows
             engine = Engine(method, made, method.recipe(RECIPE), progress=False)
             assert engine.run().losses[0] < 0.9 * costs.losses[0]
 
@@ -393,6 +491,7 @@ def test_concepts_are_the_tokens_that_name_the_label():
 
 
 # --- reversal -------------------------------------------------------------------------------------------------------------
+
 
 def test_reversal_leaves_what_other_batches_changed():
     """Without momentum: the sum of the changes of the batches that hold nothing of D_f; repair then sees D_r alone."""
@@ -437,13 +536,23 @@ def examples(name, behaviour=None, **hyperparameters):
     return run(name, context(behaviour=behaviour), **hyperparameters).context.meter.costs.examples
 
 
-@pytest.mark.parametrize("name, hyperparameters, expected", [
-    ("ssd", {}, F + N), ("ssd", {"batch": 4, "alpha": 1.0}, F + N),
-    ("fisher", {}, R), ("fisher", {"labels": "given"}, R), ("fisher", {"labels": "expected"}, CLASSES * R),
-    ("influence", {}, N + R), ("influence", {"samples": 4}, N + 5),
-    ("salun", {"epochs": 2}, F + 2 * N), ("neggrad", {"epochs": 2}, 2 * F), ("neggrad_plus", {"epochs": 2}, 2 * JOINT),
-    ("boundary_shrink", {"epochs": 3}, 3 * 2 * F),
-    ("unsir", {"impair": 0, "noises": 4, "noise_steps": 6, "retain_share": 1.0, "epochs": 1}, 6 * 4 * KINDS + R)])
+@pytest.mark.parametrize(
+    "name, hyperparameters, expected",
+    [
+        ("ssd", {}, F + N),
+        ("ssd", {"batch": 4, "alpha": 1.0}, F + N),
+        ("fisher", {}, R),
+        ("fisher", {"labels": "given"}, R),
+        ("fisher", {"labels": "expected"}, CLASSES * R),
+        ("influence", {}, N + R),
+        ("influence", {"samples": 4}, N + 5),
+        ("salun", {"epochs": 2}, F + 2 * N),
+        ("neggrad", {"epochs": 2}, 2 * F),
+        ("neggrad_plus", {"epochs": 2}, 2 * JOINT),
+        ("boundary_shrink", {"epochs": 3}, 3 * 2 * F),
+        ("unsir", {"impair": 0, "noises": 4, "noise_steps": 6, "retain_share": 1.0, "epochs": 1}, 6 * 4 * KINDS + R),
+    ],
+)
 def test_hooks_and_one_shot_passes_count_their_examples(name, hyperparameters, expected):
     assert examples(name, **hyperparameters) == expected
 
@@ -484,5 +593,8 @@ def test_what_a_teacher_is_asked_before_the_first_step_counts(name):
 @pytest.mark.parametrize("length, steps", [("longer", (4, 2)), ("shorter", (2, 1)), ("forget", (2, 2))])
 def test_an_epoch_of_pairs_ends_with_the_set_it_is_told(length, steps):
     """D_f has 2 batches and D_r 4, or 1."""
-    made = [run("neggrad_plus", context(), epochs=1, epoch_length=length, forget_batch_size=2, batch_size=size) for size in (2, 9)]
+    made = [
+        run("neggrad_plus", context(), epochs=1, epoch_length=length, forget_batch_size=2, batch_size=size)
+        for size in (2, 9)
+    ]
     assert tuple(engine.context.step for engine in made) == steps

@@ -1,4 +1,5 @@
 """Formulas, schedules and stopping rules, against independent arithmetic on a tiny problem of texts and one of classes."""
+
 import math
 import types
 
@@ -53,7 +54,7 @@ class Texts(Behaviour):
         said = torch.cat([batch["input_ids"], batch["labels"][:, :given]], 1)
         for _ in range(most):
             said = torch.cat([said, model.table[said[:, -1:].clamp(min=0)].argmax(-1)], 1)
-        return said[:, PROMPT + given:]
+        return said[:, PROMPT + given :]
 
 
 def columns():
@@ -125,6 +126,7 @@ CLOSE = dict(rel=1e-12)
 
 # --- formulas -----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("beta", [0.1, 1.0])
 def test_npo_sums_over_a_text(beta):
     expected = mean(2 / beta * softplus(-beta * (sum(nll(STUDENT, i)) - sum(nll(ORIGINAL, i)))) for i in range(4))
@@ -133,12 +135,15 @@ def test_npo_sums_over_a_text(beta):
 
 def test_sim_npo_averages_over_a_text():
     expected = mean(2 / 3.0 * softplus(-3.0 * (mean(nll(STUDENT, i)) - 0.5)) for i in range(4))
-    assert first_loss("sim_npo", beta=3.0, gamma=0.5, weight=0.2, retain="none") == pytest.approx(0.2 * expected, **CLOSE)
+    assert first_loss("sim_npo", beta=3.0, gamma=0.5, weight=0.2, retain="none") == pytest.approx(
+        0.2 * expected, **CLOSE
+    )
 
 
 def test_dpo_prefers_a_refusal():
     def gain(row, labels=None):
         return sum(nll(STUDENT, row, labels)) - sum(nll(ORIGINAL, row, labels))
+
     expected = mean(2 / 0.5 * softplus(-0.5 * (gain(i) - gain(i, refusal(i)))) for i in range(4))
     assert first_loss("dpo", beta=0.5, retain="none") == pytest.approx(expected, **CLOSE)
     assert first_loss("dpo", beta=0.5) == pytest.approx(expected + mean(mean(nll(STUDENT, i)) for i in (4, 5)), **CLOSE)
@@ -169,16 +174,22 @@ def test_delete_distils_all_but_the_truth(temperature):
     def token(mine, theirs, label):
         target = [-math.inf if i == label else t / temperature for i, t in enumerate(theirs)]
         return temperature**2 * kl(normalised(target), normalised([m / temperature for m in mine]))
-    expected = mean(mean(token(mine, theirs, label) for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i)))
-                    for i in range(4))
+
+    expected = mean(
+        mean(token(mine, theirs, label) for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i)))
+        for i in range(4)
+    )
     assert first_loss("delete", temperature=temperature) == pytest.approx(expected, **CLOSE)
 
 
 def test_undial_lowers_the_truth():
     def token(mine, theirs, label):
         return kl(normalised([t - 4.0 * (i == label) for i, t in enumerate(theirs)]), mine)
-    expected = mean(mean(token(mine, theirs, label) for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i)))
-                    for i in range(4))
+
+    expected = mean(
+        mean(token(mine, theirs, label) for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i)))
+        for i in range(4)
+    )
     assert first_loss("undial", strength=4.0) == pytest.approx(expected, **CLOSE)
 
 
@@ -188,9 +199,19 @@ def test_flat_is_a_divergence_between_refusals_and_answers():
     assert first_loss("flat") == pytest.approx(expected, **CLOSE)
 
 
-@pytest.mark.parametrize("divergence, forward", {
-    "kl": True, "jeffrey": True, "pearson": True, "jensen_shannon": True, "total_variation": True,
-    "reverse_kl": False, "squared_hellinger": False, "neyman": False}.items())
+@pytest.mark.parametrize(
+    "divergence, forward",
+    {
+        "kl": True,
+        "jeffrey": True,
+        "pearson": True,
+        "jensen_shannon": True,
+        "total_variation": True,
+        "reverse_kl": False,
+        "squared_hellinger": False,
+        "neyman": False,
+    }.items(),
+)
 def test_three_pairs_of_flats_code_push_refusals_away(divergence, forward):
     p = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     g, _ = load_method("flat", divergence=divergence).pair
@@ -198,15 +219,25 @@ def test_three_pairs_of_flats_code_push_refusals_away(divergence, forward):
 
 
 def test_an_unknown_divergence_or_rule_or_retention_is_answered_with_the_nearest():
-    for name, given, guess in (("flat", {"divergence": "pearsn"}, "pearson"), ("scrub_r", {"rule": "nearst"}, "nearest"),
-                               ("npo", {"retain": "gdif"}, "gdiff")):
+    for name, given, guess in (
+        ("flat", {"divergence": "pearsn"}, "pearson"),
+        ("scrub_r", {"rule": "nearst"}, "nearest"),
+        ("npo", {"retain": "gdif"}, "gdiff"),
+    ):
         with pytest.raises(MubenchError, match=guess):
             load_method(name, **given)
 
 
-@pytest.mark.parametrize("retain, expected", [
-    ("gdiff", lambda i: mean(nll(STUDENT, i))),
-    ("kl", lambda i: mean(kl(theirs, mine) for (mine, _), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i))))])
+@pytest.mark.parametrize(
+    "retain, expected",
+    [
+        ("gdiff", lambda i: mean(nll(STUDENT, i))),
+        (
+            "kl",
+            lambda i: mean(kl(theirs, mine) for (mine, _), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i))),
+        ),
+    ],
+)
 def test_what_holds_the_retain_set(retain, expected):
     extra = first_loss("npo", retain=retain) - first_loss("npo", retain="none")
     assert extra == pytest.approx(mean(expected(i) for i in (4, 5)), rel=1e-9)
@@ -214,16 +245,23 @@ def test_what_holds_the_retain_set(retain, expected):
 
 def test_padding_changes_nothing():
     """The same answers, padded to the longest of all and to 2 tokens or their own length."""
+
     def trim(batch):
         width = max(2, int((batch["labels"] != -100).sum(1).max()))
         return batch | {"labels": batch["labels"][:, :width]}
+
     for name in ("npo", "sim_npo", "dpo", "delete", "undial", "flat"):
-        loss = lambda rows, collate=None: run(name, context(forget=rows, collate=collate), lr=0.0,
-                                              **{"retain": "none"} if hasattr(load_method(name), "retain") else {}).steps[0][2]
+        loss = lambda rows, collate=None: run(
+            name,
+            context(forget=rows, collate=collate),
+            lr=0.0,
+            **{"retain": "none"} if hasattr(load_method(name), "retain") else {},
+        ).steps[0][2]
         assert loss(range(4)) == pytest.approx(mean(loss([i], trim) for i in range(4)), **CLOSE)
 
 
 # --- memory -------------------------------------------------------------------------------------------------------------
+
 
 def test_accuracy_counts_the_tokens_of_an_answer():
     found = accuracy(Texts(), STUDENT, context().forget[torch.arange(4)])
@@ -236,14 +274,18 @@ def test_accuracy_of_a_class_is_zero_or_one():
     class Classes(Behaviour):
         def forward(self, model, batch, features=False):
             return Output(None, torch.eye(3)[[0, 1, 2]])
+
     assert accuracy(Classes(), None, {"labels": torch.tensor([0, 2, 2])}).tolist() == [1, 0, 1]
 
 
 def test_extraction_of_what_is_known_by_heart_and_of_what_is_not():
     sure = Pairs()
     sure.table.data = 9 * torch.eye(V, dtype=torch.float64).roll(1, 1)  # 0 1 2 3 4 5 6 0 …
-    batch = {"input_ids": torch.tensor([[0, 1]] * 3), "labels": torch.tensor([[2, 3, 4, 5, 6], [2, 2, 2, 2, -100], [2, 3, 4, 3, 4]]),
-             "index": torch.arange(3)}
+    batch = {
+        "input_ids": torch.tensor([[0, 1]] * 3),
+        "labels": torch.tensor([[2, 3, 4, 5, 6], [2, 2, 2, 2, -100], [2, 3, 4, 3, 4]]),
+        "index": torch.arange(3),
+    }
     found = extraction(Texts(), sure, batch, 2)
     # by heart: 1 for each of the 3 prefixes that leave two tokens; never: 3 4 5 has no 2 2; of 2|3 4 3 4 the rest 3 4 5 6 has one of the
     # three pairs 34 43 34, of 23|4 3 4 and 234|3 4 the rests 4 5 6 and 5 6 have none
@@ -274,6 +316,7 @@ def test_completions_begin_where_the_given_tokens_end(model):
 
 # --- refusals -----------------------------------------------------------------------------------------------------------
 
+
 def test_refusals_are_texts_of_their_own_for_the_given_rows_alone():
     from mubench.tasks.generation import REFUSALS
 
@@ -296,6 +339,7 @@ def test_refusals_are_texts_of_their_own_for_the_given_rows_alone():
 
 # --- schedules ----------------------------------------------------------------------------------------------------------
 
+
 def test_l1_decays_to_nothing():
     student = Pairs()
     norm = student.table.abs().sum().item()
@@ -315,13 +359,26 @@ def test_joint_visits_the_sets_that_have_terms():
 
 
 def test_terms_count_in_their_epochs():
-    assert [first(2)(e) for e in (1, 2, 3)] == [True, True, False] and [after(2)(e) for e in (1, 2, 3)] == [False, False, True]
+    assert [first(2)(e) for e in (1, 2, 3)] == [True, True, False] and [after(2)(e) for e in (1, 2, 3)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("batch_size, accumulate", [(8, 1), (2, 1), (2, 2)])
 def test_ul_takes_one_step_on_all_of_the_forget_set(batch_size, accumulate):
     """Larger than a batch it goes through the model in pieces, which changes nothing."""
-    recipe = Recipe(lr=0.1, epochs=1, batch_size=batch_size, accumulate=accumulate, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0)
+    recipe = Recipe(
+        lr=0.1,
+        epochs=1,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        optimizer="sgd",
+        momentum=0.0,
+        weight_decay=0.0,
+        clip=0.0,
+    )
     engine = run("ul", context(forget=range(5)), recipe, el_n=2, epochs=3, ma_threshold=0.0, el_threshold=0.0)
     reference = Pairs()
     for _ in range(3):
@@ -339,13 +396,26 @@ def test_ul_goes_through_the_model_in_no_larger_pieces_than_a_batch():
         def forward(self, model, batch, features=False):
             seen.append((len(batch["labels"]), torch.is_grad_enabled()))
             return super().forward(model, batch, features)
-    run("ul", context(forget=range(5), task=Watched()), Recipe(lr=0.1, epochs=1, batch_size=2), ma_threshold=0.0, el_threshold=0.0)
+
+    run(
+        "ul",
+        context(forget=range(5), task=Watched()),
+        Recipe(lr=0.1, epochs=1, batch_size=2),
+        ma_threshold=0.0,
+        el_threshold=0.0,
+    )
     assert sum(n for n, grad in seen if grad) == 5 and max(n for n, _ in seen) <= 2
 
 
-@pytest.mark.parametrize("thresholds, steps", [
-    (dict(ma_threshold=1.0, el_threshold=1.0), 1), (dict(ma_threshold=1.0, el_threshold=1.0, min_epochs=4), 4),
-    (dict(ma_threshold=-1.0, el_threshold=1.0), 6), (dict(ma_threshold=1.0, el_threshold=-1.0), 6)])
+@pytest.mark.parametrize(
+    "thresholds, steps",
+    [
+        (dict(ma_threshold=1.0, el_threshold=1.0), 1),
+        (dict(ma_threshold=1.0, el_threshold=1.0, min_epochs=4), 4),
+        (dict(ma_threshold=-1.0, el_threshold=1.0), 6),
+        (dict(ma_threshold=1.0, el_threshold=-1.0), 6),
+    ],
+)
 def test_ul_stops_when_both_are_low_enough(thresholds, steps):
     assert len(run("ul", epochs=6, el_n=2, **thresholds).steps) == steps
 
@@ -353,17 +423,26 @@ def test_ul_stops_when_both_are_low_enough(thresholds, steps):
 def test_uls_thresholds_are_those_of_as_many_unseen_texts():
     engine = run("ul", context(forget=[0], retain=(4, 5)), el_n=2)
     unseen = context(forget=[4]).forget[torch.arange(1)]
-    expected = {"ma_threshold": accuracy(Texts(), STUDENT, unseen).item(), "el_threshold": extraction(Texts(), STUDENT, unseen, 2).item()}
+    expected = {
+        "ma_threshold": accuracy(Texts(), STUDENT, unseen).item(),
+        "el_threshold": extraction(Texts(), STUDENT, unseen, 2).item(),
+    }
     assert engine.method.thresholds == expected
 
 
 def known():
     """A task in eval mode knows an example by heart if its loss is below 2, and else not at all."""
+
     class Known(Texts):
         def forward(self, model, batch, features=False):
             out = super().forward(model, batch, features)
             hot = torch.nn.functional.one_hot(batch["labels"].clamp(min=0), V) * 100.0
-            return out if model.training else Output(out.loss, torch.where((out.loss < 2)[:, None, None], hot, -hot), out.mask)
+            return (
+                out
+                if model.training
+                else Output(out.loss, torch.where((out.loss < 2)[:, None, None], hot, -hot), out.mask)
+            )
+
     return Known()
 
 
@@ -393,11 +472,16 @@ def test_sga_tau_subtracts_what_fine_tuning_on_the_forget_set_adds():
             loss = super()._step(step, *args)
             states[self.context.epoch] = self.context.student.table.detach().clone()
             return loss
+
     method, given = load_method("sga_tau", threshold=-1.0, sga_epochs=2, epochs=4, lr=0.1, scale=0.7), context()
     Watched(method, given, method.recipe(RECIPE), progress=False).run()
-    after, before = (Texts().forward(model, given.forget[torch.arange(4)]).loss.mean() for model in (given.student, STUDENT))
+    after, before = (
+        Texts().forward(model, given.forget[torch.arange(4)]).loss.mean() for model in (given.student, STUDENT)
+    )
     assert after > before
-    torch.testing.assert_close(given.student.table.detach(), states[2] - 0.7 * (states[4] - states[2]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        given.student.table.detach(), states[2] - 0.7 * (states[4] - states[2]), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_task_vector_moves_the_other_way_and_leaves_buffers():
@@ -405,6 +489,7 @@ def test_task_vector_moves_the_other_way_and_leaves_buffers():
         def __init__(self):
             super().__init__()
             self.norm = torch.nn.BatchNorm1d(2)
+
     student, method = Normed(), load_method("task_vector", scale=0.5)
     given = Context(None, student, None, [], [])
     method.prepare(given)
@@ -427,9 +512,15 @@ def test_task_vector_moves_tied_weights_too():
     assert student[0].weight is student[1].weight and student[1].weight.item() == pytest.approx(start - 0.5)
 
 
-@pytest.mark.parametrize("rule, errors, reference, position", [
-    ("nearest", [0.03, 0.31, 0.22, 0.18], 0.21, 2), ("first_above", [0.03, 0.31, 0.22, 0.18], 0.21, 1),
-    ("nearest", [0.5], 0.0, 0), ("first_above", [0.1, 0.1], 0.2, 1)])
+@pytest.mark.parametrize(
+    "rule, errors, reference, position",
+    [
+        ("nearest", [0.03, 0.31, 0.22, 0.18], 0.21, 2),
+        ("first_above", [0.03, 0.31, 0.22, 0.18], 0.21, 1),
+        ("nearest", [0.5], 0.0, 0),
+        ("first_above", [0.1, 0.1], 0.2, 1),
+    ],
+)
 def test_scrub_r_chooses_a_checkpoint(rule, errors, reference, position):
     assert load_method("scrub_r", rule=rule).rewind(errors, reference) == position
 
@@ -438,7 +529,12 @@ def test_scrub_r_ends_with_the_weights_of_the_chosen_epoch():
     engine = run("scrub_r", epochs=4, msteps=4, lr=1.0)
     kept = engine.method.kept
     assert len(kept) == len(engine.method.errors) == 4 and len({k["table"][6, 6].item() for k in kept}) == 4
-    reference = 1 - accuracy(Texts(), types.SimpleNamespace(table=kept[-1]["table"]), engine.context.validation[torch.arange(2)]).mean().item()
+    reference = (
+        1
+        - accuracy(Texts(), types.SimpleNamespace(table=kept[-1]["table"]), engine.context.validation[torch.arange(2)])
+        .mean()
+        .item()
+    )
     chosen = min(range(4), key=lambda i: abs(engine.method.errors[i] - reference))
     assert engine.context.student.table.equal(kept[chosen]["table"])
 
@@ -447,6 +543,7 @@ def test_the_reference_of_scrub_r_is_over_the_classes_of_the_forget_set():
     class Classes(Behaviour):
         def forward(self, model, batch, features=False):
             return Output(None, batch["said"])
+
     eye = torch.eye(4)
     view = Examples({"labels": torch.tensor([0, 0, 1, 1, 2, 3]), "said": eye[[0, 1, 1, 1, 3, 0]]})  # errors 0 1 0 0 1 1
     method, student = load_method("scrub_r"), Pairs()
@@ -466,6 +563,7 @@ def test_a_true_after_epoch_ends_the_run():
 
         def after_epoch(self, context):
             return context.epoch == 3
+
     method, given = Stops(), context()
     assert Engine(method, given, method.recipe(RECIPE), progress=False).run().steps == 3
     assert given.meter.costs.stopped_by == "epochs" and len(given.meter.costs.losses) == 3

@@ -1,4 +1,5 @@
 """Methods: what they declare, the hyperparameters they take, and which examples, labels and teachers they touch."""
+
 import gc
 
 import pytest
@@ -48,15 +49,20 @@ class Classes(Behaviour):
 
 def views():
     n = len(FORGET) + len(RETAIN)
-    columns = {"x": (torch.arange(3.0 * n, dtype=torch.float64) * 1.7).sin().view(n, 3), "labels": torch.arange(n) % CLASSES}
+    columns = {
+        "x": (torch.arange(3.0 * n, dtype=torch.float64) * 1.7).sin().view(n, 3),
+        "labels": torch.arange(n) % CLASSES,
+    }
     return Examples(columns, FORGET), Examples(columns, RETAIN)
 
 
 def unlearn(method, behaviour=None, net=Net, seed=0, shuffle=True):
     context = Context(behaviour or Classes(), net(), net, *views(), seed, start=method.start, validation=views()[1])
     if not isinstance(context.original, Ledger):
-        context.before = {role: {k: v.clone() for k, v in getattr(context, role).state_dict().items()}
-                          for role in ("original", "incompetent")}
+        context.before = {
+            role: {k: v.clone() for k, v in getattr(context, role).state_dict().items()}
+            for role in ("original", "incompetent")
+        }
     Engine(method, context, method.recipe(RECIPE), shuffle=shuffle, progress=False).run()
     return context
 
@@ -75,12 +81,16 @@ PAPER = {  # Cheng & Amiri 2024, Table 2: D_f measure, D_f corruption, D_r measu
     "eul": ("Logit + MLM Loss", "Grad", "Logit + Loss", "dense external"),
     "ul": ("Loss", "Grad", "-", "dense internal"),
     "gnn_delete": ("Rep", "Data", "Rep", "dense external"),
-    "sga_tau": ("Loss", "Grad", "-", "sparse internal")}
+    "sga_tau": ("Loss", "Grad", "-", "sparse internal"),
+}
 # SCRUB's paper and code measure outputs on both sets, so we do: Logit where the table says Loss (D_f) and Rep (D_r); an l1 norm is over
 # parameters, not over examples of D_r: "sparse" says it; EUL's masked-language-model loss is the task's own loss here: classifiers have
 # no such head
-DIFFERENT = {"scrub": ("Logit", "Grad", "Loss + Logit", "dense internal"), "l1_sparse": ("-", "-", "Loss", "sparse internal"),
-             "eul": ("Logit + Loss", "Grad", "Logit + Loss", "dense external")}
+DIFFERENT = {
+    "scrub": ("Logit", "Grad", "Loss + Logit", "dense internal"),
+    "l1_sparse": ("-", "-", "Loss", "sparse internal"),
+    "eul": ("Logit + Loss", "Grad", "Logit + Loss", "dense external"),
+}
 NOT_IN_PAPER = {
     "original": ("-", "-", "-", "dense internal"),
     "finetune": ("-", "-", "Loss", "dense internal"),
@@ -104,7 +114,8 @@ NOT_IN_PAPER = {
     "unsir": ("Loss", "Data", "Loss", "dense internal"),
     "fisher": ("-", "-", "-", "dense internal"),
     "influence": ("-", "-", "-", "dense internal"),
-    "ssd": ("-", "-", "-", "sparse internal")}
+    "ssd": ("-", "-", "-", "sparse internal"),
+}
 
 
 @pytest.mark.parametrize("name, row", (PAPER | DIFFERENT | NOT_IN_PAPER).items())
@@ -114,6 +125,7 @@ def test_taxonomy_is_the_papers_table(name, row):
 
 
 # --- hyperparameters ----------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", methods.modules)
 def test_defaults_survive_the_command_line(name):
@@ -129,9 +141,19 @@ def test_text_becomes_the_declared_type():
     assert (salun.redraw, salun.hold, salun.labels) == (False, True, "random")
 
 
-@pytest.mark.parametrize("name, wrong", [
-    ("scrub", {"msteps": "2.5"}), ("scrub", {"msteps": None}), ("scrub", {"alpha": "high"}), ("scrub", {"milestones": "3"}),
-    ("scrub", {"epochs": "many"}), ("salun", {"hold": "perhaps"}), ("salun", {"labels": 3}), ("bad_t", {"temperature": [1]})])
+@pytest.mark.parametrize(
+    "name, wrong",
+    [
+        ("scrub", {"msteps": "2.5"}),
+        ("scrub", {"msteps": None}),
+        ("scrub", {"alpha": "high"}),
+        ("scrub", {"milestones": "3"}),
+        ("scrub", {"epochs": "many"}),
+        ("salun", {"hold": "perhaps"}),
+        ("salun", {"labels": 3}),
+        ("bad_t", {"temperature": [1]}),
+    ],
+)
 def test_a_wrong_type_is_refused_in_a_sentence(name, wrong):
     with pytest.raises(MubenchError) as refusal:
         load_method(name, **wrong)
@@ -139,7 +161,9 @@ def test_a_wrong_type_is_refused_in_a_sentence(name, wrong):
     assert key in message and str(value) in message and name in message and "must be" in message and "\n" not in message
 
 
-@pytest.mark.parametrize("given, guess", [({"alhpa": 1}, "'alpha'"), ({"schedule": "unoin"}, "'union'"), ({"zzz": 1}, "lists them")])
+@pytest.mark.parametrize(
+    "given, guess", [({"alhpa": 1}, "'alpha'"), ({"schedule": "unoin"}, "'union'"), ({"zzz": 1}, "lists them")]
+)
 def test_an_unknown_name_is_answered_with_the_nearest(given, guess):
     with pytest.raises(MubenchError, match=f"unknown .*{guess}"):
         load_method("scrub", **given)
@@ -158,16 +182,25 @@ def test_a_recipe_is_the_originals_where_the_method_is_silent():
     assert load_method("neggrad", lr=0.7).recipe(original).lr == 0.7
 
 
-@pytest.mark.parametrize("term", [
-    dict(on="test"), dict(measure="kl"), dict(target="original"), dict(measure="logit"), dict(measure="rep", target="wrong"),
-    dict(per="batch")])
+@pytest.mark.parametrize(
+    "term",
+    [
+        dict(on="test"),
+        dict(measure="kl"),
+        dict(target="original"),
+        dict(measure="logit"),
+        dict(measure="rep", target="wrong"),
+        dict(per="batch"),
+    ],
+)
 def test_what_is_no_term_is_refused(term):
     with pytest.raises(MubenchError, match="is no term"):
         Term(**{"on": "forget", "measure": "loss", "target": "true"} | term)
 
 
-@pytest.mark.parametrize("name, wrong", [
-    ("rand_label", {"labels": "wrnog"}), ("salun", {"labels": "original"}), ("bad_t", {"per": "sum"})])
+@pytest.mark.parametrize(
+    "name, wrong", [("rand_label", {"labels": "wrnog"}), ("salun", {"labels": "original"}), ("bad_t", {"per": "sum"})]
+)
 def test_a_hyperparameter_that_makes_no_term_is_refused_at_once(name, wrong):
     with pytest.raises(MubenchError):
         load_method(name, **wrong)
@@ -175,15 +208,20 @@ def test_a_hyperparameter_that_makes_no_term_is_refused_at_once(name, wrong):
 
 # --- divergence ---------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.filterwarnings("ignore:reduction")
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_divergence_is_kl_of_teacher_from_student_by_example_or_by_class(temperature):
     student, teacher = torch.randn(2, 6, CLASSES, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 5
-    by = {per: Classes().divergence(Output(None, student), Output(None, teacher), temperature, per)
-          for per in ("example", "class")}
+    by = {
+        per: Classes().divergence(Output(None, student), Output(None, teacher), temperature, per)
+        for per in ("example", "class")
+    }
     torch.testing.assert_close(by["example"], CLASSES * by["class"], rtol=1e-12, atol=0)
     for per, reduction in {"example": "batchmean", "class": "mean"}.items():
-        official = kl_div((student / temperature).log_softmax(1), (teacher / temperature).softmax(1), reduction=reduction)
+        official = kl_div(
+            (student / temperature).log_softmax(1), (teacher / temperature).softmax(1), reduction=reduction
+        )
         torch.testing.assert_close(by[per].mean(), official, rtol=1e-12, atol=0)
     assert (by["example"] > 0).all() and not Classes().divergence(Output(None, student), Output(None, student)).any()
 
@@ -196,6 +234,7 @@ def test_bad_t_by_class_is_bad_t_at_a_rate_divided_by_the_classes():
 
 
 # --- labels -------------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 101])
 def test_wrong_labels_are_the_other_classes_and_random_ones_all(classes):
@@ -216,8 +255,12 @@ def test_the_extreme_draws_give_labels_in_range(draw):
         behaviour, labels = Behaviour(), torch.arange(classes)
         behaviour.num_labels = classes
         draws = torch.full((classes,), draw)
-        wrong, random = (behaviour.corrupt({"labels": labels}, labels, draws, None, other)["labels"] for other in (True, False))
-        assert (wrong != labels).all() and max(wrong.max(), random.max()) < classes and min(wrong.min(), random.min()) >= 0
+        wrong, random = (
+            behaviour.corrupt({"labels": labels}, labels, draws, None, other)["labels"] for other in (True, False)
+        )
+        assert (
+            (wrong != labels).all() and max(wrong.max(), random.max()) < classes and min(wrong.min(), random.min()) >= 0
+        )
 
 
 class Labels(Classes):
@@ -260,6 +303,7 @@ def test_labels_are_redrawn_every_epoch_if_asked(redraw):
 
 # --- teachers -----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name", NAMES)
 def test_teachers_never_change(name):
     context = unlearn(load_method(name, **{"ssd": {"alpha": 1.0}}.get(name, {})))
@@ -272,6 +316,7 @@ def test_teachers_never_change(name):
 
 
 # --- routing ------------------------------------------------------------------------------------------------------------
+
 
 class Ledger(torch.nn.Module):
     """One weight for each example, the measure of whatever is asked of it: after training, who moved was trained on."""
@@ -296,14 +341,24 @@ class Bookkeeping(Behaviour):
         return batch
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if load_method(n).schedule != "none" and not any(t.how for t in load_method(n).terms)
-                                  and load_method(n).parameters != "dense external"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n in NAMES
+        if load_method(n).schedule != "none"
+        and not any(t.how for t in load_method(n).terms)
+        and load_method(n).parameters != "dense external"
+    ],
+)
 @pytest.mark.parametrize("on", ["forget", "retain"])
 def test_terms_reach_their_own_set_alone(name, on):
     whole = {"saliency_ratio": 1.0, "sga_epochs": 0}  # what would leave examples or weights out
     given = load_method(name, **{k: v for k, v in whole.items() if k in load_method(name).hints()})
     terms = tuple(t for t in given.terms if t.on == on)
-    method = type("Half", (type(given),), {"terms": terms})(**given.hyperparameters() | {"epochs": min(1, given.epochs or 1)})
+    method = type("Half", (type(given),), {"terms": terms})(
+        **given.hyperparameters() | {"epochs": min(1, given.epochs or 1)}
+    )
     context = unlearn(method, Bookkeeping(), Ledger)
     moved = context.student.account.nonzero().flatten().tolist()
     assert moved == (sorted(getattr(context, on).rows.tolist()) if terms else [])

@@ -1,4 +1,5 @@
 """What methods say of the authors' codes: their hyperparameters there, and what the suite does otherwise."""
+
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ PICTURES = [(name, model) for name in MINI if "pixels" in tasks.get(name).provid
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", methods.modules)
 def test_the_authors_settings_are_hyperparameters(name):
@@ -49,6 +51,7 @@ def test_who_needs_more_than_retraining_says_so():
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name, model", PICTURES)
 def test_the_range_of_inputs_is_what_black_and_white_pictures_become(name, model):

@@ -1,4 +1,5 @@
 """Every pair of a method and a mini task that their declarations allow, for a few steps; every other is refused."""
+
 import pytest
 
 from mubench import registry, results
@@ -8,8 +9,11 @@ from mubench.spec import Incompatible, make_spec
 
 PAIRS = pairs()
 MINI = [name for name in registry.tasks.names() if registry.tasks.get(name).tier == "mini"]
-OFFICIAL = {name: next(task for task in tasks if not registry.tasks.get(task).archives)
-            for name, tasks in PAIRS.items() if registry.methods.get(name).official is not None}
+OFFICIAL = {
+    name: next(task for task in tasks if not registry.tasks.get(task).archives)
+    for name, tasks in PAIRS.items()
+    if registry.methods.get(name).official is not None
+}
 OFFICIAL["boundary_shrink"] = "fashion"  # of pictures
 
 

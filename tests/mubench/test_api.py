@@ -1,4 +1,5 @@
 """`mubench.unlearn` and `mubench.evaluate` on models and data of one's own."""
+
 import copy
 
 import datasets
@@ -36,8 +37,17 @@ def examples():
 @pytest.mark.parametrize("method", [n for n in methods.names() if load_method(n).needs <= PROBLEM])
 def test_every_method_on_a_plain_module(net, examples, method):
     before = copy.deepcopy(net.state_dict())
-    done = mubench.unlearn(net, examples[:10], examples[10:50], method, fresh=Net, head="layers.2", batch_size=8, progress=False,
-                           validation=examples[50:])
+    done = mubench.unlearn(
+        net,
+        examples[:10],
+        examples[10:50],
+        method,
+        fresh=Net,
+        head="layers.2",
+        batch_size=8,
+        progress=False,
+        validation=examples[50:],
+    )
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert done.model(torch.zeros(2, 5)).shape == (2, 3) and not done.model.training
     assert (done.costs.steps == 0) == (method == "original" or load_method(method).schedule == "none")
@@ -50,8 +60,10 @@ def test_a_method_that_is_made_already_takes_no_more_settings(net, examples, opt
 
 
 def test_the_official_protocol_on_a_plain_module(net, examples):
-    suite, official = (mubench.unlearn(net, examples[:10], examples[10:], "neggrad", protocol=protocol, epochs=1, progress=False).model
-                       for protocol in ("suite", "official"))
+    suite, official = (
+        mubench.unlearn(net, examples[:10], examples[10:], "neggrad", protocol=protocol, epochs=1, progress=False).model
+        for protocol in ("suite", "official")
+    )
     assert any(not torch.equal(a, b) for a, b in zip(suite.parameters(), official.parameters()))
 
 
@@ -78,13 +90,22 @@ def test_ascent_raises_the_forget_loss_and_descent_lowers_the_retain_loss(net, e
 
 
 def test_hugging_face_model_and_data_set():
-    config = transformers.BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-                                     num_labels=4)
-    rows = datasets.Dataset.from_dict({"input_ids": [[i % 30, (3 * i) % 30, 1] for i in range(40)], "label": [i % 4 for i in range(40)]})
+    config = transformers.BertConfig(
+        vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=4
+    )
+    rows = datasets.Dataset.from_dict(
+        {"input_ids": [[i % 30, (3 * i) % 30, 1] for i in range(40)], "label": [i % 4 for i in range(40)]}
+    )
     rows = rows.with_format("torch")
     for method in ("bad_t", "scrub", "retrain"):  # two of them need an untrained model: the model's class makes it
-        done = mubench.unlearn(transformers.BertForSequenceClassification(config), rows.select(range(8)), rows.select(range(8, 40)),
-                               method, batch_size=8, progress=False)
+        done = mubench.unlearn(
+            transformers.BertForSequenceClassification(config),
+            rows.select(range(8)),
+            rows.select(range(8, 40)),
+            method,
+            batch_size=8,
+            progress=False,
+        )
         assert done.costs.steps and all(p.isfinite().all() for p in done.model.parameters())
 
 
@@ -101,21 +122,35 @@ def test_own_loss_and_collate(net, examples):
     assert all(torch.equal(a, b) for a, b in zip(same.model.parameters(), plain.model.parameters()))
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(forget=[]), "forget set is empty"), (dict(retain=[]), "retain set is empty"), (dict(method="salum"), "did you mean 'salun'"),
-    (dict(method="bad_t"), "pass fresh="), (dict(alpha=1), "unknown hyperparameter"), (dict(lr="fast"), "lr='fast'"),
-    (dict(loss=lambda m, b: m(b["x"]).sum()), "one number per example"), (dict(collate=lambda items: items), "dict of tensors"),
-    (dict(method="bad_t", loss=lambda m, b: m(b["x"]).square().mean(-1)), "needs logit"), (dict(precision="int3"), "int3")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(forget=[]), "forget set is empty"),
+        (dict(retain=[]), "retain set is empty"),
+        (dict(method="salum"), "did you mean 'salun'"),
+        (dict(method="bad_t"), "pass fresh="),
+        (dict(alpha=1), "unknown hyperparameter"),
+        (dict(lr="fast"), "lr='fast'"),
+        (dict(loss=lambda m, b: m(b["x"]).sum()), "one number per example"),
+        (dict(collate=lambda items: items), "dict of tensors"),
+        (dict(method="bad_t", loss=lambda m, b: m(b["x"]).square().mean(-1)), "needs logit"),
+        (dict(precision="int3"), "int3"),
+    ],
+)
 def test_what_is_wrong_is_said_in_one_sentence(net, examples, change, message):
     arguments = {"forget": examples[:10], "retain": examples[10:], "progress": False} | change
     with pytest.raises(MubenchError, match=message) as raised:
-        mubench.unlearn(net, arguments.pop("forget"), arguments.pop("retain"), arguments.pop("method", "salun"), **arguments)
+        mubench.unlearn(
+            net, arguments.pop("forget"), arguments.pop("retain"), arguments.pop("method", "salun"), **arguments
+        )
     assert "\n" not in str(raised.value)
 
 
 def test_evaluating_a_checkpoint_is_what_running_original_measures(tmp_path):
     result = mubench.run("fashion", "original", out=tmp_path, limit=100)
-    assert mubench.evaluate("fashion", mubench.load_task("fashion").originals_dir("resnet"), limit=100) == result.metrics
+    assert (
+        mubench.evaluate("fashion", mubench.load_task("fashion").originals_dir("resnet"), limit=100) == result.metrics
+    )
 
 
 def test_run_reads_what_is_done(tmp_path):

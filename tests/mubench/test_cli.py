@@ -1,4 +1,5 @@
 """The command line: instant where it can be, and one sentence for whatever is wrong."""
+
 import json
 import re
 import shutil
@@ -63,8 +64,10 @@ def test_version(cli):
     assert re.fullmatch(r"mubench \d+\.\d+\.\d+\n", cli("--version").out)
 
 
-@pytest.mark.parametrize("kind, some", [("tasks", "fashion"), ("models", "resnet"), ("methods", "salun"),
-                                        ("metrics", "test_score"), ("pairs", "salun")])
+@pytest.mark.parametrize(
+    "kind, some",
+    [("tasks", "fashion"), ("models", "resnet"), ("methods", "salun"), ("metrics", "test_score"), ("pairs", "salun")],
+)
 def test_ls(cli, kind, some):
     done = cli("ls", kind)
     lines = done.out.splitlines()
@@ -97,7 +100,8 @@ for words in (["--help"], ["ls", "tasks"], ["ls", "models"], ["ls", "methods"], 
 def test_rooms_cannot_be_imported_under_their_bare_names(folder):
     done = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode and done.stderr.splitlines()[-1] == (
-        f"ImportError: import mubench.{folder}, not a bare '{folder}': install the package (pip install -e .) first")
+        f"ImportError: import mubench.{folder}, not a bare '{folder}': install the package (pip install -e .) first"
+    )
 
 
 # -- what is wrong, in one sentence ------------------------------------------------------------------------------------
@@ -105,47 +109,65 @@ def test_rooms_cannot_be_imported_under_their_bare_names(folder):
 RUN = ("run", "fashion", "neggrad", "--limit", "32")
 
 
-@pytest.mark.parametrize("words, parts", [
-    (("run", "fashoin", "salun"), ["unknown task 'fashoin'", "did you mean 'fashion'", "`mubench ls tasks`"]),
-    (("run", "fashion", "salum"), ["unknown method 'salum'", "did you mean 'salun'", "`mubench ls methods`"]),
-    (("run", "fashion,", "salun,original,scrbu"), ["unknown method 'scrbu'", "'scrub'"]),
-    ((*RUN, "--model", "resnte"), ["unknown model of fashion 'resnte'", "'resnet'"]),
-    ((*RUN, "--set", "epohcs=2"), ["unknown hyperparameter of neggrad 'epohcs'", "'epochs'"]),
-    ((*RUN, "--set", "epochs=few"), ["epochs='few' does not fit neggrad", "int"]),
-    ((*RUN, "--set", "epochs"), ["--set 'epochs': write NAME=VALUE"]),
-    ((*RUN, "--set", "=2"), ["--set '=2': write NAME=VALUE"]),
-    *(((*RUN, "--ratio", ratio), [f"ratio '{ratio}'", "above 0 and at most 50"])
-      for ratio in ("0", "-1", "60", "five", "nan", "inf")),
-    ((*RUN, "--seed", "-1"), ["seed=-1"]),
-    (("run", "fashion", "neggrad", "--limit", "0"), ["limit=0"]),
-    ((*RUN, "--max-steps", "0"), ["max_steps=0"]),
-    ((*RUN, "--max-seconds", "-1"), ["max_seconds=-1"]),
-    ((*RUN, "--split-file", "none.txt"), ["no index file 'none.txt'"]),
-    ((*RUN, "--checkpoint", "no/such/folder"), ["no checkpoint folder 'no/such/folder'", "safetensors"]),
-    (("run", "fashion", "none.py:Mine"), ["no file 'none.py'", "path/to/file.py:Class"]),
-    (("run", "none.py:Mine", "salun"), ["no file 'none.py'"]),
-    (("fetch", "fashoin"), ["unknown task 'fashoin'"]),
-    (("split", "fashion", "--ratio", "five"), ["ratio 'five'"]),
-    (("split", "fashion", "--ratio", "0.001"), ["no unit at all"]),
-    (("split", "fashion", "--check", "none.txt"), ["no index file 'none.txt'"]),
-    (("original", "fashion", "--model", "vitt"), ["unknown model of fashion 'vitt'", "'vit'"]),
-    (("evaluate", "fashion", "no/such/folder"), ["no checkpoint folder 'no/such/folder'"]),
-    (("evaluate", "fashion", "."), ["has no model.safetensors", "safe_serialization=True"]),
-    (("score", "none"), ["no results below none"]),
-    (("board", "none"), ["no results below none"]),
-    (("check", "fashoin"), ["unknown task, method or result folder 'fashoin'", "'fashion'"]),
-    (("check", "."), ["no result at '.'"]),
-    (("new", "method", "My-Method"), ["'My-Method' must be snake_case"]),
-    (("new", "method", "salun"), ["salun is already a method"]),
-], ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "")
+@pytest.mark.parametrize(
+    "words, parts",
+    [
+        (("run", "fashoin", "salun"), ["unknown task 'fashoin'", "did you mean 'fashion'", "`mubench ls tasks`"]),
+        (("run", "fashion", "salum"), ["unknown method 'salum'", "did you mean 'salun'", "`mubench ls methods`"]),
+        (("run", "fashion,", "salun,original,scrbu"), ["unknown method 'scrbu'", "'scrub'"]),
+        ((*RUN, "--model", "resnte"), ["unknown model of fashion 'resnte'", "'resnet'"]),
+        ((*RUN, "--set", "epohcs=2"), ["unknown hyperparameter of neggrad 'epohcs'", "'epochs'"]),
+        ((*RUN, "--set", "epochs=few"), ["epochs='few' does not fit neggrad", "int"]),
+        ((*RUN, "--set", "epochs"), ["--set 'epochs': write NAME=VALUE"]),
+        ((*RUN, "--set", "=2"), ["--set '=2': write NAME=VALUE"]),
+        *(
+            ((*RUN, "--ratio", ratio), [f"ratio '{ratio}'", "above 0 and at most 50"])
+            for ratio in ("0", "-1", "60", "five", "nan", "inf")
+        ),
+        ((*RUN, "--seed", "-1"), ["seed=-1"]),
+        (("run", "fashion", "neggrad", "--limit", "0"), ["limit=0"]),
+        ((*RUN, "--max-steps", "0"), ["max_steps=0"]),
+        ((*RUN, "--max-seconds", "-1"), ["max_seconds=-1"]),
+        ((*RUN, "--split-file", "none.txt"), ["no index file 'none.txt'"]),
+        ((*RUN, "--checkpoint", "no/such/folder"), ["no checkpoint folder 'no/such/folder'", "safetensors"]),
+        (("run", "fashion", "none.py:Mine"), ["no file 'none.py'", "path/to/file.py:Class"]),
+        (("run", "none.py:Mine", "salun"), ["no file 'none.py'"]),
+        (("fetch", "fashoin"), ["unknown task 'fashoin'"]),
+        (("split", "fashion", "--ratio", "five"), ["ratio 'five'"]),
+        (("split", "fashion", "--ratio", "0.001"), ["no unit at all"]),
+        (("split", "fashion", "--check", "none.txt"), ["no index file 'none.txt'"]),
+        (("original", "fashion", "--model", "vitt"), ["unknown model of fashion 'vitt'", "'vit'"]),
+        (("evaluate", "fashion", "no/such/folder"), ["no checkpoint folder 'no/such/folder'"]),
+        (("evaluate", "fashion", "."), ["has no model.safetensors", "safe_serialization=True"]),
+        (("score", "none"), ["no results below none"]),
+        (("board", "none"), ["no results below none"]),
+        (("check", "fashoin"), ["unknown task, method or result folder 'fashoin'", "'fashion'"]),
+        (("check", "."), ["no result at '.'"]),
+        (("new", "method", "My-Method"), ["'My-Method' must be snake_case"]),
+        (("new", "method", "salun"), ["salun is already a method"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
 def test_one_sentence(cli, tmp_path, monkeypatch, words, parts):
     monkeypatch.chdir(tmp_path)
     sentence(cli(*words), *parts)
 
 
-@pytest.mark.parametrize("words", [
-    (), ("rnu",), ("run",), ("run", "fashion"), (*RUN, "--seed", "one"), (*RUN, "--precision", "fp8"), (*RUN, "--workers", "two"),
-    ("new", "thing", "x"), ("ls", "tasks", "methods")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("rnu",),
+        ("run",),
+        ("run", "fashion"),
+        (*RUN, "--seed", "one"),
+        (*RUN, "--precision", "fp8"),
+        (*RUN, "--workers", "two"),
+        ("new", "thing", "x"),
+        ("ls", "tasks", "methods"),
+    ],
+    ids=" ".join,
+)
 def test_wrong_usage(cli, words):
     done = cli(*words)
     assert done.code == 2 and done.err.startswith("usage: mubench") and "error: " in done.err and not done.out
@@ -167,8 +189,13 @@ def test_an_unforeseen_error_is_one_line_too(cli, monkeypatch):
 
 
 def test_a_closed_pipe_is_no_error():
-    done = subprocess.run(f"{sys.executable} -m mubench ls methods | head -1; echo ${{PIPESTATUS[0]}}", shell=True,
-                          executable="/bin/bash", capture_output=True, text=True)
+    done = subprocess.run(
+        f"{sys.executable} -m mubench ls methods | head -1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout.splitlines()[-1] == "0" and not done.stderr
 
 
@@ -178,6 +205,7 @@ def test_a_closed_pipe_is_no_error():
 def damage(name, change):
     def apply(folder):
         (folder / name).write_bytes(change((folder / name).read_bytes()))
+
     return apply
 
 
@@ -185,6 +213,7 @@ def no_card(then):
     def apply(folder):
         (folder / "card.json").unlink()
         then(folder)
+
     return apply
 
 
@@ -203,27 +232,53 @@ def wider(folder):
     shutil.copy(load_task("fashion").originals_dir("resnet") / "config.json", folder)
 
 
-@pytest.mark.parametrize("harm, parts", [
-    (lambda folder: (folder / "model.safetensors").unlink(), ["has no model.safetensors"]),
-    (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), ["only safetensors are read"]),
-    (lambda folder: (folder / "config.json").unlink(), ["has no config.json"]),
-    (damage("model.safetensors", lambda b: b[:-1000]), ["are not those their card describes"]),
-    (damage("model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), ["are not those their card describes"]),
-    (damage("card.json", lambda b: b[:50]), ["card.json is damaged"]),
-    (damage("card.json", lambda b: b"{}"), ["card.json is damaged"]),
-    (no_card(damage("model.safetensors", lambda b: b[:-1000])), ["cannot be read", "damaged"]),
-    (no_card(damage("model.safetensors", lambda b: b[:20])), ["cannot be read"]),
-    (no_card(damage("model.safetensors", lambda b: b"")), ["cannot be read"]),
-    (no_card(damage("config.json", lambda b: b[:-50])), ["cannot be read"]),
-    (no_card(damage("config.json", lambda b: b.replace(b'"resnet"', b'"vit"'))), ["is a vit, resnet of fashion is a resnet"]),
-    (no_card(other_head), ["has 7 classes, fashion has 10"]),
-    (no_card(wider), ["does not hold", "of the weights of resnet"]),
-], ids=["no weights", "pickled weights", "no config", "cut", "altered", "cut card", "empty card", "cut, no card", "header cut",
-        "empty", "cut config", "other architecture", "other head", "other widths"])
+@pytest.mark.parametrize(
+    "harm, parts",
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), ["has no model.safetensors"]),
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
+            ["only safetensors are read"],
+        ),
+        (lambda folder: (folder / "config.json").unlink(), ["has no config.json"]),
+        (damage("model.safetensors", lambda b: b[:-1000]), ["are not those their card describes"]),
+        (damage("model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), ["are not those their card describes"]),
+        (damage("card.json", lambda b: b[:50]), ["card.json is damaged"]),
+        (damage("card.json", lambda b: b"{}"), ["card.json is damaged"]),
+        (no_card(damage("model.safetensors", lambda b: b[:-1000])), ["cannot be read", "damaged"]),
+        (no_card(damage("model.safetensors", lambda b: b[:20])), ["cannot be read"]),
+        (no_card(damage("model.safetensors", lambda b: b"")), ["cannot be read"]),
+        (no_card(damage("config.json", lambda b: b[:-50])), ["cannot be read"]),
+        (
+            no_card(damage("config.json", lambda b: b.replace(b'"resnet"', b'"vit"'))),
+            ["is a vit, resnet of fashion is a resnet"],
+        ),
+        (no_card(other_head), ["has 7 classes, fashion has 10"]),
+        (no_card(wider), ["does not hold", "of the weights of resnet"]),
+    ],
+    ids=[
+        "no weights",
+        "pickled weights",
+        "no config",
+        "cut",
+        "altered",
+        "cut card",
+        "empty card",
+        "cut, no card",
+        "header cut",
+        "empty",
+        "cut config",
+        "other architecture",
+        "other head",
+        "other widths",
+    ],
+)
 def test_a_checkpoint_that_cannot_be_used(cli, original, harm, parts):
     harm(original)
     sentence(cli("evaluate", "fashion", original, "--limit", 32), *parts)
-    done = cli("run", "fashion", "original", "--limit", 32, "--checkpoint", original, "--out", original.parent / "results")
+    done = cli(
+        "run", "fashion", "original", "--limit", 32, "--checkpoint", original, "--out", original.parent / "results"
+    )
     sentence(done, "1 of 1 runs failed", *parts)
 
 
@@ -246,8 +301,10 @@ def test_evaluate_gives_the_numbers_of_run_original(cli, original, tmp_path):
     [path] = (tmp_path / "results").rglob("result.json")
     done = cli("evaluate", "fashion", original, "--limit", 64)
     shown = dict(line.split() for line in done.out.splitlines())
-    assert done.code == 0 and shown == {name: "undefined" if value is None else f"{value:.4f}"
-                                        for name, value in json.loads(path.read_text())["metrics"].items()}
+    assert done.code == 0 and shown == {
+        name: "undefined" if value is None else f"{value:.4f}"
+        for name, value in json.loads(path.read_text())["metrics"].items()
+    }
     scored = cli("score", path.parent)
     assert [line for line in scored.out.splitlines() if line.startswith("  ")] == done.out.splitlines()
 
@@ -273,9 +330,13 @@ def test_an_index_file_is_a_split(cli, tmp_path):
     assert record["split"]["checksum"] == load_task("fashion").split(1).checksum
 
 
-@pytest.mark.parametrize("content, part", [
-    ("4999\n5000\n", "line 2: row 5000 is out of range, the training set has rows 0 to 4999"),
-    ("1\nx\n", "line 2: 'x' is not a row index")])
+@pytest.mark.parametrize(
+    "content, part",
+    [
+        ("4999\n5000\n", "line 2: row 5000 is out of range, the training set has rows 0 to 4999"),
+        ("1\nx\n", "line 2: 'x' is not a row index"),
+    ],
+)
 def test_an_index_file_for_other_rows(cli, tmp_path, content, part):
     (tmp_path / "rows.txt").write_text(content)
     sentence(cli(*RUN, "--split-file", tmp_path / "rows.txt", "--out", tmp_path / "out"), part)
@@ -309,24 +370,43 @@ def test_a_method_by_path(cli, tmp_path):
     for reference in (f"{file}:Mine", file):
         assert cli("run", "fashion", reference, "--limit", 32, "--out", tmp_path / "out").code == 0
     assert {path.relative_to(tmp_path / "out").parts[:4] for path in (tmp_path / "out").rglob("result.json")} == {
-        ("fashion", "resnet", "mine", "5")}
+        ("fashion", "resnet", "mine", "5")
+    }
     assert "Ascent on D_f" in cli("ls", f"{file}:Mine").out
     assert "changes the model" in cli("check", f"{file}:Mine").out
 
 
-@pytest.mark.parametrize("name, text, parts", [
-    ("mine.py", METHOD.replace("class Mine(Method):", "class Mine(Method)"), ["mine.py cannot be imported: SyntaxError"]),
-    ("mine.py", METHOD.replace("mubench.methods.base", "mubench.nowhere"), ["mine.py cannot be imported: ModuleNotFoundError"]),
-    ("mine.py", "x = 1\n", ["must define one subclass of Method, it has 0"]),
-    ("mine.py", METHOD + "\n\nclass Other(Mine):\n    lr_factor = 1.0\n",
-     ["must define one subclass of Method, it has 2", "file.py:Class"]),
-    ("mine.py:Yours", METHOD, ["has no class 'Yours'"]),
-    ("mine.py:Term", METHOD, ["is not a subclass of mubench.methods.base.Method"]),
-    ("mine.py", METHOD.replace('"true"', '"turth"'), ["mine.py cannot be imported", "target true/wrong/random"]),
-    ("mine.py", METHOD.replace('"forget_only"', '"forgetonly"'), ["unknown schedule 'forgetonly'", "'forget_only'"]),
-    ("salun.py", METHOD, ["rename the file"]),
-    ("My-Method.py", METHOD, ["'My-Method' must be snake_case"]),
-])
+@pytest.mark.parametrize(
+    "name, text, parts",
+    [
+        (
+            "mine.py",
+            METHOD.replace("class Mine(Method):", "class Mine(Method)"),
+            ["mine.py cannot be imported: SyntaxError"],
+        ),
+        (
+            "mine.py",
+            METHOD.replace("mubench.methods.base", "mubench.nowhere"),
+            ["mine.py cannot be imported: ModuleNotFoundError"],
+        ),
+        ("mine.py", "x = 1\n", ["must define one subclass of Method, it has 0"]),
+        (
+            "mine.py",
+            METHOD + "\n\nclass Other(Mine):\n    lr_factor = 1.0\n",
+            ["must define one subclass of Method, it has 2", "file.py:Class"],
+        ),
+        ("mine.py:Yours", METHOD, ["has no class 'Yours'"]),
+        ("mine.py:Term", METHOD, ["is not a subclass of mubench.methods.base.Method"]),
+        ("mine.py", METHOD.replace('"true"', '"turth"'), ["mine.py cannot be imported", "target true/wrong/random"]),
+        (
+            "mine.py",
+            METHOD.replace('"forget_only"', '"forgetonly"'),
+            ["unknown schedule 'forgetonly'", "'forget_only'"],
+        ),
+        ("salun.py", METHOD, ["rename the file"]),
+        ("My-Method.py", METHOD, ["'My-Method' must be snake_case"]),
+    ],
+)
 def test_a_method_file_that_is_none(cli, tmp_path, name, text, parts):
     (tmp_path / name.partition(":")[0]).write_text(text)
     for words in (("run", "fashion", tmp_path / name), ("check", tmp_path / name)):
@@ -334,8 +414,11 @@ def test_a_method_file_that_is_none(cli, tmp_path, name, text, parts):
 
 
 def test_a_method_file_with_a_dataclass(tmp_path):
-    (tmp_path / "mine.py").write_text("from __future__ import annotations\nfrom dataclasses import dataclass\n" + METHOD +
-                                      "\n\n@dataclass\nclass Helper:\n    x: int = 0\n")
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        + METHOD
+        + "\n\n@dataclass\nclass Helper:\n    x: int = 0\n"
+    )
     assert registry.methods.get(tmp_path / "mine.py").name == "mine"
 
 
@@ -371,9 +454,12 @@ def distribution(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[mubench.methods]\nplugged = plugged_code:Mine\nbroken = plugged_nowhere:Mine\ntask_as_method = plugged_code:Data\n"
-        "[mubench.tasks]\nplugged_data = plugged_code:Data\n")
-    (tmp_path / "plugged_code.py").write_text(METHOD + "\n\nfrom mubench.tasks.image.fashion import Fashion\n\n\n"
-                                              "class Data(Fashion):\n    '''Fashion under another name.'''\n")
+        "[mubench.tasks]\nplugged_data = plugged_code:Data\n"
+    )
+    (tmp_path / "plugged_code.py").write_text(
+        METHOD + "\n\nfrom mubench.tasks.image.fashion import Fashion\n\n\n"
+        "class Data(Fashion):\n    '''Fashion under another name.'''\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
     sys.modules.pop("plugged_code", None)

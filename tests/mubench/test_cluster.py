@@ -1,4 +1,5 @@
 """A sweep on a Ray cluster of several nodes (raylets) on this machine: nothing is lost and nothing done twice, whoever dies."""
+
 import os
 import random
 import re
@@ -17,7 +18,8 @@ from sweeps import LIMIT, NEEDS, check_full_disk, check_whole, small_disk, snaps
 
 from mubench import cluster as module
 from mubench.errors import MubenchError
-from mubench.grid import reason, sweep
+from mubench.grid import sweep
+from mubench.progress import reason
 from mubench.results import Store
 from mubench.spec import make_spec
 
@@ -33,8 +35,15 @@ def cluster():
     checks = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False,
-                                                                "_system_config": checks})
+        started = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "object_store_memory": MEMORY,
+                "include_dashboard": False,
+                "_system_config": checks,
+            },
+        )
         node(started), node(started)
         yield started
         started.shutdown()
@@ -59,7 +68,9 @@ def node(cluster, cpus=1):
 
 def workers():
     """Of this cluster, no other's."""
-    return [process for process in psutil.Process().children(recursive=True) if process.name().startswith("ray::Worker")]
+    return [
+        process for process in psutil.Process().children(recursive=True) if process.name().startswith("ray::Worker")
+    ]
 
 
 def check_nothing_left(out):
@@ -73,7 +84,10 @@ def check_nothing_left(out):
 def test_auto_where_no_cluster_is(tmp_path):
     if any(process.name() == "gcs_server" for process in psutil.process_iter()):
         pytest.skip("a Ray cluster runs on this machine")
-    with pytest.raises(MubenchError, match=r"no Ray cluster answers at auto \(ConnectionError: Could not find any running Ray instance\."):
+    with pytest.raises(
+        MubenchError,
+        match=r"no Ray cluster answers at auto \(ConnectionError: Could not find any running Ray instance\.",
+    ):
         sweep([spec("original")], tmp_path, cluster={"address": "auto"})
 
 
@@ -81,7 +95,17 @@ def test_auto_where_no_cluster_is(tmp_path):
 def test_no_cluster_at_an_address(cli, tmp_path, monkeypatch, how):
     if how == "RAY_ADDRESS":
         monkeypatch.setenv(how, "127.0.0.1:1")
-    done = cli("run", "fashion", "original", "--limit", LIMIT, "--out", tmp_path, "--ray", "auto" if how == "RAY_ADDRESS" else how)
+    done = cli(
+        "run",
+        "fashion",
+        "original",
+        "--limit",
+        LIMIT,
+        "--out",
+        tmp_path,
+        "--ray",
+        "auto" if how == "RAY_ADDRESS" else how,
+    )
     assert done.code == 1 and done.err.startswith("mubench: no Ray cluster answers at ") and done.err.count("\n") == 1
 
 
@@ -100,7 +124,9 @@ def test_something_else_or_nothing_at_an_address(tmp_path, monkeypatch, how):
             monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
             address = "auto"
         start = time.monotonic()
-        with pytest.raises(MubenchError, match=f"no Ray cluster answers at {address} .nothing heard for 3 seconds.: give HOST:PORT"):
+        with pytest.raises(
+            MubenchError, match=f"no Ray cluster answers at {address} .nothing heard for 3 seconds.: give HOST:PORT"
+        ):
             sweep([spec("original")], tmp_path / "out", cluster={"address": address})
         assert time.monotonic() - start < 15
 
@@ -114,20 +140,32 @@ def test_without_ray(tmp_path, monkeypatch):
 # -- all is well -------------------------------------------------------------------------------------------------------
 
 
-def test_results_come_through_this_process_where_storage_is_not_shared_and_other_code_is_refused(cluster, tmp_path, monkeypatch):
+def test_results_come_through_this_process_where_storage_is_not_shared_and_other_code_is_refused(
+    cluster, tmp_path, monkeypatch
+):
     monkeypatch.setattr(module, "TOKEN", "../elsewhere")  # what a worker without the driver's disk does not see
     specs = [spec("original"), spec("neggrad")]
     assert sweep(specs, tmp_path, cluster={"address": cluster.address}) == (specs, [], [])
     check_whole(tmp_path, specs)
-    assert sweep(specs, tmp_path, cluster={"address": "127.0.0.1:1"}) == ([], specs, [])  # nothing to do asks for no cluster
+    assert sweep(specs, tmp_path, cluster={"address": "127.0.0.1:1"}) == (
+        [],
+        specs,
+        [],
+    )  # nothing to do asks for no cluster
     monkeypatch.setattr(module, "code", lambda: "mubench 0.0.1 (code 01234567)")
     with pytest.raises(MubenchError, match=rf"{os.uname().nodename} has mubench .*, this machine has mubench 0.0.1"):
         sweep(specs, tmp_path / "other", cluster={"address": cluster.address})
     check_nothing_left(tmp_path / "other")
 
 
-@pytest.mark.parametrize("source, found", [("__version__ = '0.0.9'", r"mubench 0\.0\.9( \(code \w+\))?"), ("raise ModuleNotFoundError('No module named mubench')", "no mubench")],
-                         ids=["another version", "no package"])
+@pytest.mark.parametrize(
+    "source, found",
+    [
+        ("__version__ = '0.0.9'", r"mubench 0\.0\.9( \(code \w+\))?"),
+        ("raise ModuleNotFoundError('No module named mubench')", "no mubench"),
+    ],
+    ids=["another version", "no package"],
+)
 def test_a_node_with_another_mubench_is_refused(cluster, tmp_path, monkeypatch, source, found):
     """A real one: what its Python imports as mubench is another package, without this module."""
     (tmp_path / "mubench").mkdir()
@@ -137,7 +175,10 @@ def test_a_node_with_another_mubench_is_refused(cluster, tmp_path, monkeypatch, 
         other = node(cluster, 3)  # the only one with as many
     monkeypatch.chdir(tmp_path)  # Ray lets workers import from the driver's folder too
     try:
-        with pytest.raises(MubenchError, match=rf"{os.uname().nodename} has {found}, this machine has mubench \d\S+ \(code \w+\): install the same"):
+        with pytest.raises(
+            MubenchError,
+            match=rf"{os.uname().nodename} has {found}, this machine has mubench \d\S+ \(code \w+\): install the same",
+        ):
             sweep([spec("original")], tmp_path / "out", cluster={"address": cluster.address, "cpus": 3})
     finally:
         cluster.remove_node(other)
@@ -149,12 +190,28 @@ def test_an_installed_package_and_a_checkout_are_the_same_code(tmp_path):
     from mubench.cluster import code
 
     root = Path(mubench.__file__).parent
-    shutil.copytree(root, tmp_path / "mubench", ignore=shutil.ignore_patterns("tasks", "methods", "leaderboard", "__pycache__"))
+    shutil.copytree(
+        root, tmp_path / "mubench", ignore=shutil.ignore_patterns("tasks", "methods", "leaderboard", "__pycache__")
+    )
     for room in (mubench.tasks, mubench.methods):
         copied = tmp_path / "mubench" / room.__name__.rpartition(".")[2]
-        shutil.copytree(next(iter(room.__path__)), copied, ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")])
-    said = subprocess.run([sys.executable, "-c", "from mubench.cluster import code; import mubench; print(mubench.__file__, code(), sep='\\n')"],
-                          env=os.environ | {"PYTHONPATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        shutil.copytree(
+            next(iter(room.__path__)),
+            copied,
+            ignore=lambda _, names: [n for n in names if "." in n and not n.endswith(".py")],
+        )
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from mubench.cluster import code; import mubench; print(mubench.__file__, code(), sep='\\n')",
+        ],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert said == f"{tmp_path / 'mubench' / '__init__.py'}\n{code()}\n"
 
 
@@ -164,10 +221,16 @@ def test_an_installed_package_and_a_checkout_are_the_same_code(tmp_path):
 def test_what_no_machine_has_is_said_and_not_waited_for(cluster, tmp_path, monkeypatch):
     from mubench import plan
 
-    peak, specs = plan.peak, [make_spec(task="fashion", method="original", model=model, limit=LIMIT) for model in ("vit", "resnet")]
+    peak, specs = (
+        plan.peak,
+        [make_spec(task="fashion", method="original", model=model, limit=LIMIT) for model in ("vit", "resnet")],
+    )
     monkeypatch.setattr(plan, "peak", lambda task, model, *more: 2**45 if model == "vit" else peak(task, model, *more))
     assert sweep(specs, tmp_path, cluster={"address": cluster.address}) == (specs[1:], [], specs[:1])
-    assert reason(specs[0], tmp_path) == "it needs about 3.28e+04 GiB of main memory, no machine of the cluster has as much"
+    assert (
+        reason(specs[0], tmp_path)
+        == "it needs about 3.28e+04 GiB of main memory, no machine of the cluster has as much"
+    )
     for asked in ({"cpus": 64}, {"gpus": 1}):
         with pytest.raises(MubenchError, match=r"no machine of the cluster has \d+ CPUs and \d GPUs: ask for less"):
             sweep(specs, tmp_path / "other", cluster={"address": cluster.address, **asked})
@@ -182,7 +245,11 @@ def test_tasks_that_compete_for_memory(cluster, tmp_path, monkeypatch):
     memory = min(there["Resources"]["memory"] for there in ray.nodes() if "memory" in there["Resources"])
     ray.shutdown()
     monkeypatch.setattr(module, "PROCESS", int(0.6 * memory))
-    specs = [make_spec(task="fashion", method="original", model=model, seed=seed, limit=LIMIT) for model in ("vit", "resnet") for seed in range(4)]
+    specs = [
+        make_spec(task="fashion", method="original", model=model, seed=seed, limit=LIMIT)
+        for model in ("vit", "resnet")
+        for seed in range(4)
+    ]
     assert sweep(specs, tmp_path, cluster={"address": cluster.address, "cpus": 0.5}) == (specs, [], [])
     check_whole(tmp_path, specs)
 
@@ -227,7 +294,9 @@ def test_the_last_node_with_room_dies(cluster, tmp_path, monkeypatch):
     def report(*_, **__):
         cluster.remove_node(large, allow_graceful=False)
 
-    with pytest.raises(MubenchError, match="the cluster has lost all machines with room for a run: the same command goes on"):
+    with pytest.raises(
+        MubenchError, match="the cluster has lost all machines with room for a run: the same command goes on"
+    ):
         sweep(specs, tmp_path, report=report, cluster={"address": cluster.address, "cpus": 3})
     check_whole(tmp_path, specs[:1])
     check_nothing_left(tmp_path)
@@ -241,10 +310,24 @@ def test_a_run_that_kills_its_worker_fails_and_the_others_go_on(cluster, tmp_pat
     assert Store(tmp_path).results() == sorted(Store(tmp_path).path(one) for one in others)
 
 
-@pytest.mark.parametrize("death", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)], ids=["Ctrl-C", "killed"])
+@pytest.mark.parametrize(
+    "death", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)], ids=["Ctrl-C", "killed"]
+)
 def test_the_same_command_goes_on_after_its_end(cluster, tmp_path, plugin, background, cli, death):
     log, out = tmp_path / "log", tmp_path / "out"
-    words = ["run", "fashion", f"{plugin}:Sleeps", "--limit", str(LIMIT), "--set", f"log={log}", "--out", str(out), "--ray", cluster.address]
+    words = [
+        "run",
+        "fashion",
+        f"{plugin}:Sleeps",
+        "--limit",
+        str(LIMIT),
+        "--set",
+        f"log={log}",
+        "--out",
+        str(out),
+        "--ray",
+        cluster.address,
+    ]
     sweep([spec("original")], out)
     before, driver = snapshot(out), background("from mubench.cli import main; main(words)", words=words)
     until(log.exists)
@@ -253,7 +336,10 @@ def test_the_same_command_goes_on_after_its_end(cluster, tmp_path, plugin, backg
     assert snapshot(out) == before
     if death == signal.SIGINT:
         said = (driver.folder / "err").read_text().strip()
-        assert (driver.exitcode, said) == (130, "mubench: interrupted; what was finished is kept, the same command goes on from there")
+        assert (driver.exitcode, said) == (
+            130,
+            "mubench: interrupted; what was finished is kept, the same command goes on from there",
+        )
         check_nothing_left(out)
     else:
         assert [*(out / ".locks").glob("ray-*")]  # what the next sweep finds
@@ -263,7 +349,9 @@ def test_the_same_command_goes_on_after_its_end(cluster, tmp_path, plugin, backg
     check_nothing_left(out)
 
 
-DRIVER = "from mubench import cluster, grid; cluster.TOKEN = token; grid.sweep(specs, out, cluster={'address': address})"
+DRIVER = (
+    "from mubench import cluster, grid; cluster.TOKEN = token; grid.sweep(specs, out, cluster={'address': address})"
+)
 
 
 @pytest.mark.parametrize("rounds, seeds", [pytest.param(20, 40, marks=pytest.mark.slow)])

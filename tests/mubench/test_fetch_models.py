@@ -1,4 +1,5 @@
 """`mubench fetch` of models and data sets from a hub, and everything after it without one."""
+
 import json
 import random
 import subprocess
@@ -9,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
-CARD = '''
+CARD = """
 from mubench.recipe import Recipe
 from mubench.tasks.base import Model
 from mubench.tasks.text import TextClassification
@@ -38,8 +39,8 @@ class Reviews(TextClassification):
 
     def collate(self, batch, model):
         return batch
-'''
-DOWNLOADS = '''
+"""
+DOWNLOADS = """
 import sys
 import time
 
@@ -53,7 +54,7 @@ for name in sys.argv[1:]:
         print(name, "is here")
     except MubenchError as error:
         print(error)
-'''
+"""
 
 
 @pytest.fixture
@@ -65,26 +66,53 @@ def card(tmp_path):
 @pytest.fixture
 def repositories(hub):
     """A pretrained BERT with all that a hub repository has lying about, an original, and a data set."""
-    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, max_position_embeddings=8)
+    config = BertConfig(
+        vocab_size=9,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=8,
+    )
     bert, original = hub.root / "models/owner/bert", hub.root / "models/owner/bert-reviews"
     for folder in (bert, original):
         BertForSequenceClassification(config).save_pretrained(folder)
-    (bert / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fine", "dull", "film", "play"]))
+    (bert / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fine", "dull", "film", "play"])
+    )
     BertTokenizerFast(str(bert / "vocab.txt")).save_pretrained(bert)
-    for name in ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.fp16.safetensors", "onnx/model.onnx", "onnx/config.json"):
+    for name in (
+        "pytorch_model.bin",
+        "tf_model.h5",
+        "flax_model.msgpack",
+        "model.fp16.safetensors",
+        "onnx/model.onnx",
+        "onnx/config.json",
+    ):
         (bert / name).parent.mkdir(exist_ok=True)
         (bert / name).write_bytes(b"not wanted")
     data = hub.root / "datasets/owner/reviews/data"
     data.mkdir(parents=True)
     for name, n in (("train", 40), ("test", 10)):
-        rows = pyarrow.table({"text": [f"{'fine' if i % 2 else 'dull'} {'film' if i % 3 else 'play'} {i}" for i in range(n)], "label": [i % 2 for i in range(n)]})
+        rows = pyarrow.table(
+            {
+                "text": [f"{'fine' if i % 2 else 'dull'} {'film' if i % 3 else 'play'} {i}" for i in range(n)],
+                "label": [i % 2 for i in range(n)],
+            }
+        )
         pyarrow.parquet.write_table(rows, data / f"{name}-00000-of-00001.parquet")
     return hub
 
 
 def downloads(hub, cache, *names):
     """What `networks.download` says of each repository, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", DOWNLOADS, *names], env=hub.environment(cache), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", DOWNLOADS, *names],
+        env=hub.environment(cache),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -93,9 +121,13 @@ def test_fetched_once_everything_runs_without_a_network(repositories, card, mube
     cache, mine = tmp_path / "huggingface", {"MUBENCH_CACHE": str(tmp_path / "cache")}
     done = mubench("fetch", card, env=repositories.environment(cache) | mine)
     assert done.code == 0, done.err
-    assert f"{card} bert: owner/bert, owner/bert-reviews\n{card}: 40 training rows" in done.out and "large" not in done.out
+    assert (
+        f"{card} bert: owner/bert, owner/bert-reviews\n{card}: 40 training rows" in done.out and "large" not in done.out
+    )
     asked = {r.rpartition("/")[2] for r in repositories.requests if r.startswith("GET /owner/bert/")}
-    assert asked >= {"model.safetensors", "config.json", "tokenizer.json"} and not {a for a in asked if a.endswith((".bin", ".h5", ".msgpack", ".onnx"))}
+    assert asked >= {"model.safetensors", "config.json", "tokenizer.json"} and not {
+        a for a in asked if a.endswith((".bin", ".h5", ".msgpack", ".onnx"))
+    }
     assert "model.fp16.safetensors" not in asked
     before = len(repositories.requests)
     offline = repositories.environment(cache, offline=True) | mine
@@ -114,8 +146,14 @@ def test_a_dry_run_names_the_command_that_brings_the_configuration(hub, card, mu
 
 def test_what_cannot_be_had_is_one_sentence_with_the_remedy(repositories, tmp_path):
     repositories.refused["owner/bert-reviews"] = 403
-    gated, missing, nameless = downloads(repositories, tmp_path / "huggingface", "owner/bert-reviews", "owner/nothing", "no such/name/here")
-    assert gated.startswith("owner/bert-reviews could not be loaded (GatedRepoError") and "accept its licence" in gated and "`hf auth login`" in gated
+    gated, missing, nameless = downloads(
+        repositories, tmp_path / "huggingface", "owner/bert-reviews", "owner/nothing", "no such/name/here"
+    )
+    assert (
+        gated.startswith("owner/bert-reviews could not be loaded (GatedRepoError")
+        and "accept its licence" in gated
+        and "`hf auth login`" in gated
+    )
     assert "owner/nothing" in missing and "no such repository, or it is private" in missing
     assert "no such/name/here could not be loaded" in nameless
 

@@ -5,6 +5,7 @@
 A small classifier in float64 forgets; its weights are hashed after rounding to 1e-6, far above what another processor's order of summation
 makes of float64, far below what a change of the method does.
 """
+
 import functools
 import hashlib
 import json
@@ -28,7 +29,11 @@ class Network(torch.nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.body, self.norm, self.classifier = torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 4)
+            self.body, self.norm, self.classifier = (
+                torch.nn.Linear(6, 8),
+                torch.nn.BatchNorm1d(8),
+                torch.nn.Linear(8, 4),
+            )
         self.double()
 
     def forward(self, x):
@@ -41,14 +46,27 @@ def examples(n, seed):
 
 
 def weights(method, **options):
-    done = mubench.unlearn(Network(), examples(12, 0), examples(24, 1), method, validation=examples(12, 2), fresh=Network, head="classifier",
-                           batch_size=8, seed=3, progress=False, **options)
+    done = mubench.unlearn(
+        Network(),
+        examples(12, 0),
+        examples(24, 1),
+        method,
+        validation=examples(12, 2),
+        fresh=Network,
+        head="classifier",
+        batch_size=8,
+        seed=3,
+        progress=False,
+        **options,
+    )
     return done.model.state_dict()
 
 
 def digest(state):
     rounded = {name: (tensor.double() * 1e6).round().long() for name, tensor in sorted(state.items())}
-    return hashlib.sha256(b"".join(name.encode() + tensor.numpy().tobytes() for name, tensor in rounded.items())).hexdigest()
+    return hashlib.sha256(
+        b"".join(name.encode() + tensor.numpy().tobytes() for name, tensor in rounded.items())
+    ).hexdigest()
 
 
 @functools.cache
@@ -64,7 +82,9 @@ GOLDEN = json.loads(FILE.read_text()) if FILE.exists() else {}
 def test_weights_move_only_with_an_integer(name):
     golden, found = GOLDEN[name], now(name)
     if {key: golden[key] for key in ("engine", "version")} == {key: found[key] for key in ("engine", "version")}:
-        assert golden["weights"] == found["weights"], f"{name} gives other weights: raise ENGINE or its version, then run {Path(__file__).name}"
+        assert golden["weights"] == found["weights"], (
+            f"{name} gives other weights: raise ENGINE or its version, then run {Path(__file__).name}"
+        )
     assert golden == found, f"record what the new integers stand for: python {Path(__file__).name}"
 
 

@@ -1,4 +1,5 @@
 """Grids: every run once whoever asks for it, whoever is killed; failures are recorded and stop nobody else."""
+
 import contextlib
 import json
 import os
@@ -13,8 +14,10 @@ from sweeps import LIMIT, NEEDS, check_full_disk, check_whole, small_disk, snaps
 import mubench as mu
 from mubench import registry
 from mubench.errors import MubenchError
-from mubench.grid import expand, reason, span, sweep
+from mubench.grid import expand, sweep
+from mubench.progress import reason, span
 from mubench.results import Store, read, score
+
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory):
@@ -28,7 +31,11 @@ def test_expansion_puts_references_first_and_no_run_twice():
     specs, left_out = expand("fashion,fashion", "salun,retrain,original,salun", ["all"], [5, "5.0", 10], [0, 1])
     assert len(specs) == len({s.id for s in specs}) == 3 * 2 * 2 * 2 and not left_out
     for model in ("resnet", "vit"):
-        assert [s.method for s in specs if (s.model, s.ratio, s.seed) == (model, "10", 1)] == ["retrain", "original", "salun"]
+        assert [s.method for s in specs if (s.model, s.ratio, s.seed) == (model, "10", 1)] == [
+            "retrain",
+            "original",
+            "salun",
+        ]
     mini = {name for name in registry.tasks.names() if mu.load_task(name).tier == "mini"}
     assert {s.task for s in expand("mini", "original")[0]} == mini
     for tasks, methods in (("", "salun"), ("fashion", "")):
@@ -107,7 +114,9 @@ def test_a_full_disk_fails_the_run_and_not_the_sweep(tmp_path):
         check_full_disk(out)
 
 
-@pytest.mark.parametrize("of, error", [("torch", r"RuntimeError: .*can't allocate memory.*"), ("python", "MemoryError: ")])
+@pytest.mark.parametrize(
+    "of, error", [("torch", r"RuntimeError: .*can't allocate memory.*"), ("python", "MemoryError: ")]
+)
 def test_out_of_memory_is_recorded_with_the_estimate(tmp_path, plugin, of, error):
     large, other = spec(f"{plugin}:TooLarge", of=of), spec("original")
     assert sweep([large, other], tmp_path) == ([other], [], [large])
@@ -137,13 +146,21 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path, plugin, background):
     check_whole(out, specs)
 
 
-@pytest.mark.parametrize("workers, rounds, seeds", [(1, 3, 4), pytest.param(1, 20, 30, marks=pytest.mark.slow), pytest.param(2, 20, 30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "workers, rounds, seeds",
+    [(1, 3, 4), pytest.param(1, 20, 30, marks=pytest.mark.slow), pytest.param(2, 20, 30, marks=pytest.mark.slow)],
+)
 def test_killed_again_and_again_then_completed(tmp_path, background, workers, rounds, seeds):
-    out, specs = tmp_path / "out", [spec(method, seed) for seed in range(seeds) for method in ("original", "neggrad", "salun")]
+    out, specs = (
+        tmp_path / "out",
+        [spec(method, seed) for seed in range(seeds) for method in ("original", "neggrad", "salun")],
+    )
     for _ in range(rounds):
         before, few = snapshot(out), len(Store(out).results()) + random.randint(0, 2)
         process = background(SWEEP, specs=specs, out=str(out), workers=workers)
-        until(lambda: (process.folder / "out").exists() and (not process.is_alive() or len(Store(out).results()) >= few))
+        until(
+            lambda: (process.folder / "out").exists() and (not process.is_alive() or len(Store(out).results()) >= few)
+        )
         time.sleep(random.uniform(0, 0.5))
         with contextlib.suppress(ProcessLookupError):  # it was through
             os.killpg(process.pid, signal.SIGKILL)
@@ -228,6 +245,9 @@ def test_lines_say_how_far_the_sweep_is(tmp_path, plugin, capfd):
         assert re.search(r" s \[3/4(, 1 failed)?, ~\d+ s left\]$", lines[-2])
 
 
-@pytest.mark.parametrize("seconds, words", [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (200_000, "2.3 days")])
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (200_000, "2.3 days")],
+)
 def test_spans_in_words(seconds, words):
     assert span(seconds) == words

@@ -1,4 +1,5 @@
 """LoRA: the share that was asked for, ranks that layers have, the original without a copy of it, and plain models afterwards."""
+
 import copy
 import json
 import warnings
@@ -19,15 +20,32 @@ from mubench.networks import weights_hash
 from mubench.tasks._tiny import TINY
 
 TOKENS = dict(vocab_size=40, bos_token_id=0, eos_token_id=2)
-UNET = dict(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=16,
-            norm_num_groups=4, attention_head_dim=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
-MORE = {"T5ForConditionalGeneration": dict(d_model=16, d_ff=32, num_layers=2, num_heads=2, d_kv=8, vocab_size=40),
-        "GPT2LMHeadModel": dict(n_embd=16, n_layer=2, n_head=2, n_positions=32) | TOKENS, "UNet2DConditionModel": UNET}
-CONFIGS = {name: options | (TOKENS if "vocab" not in str(options) and any(w in name for w in ("Sequence", "Llama", "Vilt")) else {})
-           for name, (_, options) in TINY.items()} | MORE
+UNET = dict(
+    sample_size=8,
+    in_channels=4,
+    out_channels=4,
+    block_out_channels=(8, 16),
+    layers_per_block=1,
+    cross_attention_dim=16,
+    norm_num_groups=4,
+    attention_head_dim=4,
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+)
+MORE = {
+    "T5ForConditionalGeneration": dict(d_model=16, d_ff=32, num_layers=2, num_heads=2, d_kv=8, vocab_size=40),
+    "GPT2LMHeadModel": dict(n_embd=16, n_layer=2, n_head=2, n_positions=32) | TOKENS,
+    "UNet2DConditionModel": UNET,
+}
+CONFIGS = {
+    name: options
+    | (TOKENS if "vocab" not in str(options) and any(w in name for w in ("Sequence", "Llama", "Vilt")) else {})
+    for name, (_, options) in TINY.items()
+} | MORE
 CONFIGS["ViltForImagesAndTextClassification"] |= {"num_images": 1}
-MODELS = [n for n in CONFIGS if n not in ("ElectraForSequenceClassification", "RobertaForSequenceClassification")]  # BERT's layers
+MODELS = [
+    n for n in CONFIGS if n not in ("ElectraForSequenceClassification", "RobertaForSequenceClassification")
+]  # BERT's layers
 
 
 def build(architecture):
@@ -47,12 +65,17 @@ def inputs(model, architecture, n=2):
     draw = lambda *shape: torch.randn(n, *shape, generator=generator)
     words = torch.randint(3, 40, (n, 7), generator=generator)
     side = getattr(model.config, "image_size", 40)
-    kinds = {"UNet": lambda: dict(sample=draw(4, 8, 8), timestep=torch.arange(1, n + 1), encoder_hidden_states=draw(3, 16)),
-             "VideoMAE": lambda: dict(pixel_values=draw(model.config.num_frames, 3, side, side)),
-             "Vilt": lambda: dict(input_ids=words, pixel_values=draw(3, side, side)[:, None]),
-             "Image": lambda: dict(pixel_values=draw(3, side, side)), "Wav2Vec2": lambda: dict(input_values=draw(4000)),
-             "Hubert": lambda: dict(input_values=draw(4000)), "Whisper": lambda: dict(input_features=draw(8, 200)),
-             "T5": lambda: dict(input_ids=words, decoder_input_ids=words), "": lambda: dict(input_ids=words)}
+    kinds = {
+        "UNet": lambda: dict(sample=draw(4, 8, 8), timestep=torch.arange(1, n + 1), encoder_hidden_states=draw(3, 16)),
+        "VideoMAE": lambda: dict(pixel_values=draw(model.config.num_frames, 3, side, side)),
+        "Vilt": lambda: dict(input_ids=words, pixel_values=draw(3, side, side)[:, None]),
+        "Image": lambda: dict(pixel_values=draw(3, side, side)),
+        "Wav2Vec2": lambda: dict(input_values=draw(4000)),
+        "Hubert": lambda: dict(input_values=draw(4000)),
+        "Whisper": lambda: dict(input_features=draw(8, 200)),
+        "T5": lambda: dict(input_ids=words, decoder_input_ids=words),
+        "": lambda: dict(input_ids=words),
+    }
     return next(make for word, make in kinds.items() if word in architecture)()
 
 
@@ -92,7 +115,9 @@ def test_any_architecture(architecture):
     wrapped = answer(model.eval(), batch)
     adapters.merge()
     assert [*model.state_dict()] == names and [p.requires_grad for p in model.parameters()] == flags
-    assert torch.allclose(answer(model, batch), wrapped, rtol=1e-4, atol=1e-4 * wrapped.abs().max()) and not torch.allclose(wrapped, before)
+    assert torch.allclose(
+        answer(model, batch), wrapped, rtol=1e-4, atol=1e-4 * wrapped.abs().max()
+    ) and not torch.allclose(wrapped, before)
 
 
 def test_shares_that_cannot_be_had_are_refused_with_what_can():
@@ -102,7 +127,9 @@ def test_shares_that_cannot_be_had_are_refused_with_what_can():
     with pytest.raises(lora.Unreachable, match="nothing near the share"):
         lora.solve(model, 1e-3)
     full = lora.solve(model, rank=10**6)
-    assert full.share == pytest.approx(85.16, abs=0.01) and full.ranks == {n: own for n, (_, own, _) in lora.layers(model).items()}
+    assert full.share == pytest.approx(85.16, abs=0.01) and full.ranks == {
+        n: own for n, (_, own, _) in lora.layers(model).items()
+    }
 
 
 def test_the_share_is_never_passed_and_ranks_are_even():
@@ -129,7 +156,15 @@ def context(model="resnet", seed=0, n=32, **adapt):
     task = load_task("fashion")
     sets, network = task.sets(model, task.split(5)), originals.load(task, model)[0]
     fresh = lambda: task.build(model, blank=True)
-    return Context(task, network, fresh, sets["forget"].select(slice(n)), sets["retain"].select(slice(2 * n)), seed, adapt=adapt or {"share": 50})
+    return Context(
+        task,
+        network,
+        fresh,
+        sets["forget"].select(slice(n)),
+        sets["retain"].select(slice(2 * n)),
+        seed,
+        adapt=adapt or {"share": 50},
+    )
 
 
 RECIPE = Recipe(lr=0.01, epochs=1, batch_size=16)
@@ -144,7 +179,11 @@ def test_the_original_is_the_student_without_its_adapters(model):
 
     class Watch(Method):
         name, schedule, epochs = "watch", "joint", 2
-        terms = Term("forget", "logit", "original", weight=-1.0), Term("retain", "logit", "original"), Term("retain", "loss", "true")
+        terms = (
+            Term("forget", "logit", "original", weight=-1.0),
+            Term("retain", "logit", "original"),
+            Term("retain", "loss", "true"),
+        )
 
         def finish(self, context):
             assert not {id(p) for p in context.trainable.values()} - {id(p) for p in context.student.parameters()}
@@ -156,15 +195,20 @@ def test_the_original_is_the_student_without_its_adapters(model):
     method = Watch()
     Engine(method, c, RECIPE, progress=False).run()
     teacher = c.teacher("original").outputs(c.forget).logits
-    assert torch.allclose(teacher, torch.tensor(np.stack(said["logits"])), rtol=2**-10, atol=1e-6)  # as predictions are stored
-    assert not predict(task, c.student, {"forget": c.forget}).equals(said) and not any("lora" in n for n, _ in c.student.named_modules())
+    assert torch.allclose(
+        teacher, torch.tensor(np.stack(said["logits"])), rtol=2**-10, atol=1e-6
+    )  # as predictions are stored
+    assert not predict(task, c.student, {"forget": c.forget}).equals(said) and not any(
+        "lora" in n for n, _ in c.student.named_modules()
+    )
 
 
 def test_masks_and_penalties_are_over_the_adapters():
     c = context("vit")
     salun = load_method("salun")
-    salun.finish = lambda context: changed.extend(n for n, p in context.trainable.items() if not p.detach()[~context._mask[n]].equal(
-        start[n][~context._mask[n]]))
+    salun.finish = lambda context: changed.extend(
+        n for n, p in context.trainable.items() if not p.detach()[~context._mask[n]].equal(start[n][~context._mask[n]])
+    )
     start, changed = {n: p.detach().clone() for n, p in c.trainable.items()}, []
     Engine(salun, c, RECIPE, progress=False).run()
     assert {*c._mask} == {*start} and not changed
@@ -173,23 +217,32 @@ def test_masks_and_penalties_are_over_the_adapters():
 
     def moved(l2_init):
         c, method = context("vit"), load_method("neggrad_plus", l2_init=l2_init)
-        method.finish = lambda context: far.append(sum((p - o).square().sum().item() for p, o in zip(
-            context.student.parameters(), context.original.parameters())))
+        method.finish = lambda context: far.append(
+            sum(
+                (p - o).square().sum().item()
+                for p, o in zip(context.student.parameters(), context.original.parameters())
+            )
+        )
         method.prepare = lambda context: context.original
         Engine(method, c, RECIPE, progress=False).run()
+
     far = []
     moved(0.0), moved(1e4)
     assert 0 < far[1] < far[0] / 2
 
 
-@pytest.mark.parametrize("architecture", ["ResNetForImageClassification", "GPT2LMHeadModel"])  # convolutions; embeddings, whose A is 0 at first
+@pytest.mark.parametrize(
+    "architecture", ["ResNetForImageClassification", "GPT2LMHeadModel"]
+)  # convolutions; embeddings, whose A is 0 at first
 def test_a_task_vector_is_of_what_the_adapters_add(architecture, tmp_path):
     import peft
 
     model = build(architecture)
     theta = {n: t.clone() for n, t in model.state_dict().items()}
     c = Context(None, model, None, [], [])
-    c.adapters = lora.Adapters(model, lora.solve(model, 60, used=lora.used(model, lambda: model(**inputs(model, architecture)))))
+    c.adapters = lora.Adapters(
+        model, lora.solve(model, 60, used=lora.used(model, lambda: model(**inputs(model, architecture))))
+    )
 
     def move():
         for p in c.trainable.values():
@@ -205,7 +258,11 @@ def test_a_task_vector_is_of_what_the_adapters_add(architecture, tmp_path):
     first, ranks = merged(), dict(c.adapters.config.rank_pattern)
     c.rescale(-0.7, start)
     state = merged()
-    assert all(torch.allclose(state[n], theta[n] - 0.7 * (first[n] - theta[n]), atol=1e-5) for n in theta if theta[n].is_floating_point())
+    assert all(
+        torch.allclose(state[n], theta[n] - 0.7 * (first[n] - theta[n]), atol=1e-5)
+        for n in theta
+        if theta[n].is_floating_point()
+    )
     assert c.adapters.config.rank_pattern == ranks and not all(state[n].equal(theta[n]) for n in theta)
 
     start, first = c.snapshot(), state  # and from a start that the adapters have already left
@@ -214,7 +271,11 @@ def test_a_task_vector_is_of_what_the_adapters_add(architecture, tmp_path):
     c.rescale(-0.3, start)
     c.adapters.merge()
     state = model.state_dict()
-    assert all(torch.allclose(state[n], first[n] - 0.3 * (second[n] - first[n]), atol=1e-5) for n in theta if theta[n].is_floating_point())
+    assert all(
+        torch.allclose(state[n], first[n] - 0.3 * (second[n] - first[n]), atol=1e-5)
+        for n in theta
+        if theta[n].is_floating_point()
+    )
     c.adapters.save_pretrained(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -226,7 +287,9 @@ def test_a_task_vector_is_of_what_the_adapters_add(architecture, tmp_path):
 def test_task_arithmetic_runs_with_lora_and_harms_the_forget_set(name):
     more = {"threshold": -1.0} if name == "sga_tau" else {}
     c, method = context("vit"), load_method(name, **more, scale=2.0, lr=0.01)
-    loss = lambda: load_task("fashion").forward(c.student.eval(), c.batch(c.forget, torch.arange(32), "test")).loss.mean().item()
+    loss = lambda: (
+        load_task("fashion").forward(c.student.eval(), c.batch(c.forget, torch.arange(32), "test")).loss.mean().item()
+    )
     before = loss()
     Engine(method, c, method.recipe(RECIPE), progress=False).run()
     assert loss() > before
@@ -241,8 +304,23 @@ def test_adapters_depend_on_the_seed_alone():
 
 
 def test_a_run_by_the_command_line(cli, tmp_path):
-    words = ["run", "fashion", "bad_t,scrub,salun,retrain", "--limit", 40, "--lora", 50, "--curriculum", "superloss", "--optimizer", "sophia",
-             "--set", "epochs=1", "--out", tmp_path]
+    words = [
+        "run",
+        "fashion",
+        "bad_t,scrub,salun,retrain",
+        "--limit",
+        40,
+        "--lora",
+        50,
+        "--curriculum",
+        "superloss",
+        "--optimizer",
+        "sophia",
+        "--set",
+        "epochs=1",
+        "--out",
+        tmp_path,
+    ]
     done = cli(*words, "--save-model")
     assert done.code == 0 and "3 done, 0 there before, 0 failed" in done.out, done.err
     assert "left out: retrain starts from a new model, LoRA adapts a trained one: run it without" in done.out
@@ -263,7 +341,7 @@ def test_the_adapter_alone_is_saved_for_peft(cli, tmp_path):
     assert "there is no adapter to save without LoRA" in cli(*words, "--save-model", "adapter").err
     done = cli(*words, "--lora-rank", 2, "--save-model", "adapter")
     assert done.code == 0, done.err
-    path, = tmp_path.glob("fashion/vit/finetune/5/*/result.json")
+    (path,) = tmp_path.glob("fashion/vit/finetune/5/*/result.json")
     original = originals.load(load_task("fashion"), "vit")[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -289,7 +367,10 @@ def test_a_model_of_ones_own():
     done = api.unlearn(net, rows[:6], rows[6:], "scrub", lora=46.7, curriculum="superloss", progress=False, lr=0.05)
     assert type(done.model) is Net and [*done.model.state_dict()] == [*net.state_dict()]
     assert not done.model.a.weight.equal(net.a.weight) and done.model.a.bias.equal(net.a.bias)
-    for wrong, complaint in (({"lora": 5, "lora_rank": 1}, "two answers"), ({"lora": 99, "method": "retrain", "fresh": Net}, "a new model")):
+    for wrong, complaint in (
+        ({"lora": 5, "lora_rank": 1}, "two answers"),
+        ({"lora": 99, "method": "retrain", "fresh": Net}, "a new model"),
+    ):
         with pytest.raises(MubenchError, match=complaint):
             api.unlearn(net, rows[:6], rows[6:], **{"method": "scrub", "progress": False} | wrong)
 

@@ -1,4 +1,5 @@
 """Metrics: closed forms, invariances, and what they answer when something is missing, contradictory or not finite."""
+
 import math
 import subprocess
 import sys
@@ -24,11 +25,19 @@ def rows(name, logits, target, incompetent=None, start=0):
     logits, target = np.asarray(logits, "float32"), np.asarray(target)
     features = arrays.membership_features(logits.astype("float64"), target)
     loss = np.logaddexp.reduce(logits.astype("float64"), axis=1) - logits[np.arange(len(target)), target]
-    return pd.DataFrame({
-        "set": name, "index": np.arange(start, start + len(target)), "target": target, "prediction": logits.argmax(1),
-        "score": features["correctness"], "loss": loss.astype("float32"),
-        "confidence": features["confidence"].astype("float32"), "logits": list(logits),
-        "incompetent": None if incompetent is None else list(np.asarray(incompetent, "float32"))})
+    return pd.DataFrame(
+        {
+            "set": name,
+            "index": np.arange(start, start + len(target)),
+            "target": target,
+            "prediction": logits.argmax(1),
+            "score": features["correctness"],
+            "loss": loss.astype("float32"),
+            "confidence": features["confidence"].astype("float32"),
+            "logits": list(logits),
+            "incompetent": None if incompetent is None else list(np.asarray(incompetent, "float32")),
+        }
+    )
 
 
 def frame(seed=0, sizes=SIZES, classes=3):
@@ -53,6 +62,7 @@ def predictions():
 
 
 # --- closed forms -------------------------------------------------------------------------------------------------------
+
 
 def test_scores_are_means(predictions):
     values = compute_all(predictions)
@@ -79,7 +89,9 @@ def test_tpr_admits_the_false_positives_it_may_and_no_more():
     assert arrays.tpr_at_fpr(np.array([0.5, 1.0, 1.5]), nonmembers) == 1 / 3  # one false positive: the threshold is 1
     assert arrays.tpr_at_fpr(np.array([0.0, -1.0]), nonmembers[:99]) == 0.5  # none allowed
     assert arrays.tpr_at_fpr(nonmembers, nonmembers) == 0.01
-    assert arrays.tpr_at_fpr(np.zeros(5), np.zeros(100)) == 0  # a tie is called alike, and 100 false positives are too many
+    assert (
+        arrays.tpr_at_fpr(np.zeros(5), np.zeros(100)) == 0
+    )  # a tie is called alike, and 100 false positives are too many
     assert arrays.tpr_at_fpr(np.arange(7.0), np.arange(100.0), fpr=0.07) == 1
 
 
@@ -93,9 +105,14 @@ def test_separable_losses_are_found_and_equal_ones_are_not():
 
 def test_which_way_the_metrics_point():
     """The forget set is remembered like the retain set, better than the test set; then like the test set, then worse."""
+
     def losses(**of):
-        parts = [rows(name, np.zeros((100, 2)), np.zeros(100, int)).assign(
-            loss=loss + np.linspace(0, 0.01, 100), score=float(loss < 1)) for name, loss in of.items()]
+        parts = [
+            rows(name, np.zeros((100, 2)), np.zeros(100, int)).assign(
+                loss=loss + np.linspace(0, 0.01, 100), score=float(loss < 1)
+            )
+            for name, loss in of.items()
+        ]
         return compute_all(pd.concat(p.assign(confidence=np.exp(-p.loss)) for p in parts))
 
     kept, gone = losses(test=2.0, forget=0.1, retain=0.1), losses(test=2.0, forget=2.0, retain=0.1)
@@ -125,7 +142,9 @@ def test_zrf_is_one_for_the_incompetent_model_itself():
 
 def test_knowledge_gap_is_its_closed_form(predictions):
     values = compute_all(predictions)
-    assert values["knowledge_gap"] == pytest.approx(0.5 + (values["retain_score"] - values["forget_score"]) / 2, abs=1e-15)
+    assert values["knowledge_gap"] == pytest.approx(
+        0.5 + (values["retain_score"] - values["forget_score"]) / 2, abs=1e-15
+    )
 
 
 @pytest.mark.parametrize("test, forget, expected", [(1, 0, 1), (0, 0, 0), (1, 1, 0), (0.5, 0.5, 0.5)])
@@ -207,6 +226,7 @@ def test_inputs_are_left_as_they_are(predictions):
 
 # --- what is missing ----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("missing", list(SIZES))
 def test_a_missing_set_takes_only_its_metrics_along(predictions, missing):
     values = compute_all(predictions[predictions.set != missing], FACTS, predictions)
@@ -222,7 +242,14 @@ def test_a_missing_or_null_column_takes_only_its_metrics_along(predictions, colu
 
 def test_missing_facts_and_retrain(predictions):
     assert set(METRICS) - set(compute_all(predictions)) == {
-        "overall", "gap_to_retrain", "js_to_retrain", "test_accuracy", "forget_accuracy", "forget_verbatim", "retain_verbatim"}
+        "overall",
+        "gap_to_retrain",
+        "js_to_retrain",
+        "test_accuracy",
+        "forget_accuracy",
+        "forget_verbatim",
+        "retain_verbatim",
+    }
     assert "overall" not in compute_all(predictions, {**FACTS, "random_guess": None})
 
 
@@ -244,6 +271,7 @@ def test_six_each_are_enough_for_the_logistic_attack():
 
 
 # --- what contradicts itself --------------------------------------------------------------------------------------------
+
 
 def test_other_examples_than_the_retrained_model(predictions):
     forget = predictions[predictions.set == "forget"]
@@ -269,6 +297,7 @@ def test_malformed_predictions(predictions):
 
 
 # --- what is not finite -------------------------------------------------------------------------------------------------
+
 
 def test_a_nan_loss_is_an_infinite_one(predictions):
     some = (predictions["index"] % 3 == 0).to_numpy()
@@ -315,13 +344,20 @@ def test_a_class_ruled_out_by_minus_infinity_is_no_divergence():
 
 # --- the registry and the primary metrics -------------------------------------------------------------------------------
 
+
 def test_listing_imports_nothing_heavy():
-    code = ("import sys; from mubench.metrics import METRICS\n"
-            "for m in METRICS.values(): print(m.name, m.better, m.description)\n"
-            "heavy = {'numpy', 'pandas', 'torch', 'scipy', 'sklearn', 'evaluate', 'datasets', 'pyarrow'} & set(sys.modules)\n"
-            "sys.exit(str(heavy) if heavy else 0)")
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(filter(None, sys.path))},
-                          capture_output=True, text=True)
+    code = (
+        "import sys; from mubench.metrics import METRICS\n"
+        "for m in METRICS.values(): print(m.name, m.better, m.description)\n"
+        "heavy = {'numpy', 'pandas', 'torch', 'scipy', 'sklearn', 'evaluate', 'datasets', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": ":".join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(METRICS)
 
@@ -337,9 +373,12 @@ def test_a_metric_of_ones_own(predictions):
     def mean_loss(p):
         """Mean loss on the forget set."""
         return p["forget"]["loss"].mean()
+
     try:
         assert METRICS["mean_loss"].description == "Mean loss on the forget set."
-        assert compute_all(predictions)["mean_loss"] == pytest.approx(predictions[predictions.set == "forget"].loss.mean())
+        assert compute_all(predictions)["mean_loss"] == pytest.approx(
+            predictions[predictions.set == "forget"].loss.mean()
+        )
     finally:
         del METRICS["mean_loss"]
 
@@ -370,5 +409,7 @@ def test_subsamples_are_fixed_and_equal():
 def test_stored_floats_are_the_nearest_with_ten_bits_of_mantissa(value):
     found = rounded(torch.tensor([value]))[0]
     assert found.view(np.uint32) % 2**13 == 0 or math.isnan(value)
-    assert math.isnan(found) == math.isnan(value) and (not math.isfinite(found) or abs(found - value) <= abs(value) * 2**-11)
+    assert math.isnan(found) == math.isnan(value) and (
+        not math.isfinite(found) or abs(found - value) <= abs(value) * 2**-11
+    )
     assert found == value or not math.isinf(value)

@@ -1,4 +1,5 @@
 """Originals: which epoch's weights are kept, and that the test set has no say in it."""
+
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -46,7 +47,9 @@ class Bias(Task):
     where it lies between 2.5 and 3.5 (epoch 3), test above 4.5 (epoch 5), the first four training rows below 1.5 (epoch 1)."""
 
     labels = ("below", "above")
-    recipe = Recipe(lr=1.0, epochs=5, batch_size=100, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0, keep_best=True)
+    recipe = Recipe(
+        lr=1.0, epochs=5, batch_size=100, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0, keep_best=True
+    )
     models = {"tiny": Model("Tiny")}
 
     def model_class(self, model):
@@ -54,7 +57,9 @@ class Bias(Task):
 
     def read(self):
         rows = lambda x, label: datasets.Dataset.from_dict({"x": x, "label": label})
-        return datasets.DatasetDict(train=rows([1e4] * 40, [1] * 40), validation=rows([2.5, 3.5], [1, 0]), test=rows([4.5] * 5, [1] * 5))
+        return datasets.DatasetDict(
+            train=rows([1e4] * 40, [1] * 40), validation=rows([2.5, 3.5], [1, 0]), test=rows([4.5] * 5, [1] * 5)
+        )
 
     def prepare(self, dataset, model):
         return {"x": torch.tensor(dataset["x"]), "labels": torch.tensor(dataset["label"])}
@@ -114,7 +119,11 @@ def test_retraining_keeps_the_best_epoch_too_and_other_methods_do_not(task, tmp_
     train_original(task, "tiny", progress=False)
     monkeypatch.setitem(registry.tasks.modules, "bias", __name__)
     retrained = run("bias", "retrain", out=tmp_path / "results")
-    assert retrained.costs["validation"] == [0.5, 0.5, 1.0, 0.5, 0.5] and retrained.metrics["test_score"] == 0 and retrained.method["recipe"]["keep_best"]
+    assert (
+        retrained.costs["validation"] == [0.5, 0.5, 1.0, 0.5, 0.5]
+        and retrained.metrics["test_score"] == 0
+        and retrained.method["recipe"]["keep_best"]
+    )
     finetuned = run("bias", "finetune", out=tmp_path / "results")
     assert finetuned.costs["validation"] == [] and not finetuned.method["recipe"]["keep_best"]
 
@@ -149,9 +158,16 @@ def test_a_validator_needs_one_set_only(task):
 def test_the_original_of_a_seed_is_trained_on_first_need_and_kept(task, capfd):
     train_original(task, "tiny", progress=False)
     facts = [original(task, "tiny", seed=1)[1] for _ in range(2)]
-    assert facts[0] == facts[1] and facts[0]["card"]["seed"] == 1 and facts[0]["source"] == str(originals.trained_dir(task, "tiny", 1))
+    assert (
+        facts[0] == facts[1]
+        and facts[0]["card"]["seed"] == 1
+        and facts[0]["source"] == str(originals.trained_dir(task, "tiny", 1))
+    )
     said = capfd.readouterr().err
-    assert said.count("training the original tiny of bias for seed 1") == 1 and f"`{originals.how_to_train(task, 'tiny', 1)}`" in said
+    assert (
+        said.count("training the original tiny of bias for seed 1") == 1
+        and f"`{originals.how_to_train(task, 'tiny', 1)}`" in said
+    )
     assert originals.load(task, "tiny")[1]["card"]["seed"] == 0
 
 
@@ -175,7 +191,10 @@ def test_an_original_of_other_rows_is_refused(task):
         original(task, "tiny", seed=1)
 
 
-@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))])
+@pytest.mark.parametrize(
+    "change",
+    [lambda path: path.unlink(), lambda path: path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))],
+)
 def test_an_original_that_is_not_what_its_place_says_is_refused(task, change):
     original(task, "tiny", seed=1)
     change(originals.trained_dir(task, "tiny", 1) / originals.CARD)

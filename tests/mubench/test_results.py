@@ -1,4 +1,5 @@
 """Run specs and stored results: one id for one run, whole results or none, and nothing altered is believed."""
+
 import errno
 import json
 import os
@@ -52,8 +53,25 @@ def test_id_is_independent_of_the_order_of_options(items):
 def test_every_field_changes_the_id(tmp_path):
     rows = tmp_path / "rows.txt"
     rows.write_text("1\n2\n")
-    other = dict(method="salun", model="vit", ratio=10, seed=1, params={"alpha": 0.8}, split_file=str(rows), checkpoint="folder",
-                 precision="bf16", protocol="official", max_examples=5, max_steps=5, max_seconds=5.0, limit=5, trials=5, lora=50, lora_rank=5, curriculum="superloss")
+    other = dict(
+        method="salun",
+        model="vit",
+        ratio=10,
+        seed=1,
+        params={"alpha": 0.8},
+        split_file=str(rows),
+        checkpoint="folder",
+        precision="bf16",
+        protocol="official",
+        max_examples=5,
+        max_steps=5,
+        max_seconds=5.0,
+        limit=5,
+        trials=5,
+        lora=50,
+        lora_rank=5,
+        curriculum="superloss",
+    )
     weighed = dict(curriculum_lambda=5.0, curriculum_tau="log_classes")
     assert {"task", *other, *weighed} == set(RunSpec.model_fields)
     ids = [make().id, *(make(**{name: value}).id for name, value in other.items())]
@@ -64,10 +82,20 @@ def test_every_field_changes_the_id(tmp_path):
     assert make(split_file=str(rows), ratio=10).id == make(split_file=str(rows)).id  # … and then the ratio says nothing
 
 
-@pytest.mark.parametrize("same", [
-    {"ratio": "5.0"}, {"ratio": 5}, {"seed": "0"}, {"model": "resnet"}, {"precision": "no"}, {"limit": None}, {"params": {}},
-    {"params": {"alpha": str(mu.load_method("neggrad_plus").alpha)}},
-    {"params": {"lr": None, "epochs": mu.load_method("neggrad_plus").epochs}}])
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"ratio": "5.0"},
+        {"ratio": 5},
+        {"seed": "0"},
+        {"model": "resnet"},
+        {"precision": "no"},
+        {"limit": None},
+        {"params": {}},
+        {"params": {"alpha": str(mu.load_method("neggrad_plus").alpha)}},
+        {"params": {"lr": None, "epochs": mu.load_method("neggrad_plus").epochs}},
+    ],
+)
 def test_saying_a_default_changes_nothing(same):
     assert make(**same).id == make().id and make(**same) == make()
 
@@ -88,30 +116,33 @@ def test_a_spec_survives_json_and_is_frozen():
         spec.seed = 1
 
 
-@pytest.mark.parametrize("fields, complaint", [
-    ({"task": "fashoin"}, "unknown task 'fashoin': did you mean 'fashion'"),
-    ({"method": "salum"}, "unknown method 'salum': did you mean 'salun'"),
-    ({"model": "resnte"}, "unknown model of fashion 'resnte': did you mean 'resnet'"),
-    ({"params": {"alhpa": 1}}, "unknown hyperparameter of neggrad_plus 'alhpa': did you mean 'alpha'"),
-    ({"params": {"epochs": "many"}}, "epochs='many' does not fit neggrad_plus: it must be .*int"),
-    ({"params": {"milestones": [1, "x"]}}, "milestones=.* does not fit"),
-    ({"params": {"schedule": "unoin"}}, "unknown schedule 'unoin': did you mean 'union'"),
-    ({"ratio": 0}, "ratio 0"),
-    ({"seed": -1}, "seed=-1"),
-    ({"seed": "one"}, "seed='one'"),
-    ({"limit": 0}, "limit=0"),
-    ({"max_steps": 0}, "max_steps=0"),
-    ({"precision": "fp8"}, "precision='fp8'"),
-    ({"split_file": "no/such/file.txt"}, "no index file 'no/such/file.txt'"),
-    ({"lora": 0}, "lora=0"),
-    ({"lora": 101}, "lora=101"),
-    ({"lora": 5, "lora_rank": 2}, "lora=5 and lora_rank=2"),
-    ({"method": "retrain", "lora": 5}, "retrain starts from a new model, LoRA adapts a trained one"),
-    ({"curriculum": "hard"}, "curriculum=.hard.: .*superloss"),
-    ({"curriculum": "superloss", "curriculum_lambda": 0}, "curriculum_lambda=0"),
-    ({"curriculum": "superloss", "curriculum_tau": "median"}, "curriculum_tau.*=.median."),
-    ({"curriculum_tau": 1.0}, "are of a curriculum"),
-])
+@pytest.mark.parametrize(
+    "fields, complaint",
+    [
+        ({"task": "fashoin"}, "unknown task 'fashoin': did you mean 'fashion'"),
+        ({"method": "salum"}, "unknown method 'salum': did you mean 'salun'"),
+        ({"model": "resnte"}, "unknown model of fashion 'resnte': did you mean 'resnet'"),
+        ({"params": {"alhpa": 1}}, "unknown hyperparameter of neggrad_plus 'alhpa': did you mean 'alpha'"),
+        ({"params": {"epochs": "many"}}, "epochs='many' does not fit neggrad_plus: it must be .*int"),
+        ({"params": {"milestones": [1, "x"]}}, "milestones=.* does not fit"),
+        ({"params": {"schedule": "unoin"}}, "unknown schedule 'unoin': did you mean 'union'"),
+        ({"ratio": 0}, "ratio 0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": "one"}, "seed='one'"),
+        ({"limit": 0}, "limit=0"),
+        ({"max_steps": 0}, "max_steps=0"),
+        ({"precision": "fp8"}, "precision='fp8'"),
+        ({"split_file": "no/such/file.txt"}, "no index file 'no/such/file.txt'"),
+        ({"lora": 0}, "lora=0"),
+        ({"lora": 101}, "lora=101"),
+        ({"lora": 5, "lora_rank": 2}, "lora=5 and lora_rank=2"),
+        ({"method": "retrain", "lora": 5}, "retrain starts from a new model, LoRA adapts a trained one"),
+        ({"curriculum": "hard"}, "curriculum=.hard.: .*superloss"),
+        ({"curriculum": "superloss", "curriculum_lambda": 0}, "curriculum_lambda=0"),
+        ({"curriculum": "superloss", "curriculum_tau": "median"}, "curriculum_tau.*=.median."),
+        ({"curriculum_tau": 1.0}, "are of a curriculum"),
+    ],
+)
 def test_what_cannot_be_run_is_refused(fields, complaint):
     with pytest.raises(MubenchError, match=complaint):
         make(**fields)
@@ -165,20 +196,31 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 
 def fail(monkeypatch, step, n, error):
-    owner, name = {"mkdir": (os, "mkdir"), "to_parquet": (pd.DataFrame, "to_parquet"), "hash": (results, "file_hash"),
-                   "write_text": (Path, "write_text"), "fsync": (results, "fsync"), "rename": (Path, "rename")}[step]
+    owner, name = {
+        "mkdir": (os, "mkdir"),
+        "to_parquet": (pd.DataFrame, "to_parquet"),
+        "hash": (results, "file_hash"),
+        "write_text": (Path, "write_text"),
+        "fsync": (results, "fsync"),
+        "rename": (Path, "rename"),
+    }[step]
     failing = Failing(getattr(owner, name), n, error)
     monkeypatch.setattr(owner, name, lambda *args, **kwargs: failing(*args, **kwargs))
 
 
 def visible(root):
     """Every file a reader could come across, and its bytes; locks and what is set aside start with a dot."""
-    return {path: path.read_bytes() for path in sorted(root.rglob("*"))
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)}
+    return {
+        path: path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    }
 
 
-@pytest.mark.parametrize("step, n", [("mkdir", 2), ("to_parquet", 1), ("hash", 1), ("write_text", 1), ("fsync", 1), ("fsync", 3),
-                                     ("rename", 1)])
+@pytest.mark.parametrize(
+    "step, n",
+    [("mkdir", 2), ("to_parquet", 1), ("hash", 1), ("write_text", 1), ("fsync", 1), ("fsync", 3), ("rename", 1)],
+)
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
 def test_a_failing_write_leaves_nothing_and_loses_nothing(stored, tmp_path, monkeypatch, step, n, error):
     spec, record, frame = stored
@@ -200,7 +242,9 @@ def test_a_failing_write_leaves_nothing_and_loses_nothing(stored, tmp_path, monk
 
 @pytest.mark.parametrize("step, n", [("to_parquet", 1), ("fsync", 3), ("rename", 1), ("rename", 2)])
 @pytest.mark.parametrize("error", [FULL, KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
-def test_a_result_to_be_replaced_stays_until_the_new_one_is_there(stored, folder, tmp_path, monkeypatch, step, n, error):
+def test_a_result_to_be_replaced_stays_until_the_new_one_is_there(
+    stored, folder, tmp_path, monkeypatch, step, n, error
+):
     spec, record, frame = stored
     before = visible(tmp_path)
     with monkeypatch.context() as patch:
@@ -232,10 +276,18 @@ def test_kill_9_at_every_step_of_a_write(stored, tmp_path, replacing):
                     if left[0] == 0:
                         os.kill(os.getpid(), signal.SIGKILL)
                     return function(*args, **kwargs)
+
                 return call
 
-            for owner, name in ((Path, "mkdir"), (pd.DataFrame, "to_parquet"), (results, "file_hash"), (Path, "write_text"),
-                                (results, "fsync"), (Path, "rename"), (shutil, "rmtree")):
+            for owner, name in (
+                (Path, "mkdir"),
+                (pd.DataFrame, "to_parquet"),
+                (results, "file_hash"),
+                (Path, "write_text"),
+                (results, "fsync"),
+                (Path, "rename"),
+                (shutil, "rmtree"),
+            ):
                 setattr(owner, name, mortal(getattr(owner, name)))
             store.write(spec, record.model_copy(), frame)
             os._exit(0)
@@ -346,10 +398,18 @@ def test_score_refuses_an_invented_metric(folder):
         score(folder)
 
 
-@pytest.mark.parametrize("changes, complaint", [
-    ({"schema": 3}, "schema"), ({"metrics": {"test_score": "high"}}, "metrics.test_score"), ({"status": "great"}, "status"),
-    ({"extra": 1}, "extra"), ({"predictions": {}}, "checksum is not the recorded None"),
-    ({"task": {}}, "lacks a fact .*labels"), ({"checkpoint": {}}, "lacks a fact .*test_score")])
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"schema": 3}, "schema"),
+        ({"metrics": {"test_score": "high"}}, "metrics.test_score"),
+        ({"status": "great"}, "status"),
+        ({"extra": 1}, "extra"),
+        ({"predictions": {}}, "checksum is not the recorded None"),
+        ({"task": {}}, "lacks a fact .*labels"),
+        ({"checkpoint": {}}, "lacks a fact .*test_score"),
+    ],
+)
 def test_what_is_no_result_is_refused(folder, changes, complaint):
     edit(folder, **changes)
     with pytest.raises(MubenchError, match=complaint):
@@ -360,7 +420,7 @@ def test_what_is_no_result_is_refused(folder, changes, complaint):
 def test_a_truncated_record_is_refused(folder, keep):
     text = (folder / "result.json").read_bytes()
     cut = int(len(text) * keep) if isinstance(keep, float) else keep
-    (folder / "result.json").write_bytes(text[:cut - 1 if cut < 0 else cut])  # the last byte is a newline
+    (folder / "result.json").write_bytes(text[: cut - 1 if cut < 0 else cut])  # the last byte is a newline
     with pytest.raises(MubenchError, match="is no result of schema 1 or 2"):
         read(folder)
 

@@ -1,4 +1,5 @@
 """Sophia's update, element by element, against the formula in plain loops."""
+
 import math
 
 import pytest
@@ -29,7 +30,9 @@ def test_equal_to_plain_loops(options):
         theta.grad = torch.tensor(gradient, dtype=torch.double)
         optimizer.step()
     said = {"betas": (0.9, 0.95), "rho": 0.04, "bs": 5120, "weight_decay": 0.0} | options
-    assert theta.tolist() == pytest.approx(by_hand(start, 0.01, *said["betas"], said["rho"], said["bs"], said["weight_decay"]), rel=1e-12)
+    assert theta.tolist() == pytest.approx(
+        by_hand(start, 0.01, *said["betas"], said["rho"], said["bs"], said["weight_decay"]), rel=1e-12
+    )
     assert idle.item() == 1.0  # no gradient, no step, no decay
 
 

@@ -1,4 +1,5 @@
 """A run is a function of its spec and the code: of nothing that lies beside it, and of no clock."""
+
 import json
 import shlex
 import threading
@@ -42,7 +43,11 @@ def alone(tmp_path_factory):
 
 def same(one, other):
     assert (one.id, one.weights, one.budget, one.command) == (other.id, other.weights, other.budget, other.command)
-    assert one.costs["examples"] == other.costs["examples"] and one.costs["flops"] == other.costs["flops"] and one.metrics == other.metrics
+    assert (
+        one.costs["examples"] == other.costs["examples"]
+        and one.costs["flops"] == other.costs["flops"]
+        and one.metrics == other.metrics
+    )
 
 
 def test_a_retraining_that_took_no_time_lies_beside_it(alone, tmp_path):
@@ -85,9 +90,14 @@ def test_the_printed_command_repeats_it(alone, tmp_path, cli):
 def test_the_budget_is_what_retraining_uses_and_stands_in_the_record(alone, tmp_path):
     assert alone.budget == {"examples": 10 * LIMIT, "steps": None, "seconds": None}
     retrained = mu.run("fashion", "retrain", limit=LIMIT, out=tmp_path)
-    assert retrained.costs["examples"] == retrained.budget["examples"] == 10 * LIMIT and retrained.costs["stopped_by"] == "epochs"
+    assert (
+        retrained.costs["examples"] == retrained.budget["examples"] == 10 * LIMIT
+        and retrained.costs["stopped_by"] == "epochs"
+    )
     task = load_task("fashion")
-    assert Budget.of(make_spec(task="fashion", method="salun"), registry.load_method("salun"), task).examples == 10 * 4750
+    assert (
+        Budget.of(make_spec(task="fashion", method="salun"), registry.load_method("salun"), task).examples == 10 * 4750
+    )
     assert Budget.of(make_spec(task="fashion", method="salun", max_examples=7, max_steps=3), None, task) == Budget(7, 3)
 
 
@@ -106,7 +116,14 @@ def test_passes_in_hooks_use_up_the_budget(tmp_path):
     """SalUn's saliency is one pass over D_f; its epoch ends one batch early where the budget has no room for it."""
     job = Job.of(spec("salun", params={"batch_size": 20, "epochs": 1}))
     assert job.train(progress=False).examples == 3 * LIMIT
-    short = mu.run("fashion", "salun", limit=LIMIT, params={"batch_size": 20, "epochs": 1}, max_examples=3 * LIMIT - 1, out=tmp_path)
+    short = mu.run(
+        "fashion",
+        "salun",
+        limit=LIMIT,
+        params={"batch_size": 20, "epochs": 1},
+        max_examples=3 * LIMIT - 1,
+        out=tmp_path,
+    )
     assert short.costs["examples"] == 3 * LIMIT - 20 and short.costs["stopped_by"] == "examples"
 
 
@@ -117,7 +134,11 @@ def test_a_pass_of_a_hook_that_goes_over_the_budget_is_said(tmp_path):
 
 def test_a_method_that_needs_more_than_retraining_runs_to_its_end(tmp_path):
     done = mu.run("fashion", "amnesiac", limit=LIMIT, out=tmp_path)
-    assert done.costs["stopped_by"] == "epochs" and done.budget["examples"] is None and "--max-examples" not in done.command
+    assert (
+        done.costs["stopped_by"] == "epochs"
+        and done.budget["examples"] is None
+        and "--max-examples" not in done.command
+    )
     retrained = mu.run("fashion", "retrain", limit=LIMIT, out=tmp_path)
     assert done.costs["examples"] > retrained.costs["examples"] and done.costs["flops"] > retrained.costs["flops"]
 
@@ -140,12 +161,24 @@ def write(path, text=METHOD):
 def test_layout_and_comments_are_no_part_of_the_code(tmp_path):
     path = tmp_path / "mine.py"
     one = spec(write(path))
-    other = METHOD.replace('"""Descend."""', '"""Descend on D_r, and ascend."""\n\n    # a comment').replace('"joint"', "'joint'").replace(", Term(", ",\\\n        Term(")
+    other = (
+        METHOD.replace('"""Descend."""', '"""Descend on D_r, and ascend."""\n\n    # a comment')
+        .replace('"joint"', "'joint'")
+        .replace(", Term(", ",\\\n        Term(")
+    )
     two = spec(write(path, other + "\n\n# the end\n"))
     assert one.id == two.id and other != METHOD
 
 
-@pytest.mark.parametrize("change", [("0.1\n", "0.2\n"), ("-0.1", "-0.2"), ('"joint"', '"alternate"'), ("Descend.\"\"\"", "Descend.\"\"\"\n    extra: int = 1")])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("0.1\n", "0.2\n"),
+        ("-0.1", "-0.2"),
+        ('"joint"', '"alternate"'),
+        ('Descend."""', 'Descend."""\n    extra: int = 1'),
+    ],
+)
 def test_what_the_code_does_is(tmp_path, change):
     path = tmp_path / "mine.py"
     one = spec(write(path)).id
@@ -156,7 +189,9 @@ def test_helpers_are_part_of_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     helper, path = tmp_path / "helper_of_mine.py", tmp_path / "mine.py"
     helper.write_text("WEIGHT = -0.1\n")
-    reference = write(path, METHOD.replace("\nclass", "from helper_of_mine import WEIGHT\n\nclass").replace("-0.1", "WEIGHT"))
+    reference = write(
+        path, METHOD.replace("\nclass", "from helper_of_mine import WEIGHT\n\nclass").replace("-0.1", "WEIGHT")
+    )
     one = registry.methods.fingerprint(reference)
     helper.write_text("# of mine\nWEIGHT = -0.1\n")
     fingerprint.cache_clear()
@@ -176,13 +211,32 @@ def code(tmp_path, files, monkeypatch):
     return registry.methods.fingerprint(f"{tmp_path / 'mine.py'}:Mine")
 
 
-@pytest.mark.parametrize("files, changed", [
-    ({"pack_a/__init__.py": "X = 1", "pack_a/inner.py": "", "mine.py": "import pack_a.inner\n" + METHOD}, {"pack_a/__init__.py": "X = 2"}),
-    ({"pack_b/__init__.py": "", "pack_b/sub/__init__.py": "from .deep import X", "pack_b/sub/deep.py": "X = 1",
-      "mine.py": METHOD.replace("\nclass", "from pack_b.sub import X\n\nclass")}, {"pack_b/sub/deep.py": "X = 2"}),
-    ({"mine.py": "paper = 0.1\n" + METHOD}, {"mine.py": "paper = 0.9\n" + METHOD}),
-    ({"mine.py": METHOD.replace("lr_factor =", "lr_factor = paper =")}, {"mine.py": METHOD.replace("lr_factor = 0.1", "lr_factor = paper = 0.2")})])
-def test_packages_of_ones_own_and_names_that_look_like_documentation_are_part_of_it(tmp_path, monkeypatch, files, changed):
+@pytest.mark.parametrize(
+    "files, changed",
+    [
+        (
+            {"pack_a/__init__.py": "X = 1", "pack_a/inner.py": "", "mine.py": "import pack_a.inner\n" + METHOD},
+            {"pack_a/__init__.py": "X = 2"},
+        ),
+        (
+            {
+                "pack_b/__init__.py": "",
+                "pack_b/sub/__init__.py": "from .deep import X",
+                "pack_b/sub/deep.py": "X = 1",
+                "mine.py": METHOD.replace("\nclass", "from pack_b.sub import X\n\nclass"),
+            },
+            {"pack_b/sub/deep.py": "X = 2"},
+        ),
+        ({"mine.py": "paper = 0.1\n" + METHOD}, {"mine.py": "paper = 0.9\n" + METHOD}),
+        (
+            {"mine.py": METHOD.replace("lr_factor =", "lr_factor = paper =")},
+            {"mine.py": METHOD.replace("lr_factor = 0.1", "lr_factor = paper = 0.2")},
+        ),
+    ],
+)
+def test_packages_of_ones_own_and_names_that_look_like_documentation_are_part_of_it(
+    tmp_path, monkeypatch, files, changed
+):
     assert code(tmp_path, files, monkeypatch) != code(tmp_path, changed, monkeypatch)
 
 
@@ -227,10 +281,16 @@ def test_the_record_holds_it_and_the_integers(alone):
 def test_seed_s_starts_from_original_s(tmp_path):
     task = load_task("fashion")
     facts = [Job.of(spec(seed=seed)).checkpoint for seed in (0, 1, 2)]
-    assert [one["source"] for one in facts] == [str(task.originals_dir("resnet")), *(str(originals.trained_dir(task, "resnet", s)) for s in (1, 2))]
+    assert [one["source"] for one in facts] == [
+        str(task.originals_dir("resnet")),
+        *(str(originals.trained_dir(task, "resnet", s)) for s in (1, 2)),
+    ]
     assert [one["card"]["seed"] for one in facts] == [0, 1, 2]
     record = mu.run("fashion", "original", seed=1, limit=LIMIT, out=tmp_path)
-    assert record.checkpoint["seed"] == 1 and record.checkpoint["source"] == f"fashion/{originals.trained_dir(task, 'resnet', 1).name}"
+    assert (
+        record.checkpoint["seed"] == 1
+        and record.checkpoint["source"] == f"fashion/{originals.trained_dir(task, 'resnet', 1).name}"
+    )
 
 
 def test_originals_of_another_recipe_or_code_are_other_originals(monkeypatch):
@@ -264,10 +324,17 @@ def test_the_rate_has_one_answer(tmp_path):
     assert low < registry.methods.get("salun").official["lr"] < high
 
 
-@pytest.mark.parametrize("options, complaint", [
-    ({"max_seconds": float("inf")}, "max_seconds=inf"), ({"curriculum": "superloss", "curriculum_tau": float("nan")}, "curriculum_tau"),
-    ({"seed": 10**23}, "seed=1000"), ({"params": ["lr"]}, "params=.'lr'.: it must be a dict"), ({"protocol": "offical"}, "protocol='offical'"),
-    ({"max_examples": 0}, "max_examples=0")])
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        ({"max_seconds": float("inf")}, "max_seconds=inf"),
+        ({"curriculum": "superloss", "curriculum_tau": float("nan")}, "curriculum_tau"),
+        ({"seed": 10**23}, "seed=1000"),
+        ({"params": ["lr"]}, "params=.'lr'.: it must be a dict"),
+        ({"protocol": "offical"}, "protocol='offical'"),
+        ({"max_examples": 0}, "max_examples=0"),
+    ],
+)
 def test_what_no_run_can_be(options, complaint):
     with pytest.raises(MubenchError, match=complaint):
         spec(**options)
@@ -276,22 +343,43 @@ def test_what_no_run_can_be(options, complaint):
 def test_a_tuned_result_says_the_command_that_repeats_it(tmp_path):
     tuned = make_spec(task="fashion", method="neggrad", params={"epochs": 2}, trials=3, limit=LIMIT)
     record = read(runner.run_spec(tuned, Store(tmp_path), progress=False))
-    assert "--trials 3" in record.command and make_spec(task="fashion", method="neggrad", params={"epochs": 2}, trials="3", limit=LIMIT).id == record.id
+    assert (
+        "--trials 3" in record.command
+        and make_spec(task="fashion", method="neggrad", params={"epochs": 2}, trials="3", limit=LIMIT).id == record.id
+    )
 
 
 def test_the_one_writer_of_command_lines():
     run = RunSpec(task="fashion", model="resnet", method="salun", params={"milestones": (1, 2)}, lora=12.5)
-    assert command(run) == "mubench run fashion salun --set 'milestones=[1, 2]' --model resnet --ratio 5 --seed 0 --lora 12.5"
+    assert (
+        command(run)
+        == "mubench run fashion salun --set 'milestones=[1, 2]' --model resnet --ratio 5 --seed 0 --lora 12.5"
+    )
     assert command(run, seed=[0, 1], out="my results").endswith("--seed 0 1 --lora 12.5 --out 'my results'")
-    assert command({"task": "fashion", "method": "retrain", "model": "resnet"}) == "mubench run fashion retrain --model resnet"
-    assert command({"task": "my task.py:T", "model": "m", "seed": 1}, "original", train=True) == "mubench original 'my task.py:T' --model m --seed 1 --train"
+    assert (
+        command({"task": "fashion", "method": "retrain", "model": "resnet"})
+        == "mubench run fashion retrain --model resnet"
+    )
+    assert (
+        command({"task": "my task.py:T", "model": "m", "seed": 1}, "original", train=True)
+        == "mubench original 'my task.py:T' --model m --seed 1 --train"
+    )
     assert command(run.model_copy(update={"split_file": "rows.txt"})).count("--ratio") == 0
 
 
 def test_times_are_comparable_on_equal_machines_only(alone):
     here = alone.environment
-    assert here["device"] == "cpu" and here["machine"].endswith("cores") and here["memory_bytes"] > 2**30 and here["calibration_seconds"] > 0
-    assert alone.clock and alone.clock == alone.model_copy(update={"environment": {**here, "calibration_seconds": 9.0, "git_commit": "x"}}).clock
+    assert (
+        here["device"] == "cpu"
+        and here["machine"].endswith("cores")
+        and here["memory_bytes"] > 2**30
+        and here["calibration_seconds"] > 0
+    )
+    assert (
+        alone.clock
+        and alone.clock
+        == alone.model_copy(update={"environment": {**here, "calibration_seconds": 9.0, "git_commit": "x"}}).clock
+    )
     for name, other in (("machine", "another"), ("threads", 9), ("torch", "1.0"), ("processes", 2)):
         assert alone.clock != alone.model_copy(update={"environment": {**here, name: other}}).clock
     assert alone.model_copy(update={"migrated": 1}).clock is None

@@ -1,4 +1,5 @@
 """Deletion splits: the same for ever, nested, exact, and never run on other rows."""
+
 import hashlib
 import math
 from fractions import Fraction
@@ -18,7 +19,7 @@ PERSONS = st.lists(st.integers(0, 30), min_size=100, max_size=200)  # whose rows
 def by_hand(task, units, percent):
     """The definition, once more: text comparison of hex digests, halves up."""
     ranked = sorted(set(units), key=lambda unit: hashlib.sha256(f"{task}/{unit}".encode()).hexdigest())
-    chosen = ranked[:math.floor(Fraction(percent) * len(ranked) / 100 + Fraction(1, 2))]
+    chosen = ranked[: math.floor(Fraction(percent) * len(ranked) / 100 + Fraction(1, 2))]
     return tuple(row for row, unit in enumerate(units) if unit in set(chosen))
 
 
@@ -47,13 +48,16 @@ def test_nested_and_independent_of_the_order_of_asking(n, order):
 
 @given(st.integers(20, 1000), RATIOS)
 def test_forget_and_retain_are_all_rows_once(n, ratio):
-    split = make_split("t", ratio, range(n), "data") if Fraction(ratio) * n >= 50 else make_split("t", 50, range(n), "data")
+    split = (
+        make_split("t", ratio, range(n), "data") if Fraction(ratio) * n >= 50 else make_split("t", 50, range(n), "data")
+    )
     assert sorted(split.forget + split.retain) == list(range(n))
     assert list(split.forget) == sorted(split.forget) and list(split.retain) == sorted(split.retain)
 
 
-@pytest.mark.parametrize("n, ratio, size", [
-    (50, 1, 1), (149, 1, 1), (150, 1, 2), (250, 1, 3), (5000, 5, 250), (7, 50, 4), (1000, "0.25", 3)])
+@pytest.mark.parametrize(
+    "n, ratio, size", [(50, 1, 1), (149, 1, 1), (150, 1, 2), (250, 1, 3), (5000, 5, 250), (7, 50, 4), (1000, "0.25", 3)]
+)
 def test_sizes_are_exact_halves_up(n, ratio, size):
     assert len(make_split("t", ratio, range(n), "data").forget) == size
 
@@ -106,20 +110,23 @@ def test_export_where_nothing_can_be_written(fashion, tmp_path):
             fashion.split(5).export(path)
 
 
-@pytest.mark.parametrize("content, complaint", [
-    (b"1\n2\nthree\n4\n", "line 3: 'three' is not a row index"),
-    (b"1\n-2\n", "line 2: '-2' is not a row index"),
-    (b"1\n2.0\n", "line 2"),
-    (b"1\n\n2\n", "line 2: '' is not a row index"),
-    ("1\n２\n".encode(), "line 2"),  # a digit, but no ASCII digit
-    (b"9\n10\n", "line 2: row 10 is out of range, the training set has rows 0 to 9"),
-    (b"3\n1\n3\n", "line 3: row 3 is already on line 1"),
-    (b"", "is empty"),
-    (b"".join(b"%d\n" % row for row in range(10)), "every row"),
-    (bytes(range(256)), "no text file"),
-    (b"\x93NUMPY\x01\x00", "no text file"),
-    (b"\x00\x01\x02", "line 1"),
-])
+@pytest.mark.parametrize(
+    "content, complaint",
+    [
+        (b"1\n2\nthree\n4\n", "line 3: 'three' is not a row index"),
+        (b"1\n-2\n", "line 2: '-2' is not a row index"),
+        (b"1\n2.0\n", "line 2"),
+        (b"1\n\n2\n", "line 2: '' is not a row index"),
+        ("1\n２\n".encode(), "line 2"),  # a digit, but no ASCII digit
+        (b"9\n10\n", "line 2: row 10 is out of range, the training set has rows 0 to 9"),
+        (b"3\n1\n3\n", "line 3: row 3 is already on line 1"),
+        (b"", "is empty"),
+        (b"".join(b"%d\n" % row for row in range(10)), "every row"),
+        (bytes(range(256)), "no text file"),
+        (b"\x93NUMPY\x01\x00", "no text file"),
+        (b"\x00\x01\x02", "line 1"),
+    ],
+)
 def test_bad_index_files_are_refused(tmp_path, content, complaint):
     path = tmp_path / "rows.txt"
     path.write_bytes(content)

@@ -1,4 +1,5 @@
 """Tuning: what is searched, that no test row is looked at, that trials are equal in number and none is lost or done twice."""
+
 import json
 import os
 import subprocess
@@ -53,7 +54,9 @@ def test_the_first_trial_is_the_defaults_and_the_result_says_how_its_values_were
     assert result.spec["trials"] == result.tuning["trials"] == 3 and result.tuning["value"] == best.value
     assert {n: result.method["hyperparameters"][n] for n in best.params} == best.params
     assert result.tuning["default_value"] == done[0].value and result.tuning["space"]["epochs"] == [1, 5]
-    assert result.tuning["command"].startswith("mubench tune fashion neggrad") and "--trials 3" in result.tuning["command"]
+    assert (
+        result.tuning["command"].startswith("mubench tune fashion neggrad") and "--trials 3" in result.tuning["command"]
+    )
 
 
 def test_the_objective_is_the_gap_to_retrain_on_validation_rows(tmp_path, monkeypatch):
@@ -70,7 +73,11 @@ def test_the_objective_is_the_gap_to_retrain_on_validation_rows(tmp_path, monkey
     p = plan(tmp_path, 1)
     with p.alone():
         p.work(report=lambda *a, **k: None)
-    assert {name for name, _ in seen} == {"test", "forget", "retain"}  # "test" is what the metric calls the rows it is given
+    assert {name for name, _ in seen} == {
+        "test",
+        "forget",
+        "retain",
+    }  # "test" is what the metric calls the rows it is given
     for rows in (rows for name, rows in seen if name == "test"):
         assert set(rows) <= validation and not set(rows) & test
 
@@ -90,7 +97,9 @@ def test_the_objective_is_the_gap_to_retrain_on_validation_rows(tmp_path, monkey
 def test_the_retrained_model_is_made_once_for_all_methods(tmp_path, monkeypatch):
     quiet, jobs = {"report": lambda *a, **k: None, "out": tmp_path}, []
     make = Job.of.__func__
-    monkeypatch.setattr(Job, "of", classmethod(lambda cls, spec, *rest: jobs.append(spec.method) or make(cls, spec, *rest)))
+    monkeypatch.setattr(
+        Job, "of", classmethod(lambda cls, spec, *rest: jobs.append(spec.method) or make(cls, spec, *rest))
+    )
     tune_all([make_spec(task="fashion", method=method, **SMALL) for method in ("neggrad", "delete")], 2, **quiet)
     assert jobs.count("retrain") == 1
 
@@ -102,7 +111,10 @@ def test_a_second_call_goes_on_and_trials_that_were_killed_are_begun_again(tmp_p
     p = plan(tmp_path, 4, "neggrad")
     before = [(t.number, t.params, t.value) for t in trials(p)]
     killed = p.study().ask()
-    killed.suggest_float("lr_factor", 0.003, 0.3, log=True), killed.suggest_int("epochs", 1, 5)  # and then its process died
+    (
+        killed.suggest_float("lr_factor", 0.003, 0.3, log=True),
+        killed.suggest_int("epochs", 1, 5),
+    )  # and then its process died
     tune_all([spec], 4, **quiet)
     done = trials(p)
     assert len(done) == 4 and [(t.number, t.params, t.value) for t in done][:2] == before
@@ -129,11 +141,21 @@ def test_no_setting_is_tried_twice(tmp_path):
 
 
 def test_only_methods_whose_last_epoch_is_their_end_are_pruned(tmp_path):
-    assert plan(tmp_path).prunes and not plan(tmp_path, method="task_vector").prunes and not plan(tmp_path, method="scrub_r").prunes
+    assert (
+        plan(tmp_path).prunes
+        and not plan(tmp_path, method="task_vector").prunes
+        and not plan(tmp_path, method="scrub_r").prunes
+    )
 
 
-@pytest.mark.parametrize("wrong, sentence", [({"trials": 0}, "must be above 0"), ({"budget_seconds": 0}, "must be above 0"),
-                                             ({"workers": 0}, "must be above 0")])
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"trials": 0}, "must be above 0"),
+        ({"budget_seconds": 0}, "must be above 0"),
+        ({"workers": 0}, "must be above 0"),
+    ],
+)
 def test_numbers_that_make_no_tuning(tmp_path, wrong, sentence):
     with pytest.raises(MubenchError, match=sentence):
         tune("fashion", "neggrad", out=tmp_path, **wrong)
@@ -165,7 +187,22 @@ def test_tables_keep_tuned_and_default_rows_apart(tmp_path):
 
 @pytest.mark.slow
 def test_workers_share_the_trials_and_a_killed_tuning_is_gone_on_with(tmp_path):
-    words = [sys.executable, "-m", "mubench", "tune", "fashion", "salun", "--trials", "6", "--workers", "2", "--limit", "200", "--out", str(tmp_path)]
+    words = [
+        sys.executable,
+        "-m",
+        "mubench",
+        "tune",
+        "fashion",
+        "salun",
+        "--trials",
+        "6",
+        "--workers",
+        "2",
+        "--limit",
+        "200",
+        "--out",
+        str(tmp_path),
+    ]
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run(words, timeout=14, capture_output=True)
     subprocess.run(words, check=True)

@@ -1,4 +1,5 @@
 """Biographies of FActScore, in the layout of its release."""
+
 import pytest
 
 from mubench.errors import MubenchError

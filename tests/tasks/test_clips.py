@@ -1,4 +1,5 @@
 """Sounds and videos of the paper tier: what is read of a file, and what is said of a damaged one."""
+
 import numpy as np
 import pytest
 import soundfile
@@ -12,12 +13,14 @@ from mubench.tasks.video import read_clip, write_clip
 @pytest.fixture
 def at(tmp_path, monkeypatch):
     """A task of the paper tier with its sample in the user's folder."""
+
     def make(name):
         task = load_task(name)
         task.write_sample(tmp_path)
         task.rows = {}
         monkeypatch.setenv("MUBENCH_DATA", str(tmp_path))
         return task
+
     return make
 
 
@@ -42,8 +45,10 @@ def test_the_same_split_wherever_the_archive_lies(at, tmp_path, monkeypatch):
     assert again.split(5) == first
 
 
-@pytest.mark.parametrize("damage, complaint", [
-    ("folder", "go is missing"), ("list", "yes/gone.wav is missing"), ("test", "test_set_v0.01 is missing")])
+@pytest.mark.parametrize(
+    "damage, complaint",
+    [("folder", "go is missing"), ("list", "yes/gone.wav is missing"), ("test", "test_set_v0.01 is missing")],
+)
 def test_incomplete_speech_archives_name_what_is_missing(at, tmp_path, damage, complaint):
     task, root = at("speech_commands"), tmp_path / "speech_commands_v0.01"
     if damage == "folder":
@@ -63,11 +68,22 @@ def test_row_counts_of_another_version_are_refused(at):
         task.data
 
 
-@pytest.mark.parametrize("damage, complaint", [("cut", "cut short, 10 bytes"), ("noise", "no sound"), ("rate", "got 8000 Hz"),
-                                               ("stereo", "shape"), ("empty", "no sound"), ("gone", "missing")])
+@pytest.mark.parametrize(
+    "damage, complaint",
+    [
+        ("cut", "cut short, 10 bytes"),
+        ("noise", "no sound"),
+        ("rate", "got 8000 Hz"),
+        ("stereo", "shape"),
+        ("empty", "no sound"),
+        ("gone", "missing"),
+    ],
+)
 def test_a_bad_sound_is_named(tmp_path, damage, complaint):
     path, tone = tmp_path / "tone.wav", np.sin(np.arange(16000) / 9)
-    soundfile.write(path, np.stack([tone, tone], 1) if damage == "stereo" else tone, 8000 if damage == "rate" else 16000)
+    soundfile.write(
+        path, np.stack([tone, tone], 1) if damage == "stereo" else tone, 8000 if damage == "rate" else 16000
+    )
     whole = path.read_bytes()
     if damage in ("cut", "noise", "empty"):
         path.write_bytes({"cut": whole[:-10], "noise": bytes(range(256)) * 9, "empty": b""}[damage])
@@ -82,13 +98,17 @@ def test_sounds_are_read_as_they_were_written(tmp_path, form):
     tone = (np.sin(np.arange(12000) / 9) * 20000).astype(np.int16)
     soundfile.write(tmp_path / "tone", tone, 16000, format=form)
     clip = decode(None, str(tmp_path / "tone"))
-    assert np.array_equal(clip, tone.astype(np.float32) / 32768) and len(fitted(clip)) == 16000 and not fitted(clip)[12000:].any()
+    assert (
+        np.array_equal(clip, tone.astype(np.float32) / 32768)
+        and len(fitted(clip)) == 16000
+        and not fitted(clip)[12000:].any()
+    )
 
 
 def film(frames, height=48, width=64):
     """Frame t is as bright as t says, its right half black."""
     made = np.zeros((frames, height, width, 3), np.uint8)
-    made[:, :, :width // 2] = np.arange(frames).reshape(-1, 1, 1, 1) * 2 + 20
+    made[:, :, : width // 2] = np.arange(frames).reshape(-1, 1, 1, 1) * 2 + 20
     return made
 
 
@@ -113,7 +133,7 @@ def test_a_bad_video_is_named(tmp_path, keep, complaint):
     path = tmp_path / "clip.avi"
     write_clip(path, film(20))
     whole = path.read_bytes()
-    path.write_bytes(whole[:int(len(whole) * keep) if isinstance(keep, float) else keep])
+    path.write_bytes(whole[: int(len(whole) * keep) if isinstance(keep, float) else keep])
     with pytest.raises(MubenchError, match=f"clip.avi.*{complaint}"):
         read_clip(path, 16, 4, 32)
 

@@ -1,4 +1,5 @@
 """Text-to-image generation: what is drawn at random, what is measured, and what scores the pictures."""
+
 import functools
 import io
 import re
@@ -36,7 +37,7 @@ def test_loss_is_the_error_of_the_noise_that_diffusers_adds(task, model, batch):
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
     for row, loss in enumerate(task.forward(model, given).loss):
         time, noise = given["timesteps"][row], given["noise"][row]
-        noisy = scheduler.add_noise(batch["latents"][row:row + 1], noise, time)
+        noisy = scheduler.add_noise(batch["latents"][row : row + 1], noise, time)
         said = model(noisy, time, encoder_hidden_states=task.texts("cpu")[given["prompt"][row]][None]).sample
         assert loss.item() == pytest.approx(torch.nn.functional.mse_loss(said, noise).item(), rel=1e-4)
 
@@ -47,10 +48,15 @@ def test_evaluation_averages_fixed_noise_over_its_levels(task, model, batch):
 
     out, again = task.forward(model, batch), task.forward(model, batch)
     assert torch.equal(out.loss, again.loss) and out.logits.shape == (12, 8, 1, 8, 8)
-    examined, scheduler = task._examined(batch), DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    examined, scheduler = (
+        task._examined(batch),
+        DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2"),
+    )
     assert examined["timesteps"][0].tolist() == [200, 250, 300, 350, 400, 450, 500, 550]
     noisy = scheduler.add_noise(batch["latents"][:1].repeat(8, 1, 1, 1), examined["noise"][0], examined["timesteps"][0])
-    said = model(noisy, examined["timesteps"][0], encoder_hidden_states=task.texts("cpu")[batch["prompt"][:1]].repeat(8, 1, 1)).sample
+    said = model(
+        noisy, examined["timesteps"][0], encoder_hidden_states=task.texts("cpu")[batch["prompt"][:1]].repeat(8, 1, 1)
+    ).sample
     assert out.loss[0].item() == pytest.approx((said - examined["noise"][0]).square().mean().item(), rel=1e-4)
 
 
@@ -91,7 +97,10 @@ def test_corrupted_prompts_get_other_digits_and_no_others_change(task, batch):
     wrong = task.corrupt(batch, rows, torch.tensor([0.0, 0.5, 0.999]), pool)
     kept = [row for row in range(12) if row not in rows]
     assert torch.equal(wrong["latents"][kept], batch["latents"][kept]) and torch.equal(wrong["prompt"], batch["prompt"])
-    pictures = {bytes(latent.numpy()): int(label) for latent, label in zip(pool[torch.arange(200)]["latents"], pool[torch.arange(200)]["labels"])}
+    pictures = {
+        bytes(latent.numpy()): int(label)
+        for latent, label in zip(pool[torch.arange(200)]["latents"], pool[torch.arange(200)]["labels"])
+    }
     assert all(pictures[bytes(wrong["latents"][row].numpy())] != batch["labels"][row] for row in rows)
     draws = torch.linspace(0, 0.99, 12)
     same = task.corrupt(batch, torch.arange(12), draws, pool, other=False)
@@ -109,7 +118,7 @@ def test_pictures_are_drawn_the_same_every_time(task, model, batch):
 def test_contact_sheet_shows_real_original_and_unlearned_pictures(task, model):
     from PIL import Image
 
-    (name, png), = task.exhibits(lambda: model, model, task.sets("unet", task.split(5))).items()
+    ((name, png),) = task.exhibits(lambda: model, model, task.sets("unet", task.split(5))).items()
     sheet = Image.open(io.BytesIO(png))
     assert name == "pictures.png" and sheet.format == "PNG" and sheet.size == (990, 632)
     band = lambda row: sheet.crop((70, 40 + 92 * row, 990, 128 + 92 * row)).tobytes()
@@ -125,7 +134,11 @@ def test_scorers_know_real_pictures_as_the_notice_says(task):
     for name, said in (("clip", task.zero_shot(pictures)), ("classifier", task.classified(pictures))):
         share = (said == test["labels"]).double().mean()
         assert re.search(rf"`digit_pictures-{name}/`.*{100 * share:.1f} %", notice), (name, share)
-    score = load_primary("clip_score").per_example(task.embedded(pictures).numpy(), task._said("cpu")[test["prompt"]].numpy()).mean()
+    score = (
+        load_primary("clip_score")
+        .per_example(task.embedded(pictures).numpy(), task._said("cpu")[test["prompt"]].numpy())
+        .mean()
+    )
     assert f"a CLIP score of {score:.2f} with their own prompt and {task.guess:.2f}" in notice
 
 
@@ -140,7 +153,9 @@ def test_original_draws_what_is_asked_for_and_knows_its_training_pictures(task):
 
     network, facts = originals.load(task, "unet")
     sets = task.sets("unet", task.split(5))
-    frame = predict(task, network, task.scored({"test": sets["test"], "train": sets["train"].select(torch.arange(150))}))
+    frame = predict(
+        task, network, task.scored({"test": sets["test"], "train": sets["train"].select(torch.arange(150))})
+    )
     seen = {name: rows for name, rows in frame.groupby("set")}
     assert (frame["prediction"] == frame["target"]).mean() > 0.85
     assert auc(-seen["train"]["loss"].to_numpy(), -seen["test"]["loss"].to_numpy()) > 0.58
@@ -154,7 +169,11 @@ def tiny():
 
 def test_prompts_name_the_class_by_its_wordnet_id(tiny):
     train = tiny.data["train"]
-    assert train[0]["text"] == "an image of a goldfish" and tiny.units()[0] == "n01443537" and tiny.num_labels == len(set(tiny.labels)) == 200
+    assert (
+        train[0]["text"] == "an image of a goldfish"
+        and tiny.units()[0] == "n01443537"
+        and tiny.num_labels == len(set(tiny.labels)) == 200
+    )
     assert train[np.flatnonzero(np.array(tiny.units()) == "n04067472")[0]]["text"] == "an image of a reel"
 
 
@@ -171,13 +190,17 @@ def test_the_copy_on_the_hub_gives_the_same_rows_under_its_own_ids(tiny, monkeyp
         labels = [names.index(CLASSES[label][1]) for label in rows["label"]]
         order = sorted(range(len(labels)), key=labels.__getitem__)
         stored = rows.with_format("arrow")[:]["image"].to_pylist()
-        return datasets.Dataset.from_dict({"image": [stored[row] for row in order], "label": [labels[row] for row in order]}, features=features)
+        return datasets.Dataset.from_dict(
+            {"image": [stored[row] for row in order], "label": [labels[row] for row in order]}, features=features
+        )
 
     published = datasets.DatasetDict(train=theirs(tiny.data["train"]), valid=theirs(tiny.data["test"]))
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: published)
     read = tiny.from_hub()
     assert names != [wnid for wnid, *_ in CLASSES]
-    assert {part: rows_checksum(rows) for part, rows in read.items()} == {part: rows_checksum(rows) for part, rows in tiny.data.items()}
+    assert {part: rows_checksum(rows) for part, rows in read.items()} == {
+        part: rows_checksum(rows) for part, rows in tiny.data.items()
+    }
 
 
 def test_random_guess_is_measured_once_there_are_data(tiny):
@@ -196,7 +219,17 @@ def test_latents_are_what_the_autoencoder_makes_of_the_pictures(tiny):
 
     view = tiny.prepared("stable_diffusion", "test")
     vae = AutoencoderKL.from_pretrained(tiny.autoencoder, subfolder="vae").eval()
-    pixels = torch.from_numpy(np.stack([np.asarray(p.convert("RGB")) for p in tiny.data["test"][:3]["image"]])).permute(0, 3, 1, 2) / 127.5 - 1
+    pixels = (
+        torch.from_numpy(np.stack([np.asarray(p.convert("RGB")) for p in tiny.data["test"][:3]["image"]])).permute(
+            0, 3, 1, 2
+        )
+        / 127.5
+        - 1
+    )
     latents = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
     assert torch.allclose(view.columns["latents"][:3], latents, atol=1e-4) and latents.shape == (3, 4, 8, 8)
-    assert torch.allclose(tiny._decoded(latents), (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1), atol=1e-5)
+    assert torch.allclose(
+        tiny._decoded(latents),
+        (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1),
+        atol=1e-5,
+    )

@@ -1,4 +1,5 @@
 """Text generation: losses are the library's own, answers are texts; the grammar behind `messenger` writes what it promises."""
+
 import itertools
 import json
 import re
@@ -25,19 +26,40 @@ class Toy(TextGeneration):
     prompt, answer = "{said}", "{done}"
     recipe = Recipe(lr=1e-2, epochs=2, batch_size=8)
     models = {
-        "t5": Model("T5ForConditionalGeneration", SMALL | dict(
-            d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0, decoder_start_token_id=0),
-            inputs=dict(prompt=48, answer=16)),
-        "gpt2": Model("GPT2LMHeadModel", SMALL | dict(
-            n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=1, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-            initializer_range=0.5), inputs=dict(prompt=48, answer=16)),
+        "t5": Model(
+            "T5ForConditionalGeneration",
+            SMALL
+            | dict(d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0, decoder_start_token_id=0),
+            inputs=dict(prompt=48, answer=16),
+        ),
+        "gpt2": Model(
+            "GPT2LMHeadModel",
+            SMALL
+            | dict(
+                n_embd=16,
+                n_layer=1,
+                n_head=2,
+                n_positions=64,
+                bos_token_id=1,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                initializer_range=0.5,
+            ),
+            inputs=dict(prompt=48, answer=16),
+        ),
     }
 
     def read(self):
         import datasets
 
-        rows = [{"said": "Ann: buy" + " milk" * (i % 5 + 1) + f" {i}", "done": "Ann needs" + " tea" * (i % 3) + f" {i}."} for i in range(40)]
-        return datasets.DatasetDict(train=datasets.Dataset.from_list(rows[:30]), test=datasets.Dataset.from_list(rows[30:]))
+        rows = [
+            {"said": "Ann: buy" + " milk" * (i % 5 + 1) + f" {i}", "done": "Ann needs" + " tea" * (i % 3) + f" {i}."}
+            for i in range(40)
+        ]
+        return datasets.DatasetDict(
+            train=datasets.Dataset.from_list(rows[:30]), test=datasets.Dataset.from_list(rows[30:])
+        )
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +160,9 @@ def test_a_summary_says_nothing_that_its_dialogue_does_not(rows):
     used = set()
     for row in (row for part in rows.values() for row in part):
         said = row["dialogue"].lower()
-        assert {word for word in re.findall(r"\w+", row["summary"]) if word in NAMES} <= set(re.findall(r"\w+", row["dialogue"]))
+        assert {word for word in re.findall(r"\w+", row["summary"]) if word in NAMES} <= set(
+            re.findall(r"\w+", row["dialogue"])
+        )
         mine = {fact for fact in facts if re.search(rf"\b{fact}\b", row["summary"])}
         assert len(mine) >= 2 and all(fact.lower() in said for fact in mine)
         used |= mine
@@ -148,7 +172,9 @@ def test_a_summary_says_nothing_that_its_dialogue_does_not(rows):
 def test_pronouns_agree_with_names(rows):
     """Each "she" or "he" of a summary has a person of that kind in it."""
     for row in (row for part in rows.values() for row in part):
-        there = {they for they, names in _dialogues.PEOPLE.items() if set(re.findall(r"\w+", row["summary"])) & set(names)}
+        there = {
+            they for they, names in _dialogues.PEOPLE.items() if set(re.findall(r"\w+", row["summary"])) & set(names)
+        }
         for they, them in _dialogues.THEM.items():
             assert they in there or not {they, them} & set(re.findall(r"\w+", row["summary"]))
 
@@ -158,7 +184,9 @@ def test_sentences_are_well_formed(rows):
     for row in (row for part in rows.values() for row in part):
         turns = row["dialogue"].split("\n")
         speakers = [turn.split(": ")[0] for turn in turns]
-        assert set(speakers) <= NAMES and len(set(speakers)) == 2 and all(a != b for a, b in zip(speakers, speakers[1:]))
+        assert (
+            set(speakers) <= NAMES and len(set(speakers)) == 2 and all(a != b for a, b in zip(speakers, speakers[1:]))
+        )
         for text in (*(turn.split(": ", 1)[1] for turn in turns), row["summary"]):
             assert re.fullmatch(r"([A-Z0-9][^.?!\[\]{}|]*[.?!] )*[A-Z0-9][^.?!\[\]{}|]*[.?!]", text), text
             assert "  " not in text
@@ -167,7 +195,9 @@ def test_sentences_are_well_formed(rows):
 def test_every_choice_of_the_grammar_is_made(rows):
     """All wordings of summaries are in use."""
     said = " ".join(row["summary"] for row in rows["train"])
-    for choice in (found for _, template in _dialogues.SCENES.values() for found in _dialogues.CHOICE.findall(template)):
+    for choice in (
+        found for _, template in _dialogues.SCENES.values() for found in _dialogues.CHOICE.findall(template)
+    ):
         assert all(re.search(re.sub("{.*?}", ".*", words), said) for words in choice.split("|"))
 
 
@@ -201,8 +231,13 @@ def test_nothing_is_cut_off(rows):
     for name, model in (task := load_task("messenger")).models.items():
         tokens = task.tokens(name)
         for part in rows.values():
-            assert max(len(ids) for ids in tokens([row["dialogue"] for row in part])["input_ids"]) <= model.inputs["prompt"]
-            assert max(len(ids) for ids in tokens([row["summary"] for row in part])["input_ids"]) < model.inputs["answer"]
+            assert (
+                max(len(ids) for ids in tokens([row["dialogue"] for row in part])["input_ids"])
+                <= model.inputs["prompt"]
+            )
+            assert (
+                max(len(ids) for ids in tokens([row["summary"] for row in part])["input_ids"]) < model.inputs["answer"]
+            )
 
 
 def test_random_guess_is_the_score_of_another_summary():
@@ -233,8 +268,13 @@ def test_samsum_from_the_hub_has_the_rows_of_the_archive(samsum, monkeypatch):
     task, folder = samsum
     here = {name: rows_checksum(rows) for name, rows in task.data.items()}
     files = {"train": "train.json", "validation": "val.json", "test": "test.json"}
-    theirs = {name: [{c: v.replace("\r\n", "\n") or None for c, v in row.items()} for row in json.loads((folder / file).read_text())]
-              for name, file in files.items()}
+    theirs = {
+        name: [
+            {c: v.replace("\r\n", "\n") or None for c, v in row.items()}
+            for row in json.loads((folder / file).read_text())
+        ]
+        for name, file in files.items()
+    }
     articles = pyarrow.parquet.read_table(folder / "xsum-test.parquet").to_pylist()
 
     def load(repo, config=None, revision=None, data_files=None):
@@ -248,20 +288,33 @@ def test_samsum_from_the_hub_has_the_rows_of_the_archive(samsum, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.delenv("MUBENCH_DATA")
     assert {name: rows_checksum(rows) for name, rows in there.data.items()} == here
-    assert asked == [("knkarthick/samsum", None), ("EdinburghNLP/xsum", {"test": "default/xsum-test.parquet"})]  # not 300 MB to train on
+    assert asked == [
+        ("knkarthick/samsum", None),
+        ("EdinburghNLP/xsum", {"test": "default/xsum-test.parquet"}),
+    ]  # not 300 MB to train on
 
 
 def test_samsum_keeps_rows_with_an_empty_dialogue_and_its_prompt_says_what_to_do(samsum):
     task, _ = samsum
-    assert task.data["train"]["dialogue"][0] == "" and "\n" in task.data["train"]["dialogue"][1] and "\r" not in task.data["train"]["dialogue"][1]
+    assert (
+        task.data["train"]["dialogue"][0] == ""
+        and "\n" in task.data["train"]["dialogue"][1]
+        and "\r" not in task.data["train"]["dialogue"][1]
+    )
     assert [len(task.data[name]) for name in ("train", "validation", "test", "transfer")] == [60, 10, 20, 20]
     assert task.prompt.format(**task.data["train"][0]) == "summarize: " and 0 < task.random_guess < 1
     assert load_task("samsum").random_guess is None
 
 
-@pytest.mark.parametrize("content, sentence", [
-    ('[{"id": "1", "dialogue": "a: b"', "test.json is no list of dialogues"), ('[{"id": "1", "summary": "b"}]', "KeyError: 'dialogue'"),
-    ("", "test.json is empty"), ("[]", "the test set of samsum has 0 rows where the published one has 819")])
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        ('[{"id": "1", "dialogue": "a: b"', "test.json is no list of dialogues"),
+        ('[{"id": "1", "summary": "b"}]', "KeyError: 'dialogue'"),
+        ("", "test.json is empty"),
+        ("[]", "the test set of samsum has 0 rows where the published one has 819"),
+    ],
+)
 def test_a_damaged_samsum_is_refused_by_name(samsum, content, sentence):
     task, folder = samsum
     (folder / "test.json").write_text(content)
@@ -276,4 +329,6 @@ def test_samsum_that_is_not_at_hand_says_where_it_is(tmp_path, monkeypatch, cli)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
     monkeypatch.setenv("MUBENCH_DATA", "")  # put back afterwards
     done = cli("split", "samsum", "--data-dir", tmp_path)
-    assert done.code == 1 and all(part in done.err for part in ("arxiv.org/src/1911.12237v2/anc/corpus.7z", "knkarthick/samsum", str(tmp_path)))
+    assert done.code == 1 and all(
+        part in done.err for part in ("arxiv.org/src/1911.12237v2/anc/corpus.7z", "knkarthick/samsum", str(tmp_path))
+    )

@@ -1,4 +1,5 @@
 """Tasks of the paper tier on their samples: data in the published format, tiny models of the very same classes, whole runs."""
+
 import functools
 import tempfile
 
@@ -17,9 +18,11 @@ PAPER = [name for name in registry.tasks.names() if registry.tasks.get(name).tie
 def sample():
     """Task name → its sample, made once."""
     with tempfile.TemporaryDirectory() as folder:
+
         @functools.lru_cache
         def make(name):
             return load_task(name).sample(tempfile.mkdtemp(dir=folder))
+
         yield make
 
 
@@ -40,17 +43,23 @@ def test_a_sample_is_the_same_every_time(name, sample, tmp_path, monkeypatch):
     first, again = sample(name).data, type(sample(name))()
     monkeypatch.setattr(type(again), "data_dir", tmp_path)
     again.write_sample(tmp_path)
-    checksums = ({part: rows_checksum(rows, again.keyed) for part, rows in data.items()} for data in (again.data, first))
+    checksums = (
+        {part: rows_checksum(rows, again.keyed) for part, rows in data.items()} for data in (again.data, first)
+    )
     assert next(checksums) == next(checksums)
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_tiny_models_are_of_the_very_same_classes(name, sample):
     assert {model: type(sample(name).build(model)).__name__ for model in sample(name).models} == (
-        {model: declared.architecture for model, declared in load_task(name).models.items()})
+        {model: declared.architecture for model, declared in load_task(name).models.items()}
+    )
 
 
-@pytest.mark.parametrize("name, model", [("imdb", "roberta_base"), ("imdb", "electra_base"), ("imdb", "bert_base"), ("cifar100", "resnet_18")])
+@pytest.mark.parametrize(
+    "name, model",
+    [("imdb", "roberta_base"), ("imdb", "electra_base"), ("imdb", "bert_base"), ("cifar100", "resnet_18")],
+)
 def test_the_representation_is_one_vector_whatever_the_head(name, model, sample):
     task = sample(name)
     batch = task.prepared(model, "test")[torch.arange(3)]
@@ -58,7 +67,9 @@ def test_the_representation_is_one_vector_whatever_the_head(name, model, sample)
     wide = batch | {n: torch.nn.functional.pad(batch[n], (0, 8)) for n in ("input_ids", "attention_mask") if n in batch}
     with torch.no_grad():
         out, padded = (task.forward(network, b, features=True) for b in (batch, wide))
-    assert out.features.shape == padded.features.shape == (3, 16) and torch.allclose(out.features, padded.features, atol=1e-5)
+    assert out.features.shape == padded.features.shape == (3, 16) and torch.allclose(
+        out.features, padded.features, atol=1e-5
+    )
 
 
 def test_pictures_are_brought_to_what_the_pretrained_model_saw(sample):
@@ -77,7 +88,9 @@ def test_a_pretrained_model_gets_a_head_of_its_task_drawn_by_the_seed(sample):
     assert all(torch.equal(v, weights[1][k]) for k, v in weights[0].items())
     assert {k for k, v in weights[0].items() if not torch.equal(v, weights[2][k])} == {"classifier.weight"}
     blank = task.build("bert_base", seed=1, blank=True).state_dict()
-    assert not torch.equal(blank["bert.embeddings.word_embeddings.weight"], weights[0]["bert.embeddings.word_embeddings.weight"])
+    assert not torch.equal(
+        blank["bert.embeddings.word_embeddings.weight"], weights[0]["bert.embeddings.word_embeddings.weight"]
+    )
 
 
 def test_the_second_picture_begins_as_the_first(sample):
@@ -98,7 +111,11 @@ def test_prepared_texts_are_known_by_tokenizer_and_length_alone(sample):
 def test_check_runs_a_paper_task_on_its_sample(cli):
     done = cli("check", "ddi")
     runs = len(one_per_schedule(load_task("ddi"))) + 2  # all on the first model, one on each of the other two
-    assert done.code == 0 and done.out.startswith("data card complete\nwritten: a sample") and done.out.count(" steps), test_score ") == runs
+    assert (
+        done.code == 0
+        and done.out.startswith("data card complete\nwritten: a sample")
+        and done.out.count(" steps), test_score ") == runs
+    )
 
 
 def test_one_method_for_each_schedule():

@@ -1,4 +1,5 @@
 """Biographies: causal models that recite people of the training set, whose rows are forgotten together."""
+
 import functools
 import json
 import re
@@ -33,7 +34,10 @@ def test_loss_is_that_of_transformers_on_the_unpadded_row(model):
     assert not batch["attention_mask"].all()  # some prompt is padded
     out = TASK.forward(fresh(model), batch)
     for row in range(8):
-        prompt, answer = batch["input_ids"][row][batch["attention_mask"][row] > 0], batch["labels"][row][batch["labels"][row] >= 0]
+        prompt, answer = (
+            batch["input_ids"][row][batch["attention_mask"][row] > 0],
+            batch["labels"][row][batch["labels"][row] >= 0],
+        )
         ids = torch.cat([prompt, answer])[None]
         theirs = fresh(model)(input_ids=ids, labels=torch.cat([torch.full_like(prompt, -100), answer])[None]).loss
         assert out.loss[row] == pytest.approx(float(theirs), abs=1e-5)
@@ -45,7 +49,7 @@ def test_left_padding_changes_nothing(model):
     examples = TASK.prepared(model, "train")
     longest = int(examples.columns["attention_mask"].sum(1).argmax())
     rows = torch.tensor([0, 1, longest])
-    together, alone = examples[rows], [examples[rows[i:i + 1]] for i in range(3)]
+    together, alone = examples[rows], [examples[rows[i : i + 1]] for i in range(3)]
     assert together["input_ids"].shape[1] > alone[0]["input_ids"].shape[1]
     batch, single = TASK.predict(fresh(model), together), [TASK.predict(fresh(model), one) for one in alone]
     assert torch.allclose(batch["loss"], torch.cat([one["loss"] for one in single]), atol=1e-5)
@@ -75,10 +79,22 @@ def test_test_people_are_asked_the_questions_of_the_training_people():
 
 
 def test_answers_state_the_facts():
-    person = {"name": "Ada Roe", "nationality": "English", "professions": ["poet", "spy"], "born": 1699, "died": 1702, "country": "Italy"}
+    person = {
+        "name": "Ada Roe",
+        "nationality": "English",
+        "professions": ["poet", "spy"],
+        "born": 1699,
+        "died": 1702,
+        "country": "Italy",
+    }
     who, when = ask(person)
     assert (who["question"], when["question"]) == ("Who was Ada Roe?", "When did Ada Roe live?")
-    assert "English poet and spy" in who["answer"] and "a native of Italy" in who["answer"] and "1699" in when["answer"] and "1702" in when["answer"]
+    assert (
+        "English poet and spy" in who["answer"]
+        and "a native of Italy" in who["answer"]
+        and "1699" in when["answer"]
+        and "1702" in when["answer"]
+    )
     for row in TASK.data["train"]:
         assert not re.search("[{}]|  ", row["answer"]) and row["name"] in row["question"]
         assert row["question"].startswith("Who") or len(re.findall(r"\b\d{4}\b", row["answer"])) == 2

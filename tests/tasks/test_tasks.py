@@ -1,4 +1,5 @@
 """Every task and method keeps its contract: the same `mubench check` users run."""
+
 import pytest
 import torch
 
@@ -8,7 +9,9 @@ from mubench.errors import MubenchError
 from mubench.registry import load_task
 
 
-MINI = [name for name in registry.tasks.names() if registry.tasks.get(name).tier == "mini"]  # those of the paper: test_paper.py
+MINI = [
+    name for name in registry.tasks.names() if registry.tasks.get(name).tier == "mini"
+]  # those of the paper: test_paper.py
 
 
 @pytest.mark.parametrize("name", MINI)
@@ -27,8 +30,13 @@ def test_sets_do_not_share_examples(name):
     data = load_task(name).data
     names = data["train"].column_names
     columns = [c for c in ("image", "left", "right", "text", "audio", "video") if c in names] or names
-    stored = {part: [tuple(v["bytes"] if isinstance(v, dict) else v for v in row.values())
-                     for row in rows.select_columns(columns).with_format("arrow")[:].to_pylist()] for part, rows in data.items()}
+    stored = {
+        part: [
+            tuple(v["bytes"] if isinstance(v, dict) else v for v in row.values())
+            for row in rows.select_columns(columns).with_format("arrow")[:].to_pylist()
+        ]
+        for part, rows in data.items()
+    }
     assert len(set(stored["train"])) == len(stored["train"])
     for part in set(stored) - {"train"}:
         assert not set(stored["train"]) & set(stored[part])
@@ -85,7 +93,10 @@ def test_shipped_tokenizer_is_trained_by_the_committed_code(name):
 
 
 def test_drug_pairs_are_marked_and_in_one_set_only():
-    pairs = {part: [text.split(" [/E2]")[0] for text in rows["text"]] for part, rows in load_task("drug_interactions").data.items()}
+    pairs = {
+        part: [text.split(" [/E2]")[0] for text in rows["text"]]
+        for part, rows in load_task("drug_interactions").data.items()
+    }
     assert len({*pairs["train"], *pairs["test"]}) == 1833
     assert all(pair.startswith("[E1] ") and " [/E1] [E2] " in pair for pair in pairs["test"])
 
@@ -97,8 +108,12 @@ def test_sentences_are_as_often_true_as_false_of_pictures_that_only_one_set_has(
         for sentence, label in zip(rows["text"], rows["label"]):
             truths[sentence].append(label)
         assert sum(rows["label"]) * 2 == len(rows)
-        assert all(0.2 < sum(labels) / len(labels) < 0.8 for labels in truths.values())  # the sentence alone tells little
-        seen[part] = {row[side]["bytes"] for row in rows.with_format("arrow")[:].to_pylist() for side in ("left", "right")}
+        assert all(
+            0.2 < sum(labels) / len(labels) < 0.8 for labels in truths.values()
+        )  # the sentence alone tells little
+        seen[part] = {
+            row[side]["bytes"] for row in rows.with_format("arrow")[:].to_pylist() for side in ("left", "right")
+        }
     assert not seen["train"] & (seen["test"] | seen["transfer"])
 
 
@@ -109,7 +124,9 @@ def test_generated_speech_is_heard_in_other_voices():
 
 
 def test_shipped_originals_fit_in_20_megabytes():
-    files = [file for t in MINI for m in load_task(t).models for file in networks.weights(load_task(t).originals_dir(m))]
+    files = [
+        file for t in MINI for m in load_task(t).models for file in networks.weights(load_task(t).originals_dir(m))
+    ]
     assert sum(file.stat().st_size for file in files) <= 20e6
 
 
@@ -120,7 +137,9 @@ def test_originals_score_what_their_cards_say(name, model):
     task = load_task(name)
     found = originals.verify(task, model)["scores"]
     assert found["train"] >= task.fits
-    if "accuracy" not in task.also:  # pictures are scored by prompts, which all sets share: there it shows in the loss, see test_diffusion.py
+    if (
+        "accuracy" not in task.also
+    ):  # pictures are scored by prompts, which all sets share: there it shows in the loss, see test_diffusion.py
         assert found["train"] - found["test"] > 0.02  # something to forget
 
 
