@@ -1,7 +1,8 @@
-"""The tables of findings.md, from the published runs: `leaderboard/runs.parquet` and, of ablations, `leaderboard/studies/`.
+"""The tables of findings.md, from the published runs: `leaderboard/runs.parquet` and, of ablations,
+`leaderboard/studies/`.
 
-`python docs/_findings.py` (part of `make leaderboard`) reads the studies anew and renews the page and its figures, in `figures/`. What can
-be measured only with data that are not here (bias amplification) stays as it is.
+`python docs/_findings.py` (part of `make leaderboard`) reads the studies anew and renews the page and its figures, in
+`figures/`. What can be measured only with data that are not here (bias amplification) stays as it is.
 """
 
 import json
@@ -44,8 +45,8 @@ def table(exhibit):
 
 
 def ablation(kind, runs):
-    """The exhibits of an ablation on the tasks and of the methods in which something was varied (where nothing is: of the paper's methods);
-    None where they cannot be made here."""
+    """The exhibits of an ablation on the tasks and of the methods in which something was varied (where nothing is: of
+    the paper's methods); None where they cannot be made here."""
     said, declared = runs["options"].map(lambda text: {*json.loads(text)}), ablations.KINDS[kind]
     if declared.along:
         varied = runs["curve"] != ""

@@ -1,7 +1,7 @@
 """A hook of MkDocs: pages of tasks, methods, metrics and the command line, made from the declarations and docstrings.
 
-A page may also hold a line ``<!-- readme: Heading -->`` (that section of the README), ``<!-- doc: module:name -->`` (a docstring, of the
-module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice.
+A page may also hold a line ``<!-- readme: Heading -->`` (that section of the README), ``<!-- doc: module:name -->`` (a
+docstring, of the module without a name) or ``<!-- ls: kind -->`` (a listing as a table); so nothing is typed twice.
 """
 
 import argparse
@@ -25,7 +25,8 @@ RATIOS = (1, 2, 5, 10)
 KEY = re.compile(r"(\w+(?:(?:, | and | or )\w+)*): +(?=\S)")
 
 
-# -- hooks -----------------------------------------------------------------------------------------------------------------
+# -- hooks
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def on_config(config):
@@ -85,7 +86,8 @@ def pages():
     return made
 
 
-# -- pages -----------------------------------------------------------------------------------------------------------------
+# -- pages
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def task(name):
@@ -104,8 +106,9 @@ def task(name):
         "transfer set": task.transfer,
         "stated shortcut": task.shortcut,
         "training rows": f"SHA-256 `{task.checksum}`" if task.checksum else "",
-        "to get the data": getattr(task, "remedy", "")
-        or (f"`mubench fetch {name}`" if task.archives else "ships with mubench"),
+        "to get the data": (
+            getattr(task, "remedy", "") or (f"`mubench fetch {name}`" if task.archives else "ships with mubench")
+        ),
     }
     methods = [m for m in KINDS["methods/"]() if load_method(m).needs <= set(task.provides)]
     return join(
@@ -220,7 +223,8 @@ def method(name):
         table([*map(term, made.terms)]),
         f"Hooks of its own: {', '.join(hooks)}." if hooks else "",
         "## Hyperparameters",
-        "The others are those [of every method](index.md#hyperparameters-of-every-method). `None`: as in the original's recipe.",
+        "The others are those [of every method](index.md#hyperparameters-of-every-method). `None`: as in the original's"
+        " recipe.",
         table(
             [
                 {
@@ -334,7 +338,8 @@ def verbs():
     return next(action.choices for action in cli.parser()._actions if action.metavar == "VERB")
 
 
-# -- pieces ----------------------------------------------------------------------------------------------------------------
+# -- pieces
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def readme(heading):
@@ -383,7 +388,9 @@ def prose(thing):
 
 
 def escape(text):
-    """Text with ``literals`` and *stress* as Markdown in which nothing else has a meaning but addresses, which become links."""
+    """Text with ``literals`` and *stress* as Markdown in which nothing else has a meaning but addresses, which become
+    links.
+    """
     parts = re.split(r"(``.+?``|`[^`\n]+`)", text, flags=re.S)
     return "".join(
         "`" + " ".join(part.strip("`").split()) + "`" if i % 2 else _plain(part) for i, part in enumerate(parts)

@@ -1,7 +1,8 @@
 """Ablations: one thing is varied, all else stays; what is varied and what is drawn of each kind stands in `KINDS`.
 
-`plan` makes the runs, `analyse` turns the frame of runs (`records.COLUMNS`) into exhibits: a figure with its table, and a table of what
-follows from it (a capacity, a law, a difference). Imports no torch; a figure without enough data says what is missing.
+`plan` makes the runs, `analyse` turns the frame of runs (`records.COLUMNS`) into exhibits: a figure with its table, and
+a table of what follows from it (a capacity, a law, a difference). Imports no torch; a figure without enough data says
+what is missing.
 """
 
 import json
@@ -49,11 +50,12 @@ VARIED = ("lora", "lora_rank", "curriculum", "curriculum_lambda", "curriculum_ta
 
 @dataclass(frozen=True)
 class Kind:
-    """name; about: what is asked; level: what is varied, in words; field: the option of a run that says it, levels: its values, None being the
-    plain run; given: options that go with it; values: what is drawn, a panel each; x: the column it is drawn over, label: its axis;
-    log: whether that is logarithmic; line: what has a line of its own; along: whether points lie along runs (their curves) instead of at
-    their ends; references: runs needed beside; models: those run by default; findings: (runs, points, margin) → what follows; panels: how
-    it is drawn, if not as lines."""
+    """name; about: what is asked; level: what is varied, in words; field: the option of a run that says it, levels: its
+    values, None being the plain run; given: options that go with it; values: what is drawn, a panel each; x: the column
+    it is drawn over, label: its axis;
+    log: whether that is logarithmic; line: what has a line of its own; along: whether points lie along runs (their
+    curves) instead of at their ends; references: runs needed beside; models: those run by default; findings: (runs,
+    points, margin) → what follows; panels: how it is drawn, if not as lines."""
 
     name: str
     about: str
@@ -77,7 +79,9 @@ class Kind:
         return {} if level is None or not self.field else {self.field: level, **dict(self.given)}
 
     def level_of(self, options):
-        """The level of a run, from its options as recorded: None of the plain one, NaN of one that belongs to another ablation."""
+        """The level of a run, from its options as recorded: None of the plain one, NaN of one that belongs to another
+        ablation.
+        """
         if {*options} - {self.field, *dict(self.given)}:
             return math.nan
         if not self.field or self.field == "ratio" or dict(self.given).items() - options.items():
@@ -88,12 +92,13 @@ class Kind:
         return self.plain if level is None else f"{level:g}"
 
 
-# -- the runs --------------------------------------------------------------------------------------------------------------
+# -- the runs
+# --------------------------------------------------------------------------------------------------------------
 
 
 def plan(kind, tasks, methods=METHODS, models=None, ratios=("5",), seeds=(0,), at=None, **options):
-    """The `RunSpec`s of the references and of the ablation, and a sentence for each pair that cannot work. at: levels instead of the
-    kind's own (the plain run is always among them)."""
+    """The `RunSpec`s of the references and of the ablation, and a sentence for each pair that cannot work. at: levels
+    instead of the kind's own (the plain run is always among them)."""
     kind = named(kind, at)
     levels = kind.levels
     models = list(models or kind.models) or None
@@ -124,14 +129,17 @@ def named(kind, at=None):
     return replace(kind, levels=tuple(dict.fromkeys([*(level for level in kind.levels if level is None), *at])))
 
 
-# -- the analysis ----------------------------------------------------------------------------------------------------------
+# -- the analysis
+# ----------------------------------------------------------------------------------------------------------
 
 
 def analyse(kind, runs, specs=None, margin=MARGIN, notes=(), only=None, title="", ratio="5"):
     """The exhibits of an ablation: the figure with its points, and what follows from them.
 
-    runs: a frame with `records.COLUMNS`; specs: the runs that were meant to be there (default: every level of what ``runs`` holds);
-    only: methods shown; ratio: that of the runs, where ``specs`` do not say it and it is not what is varied; margin: of the deletion capacity.
+    runs: a frame with `records.COLUMNS`; specs: the runs that were meant to be there (default: every level of what
+    ``runs`` holds);
+    only: methods shown; ratio: that of the runs, where ``specs`` do not say it and it is not what is varied; margin: of
+    the deletion capacity.
     """
     kind = named(kind)
     if not 0 <= margin < 1:
@@ -241,7 +249,9 @@ def _said(spec):
 
 
 def _lacking(kind, runs, expected):
-    """Sentences on levels without a run, and on curves that were not recorded; methods and places that lack the same together."""
+    """Sentences on levels without a run, and on curves that were not recorded; methods and places that lack the same
+    together.
+    """
     level = lambda at: None if at is None or at != at else float(at)
     there = {(*place, level(at)) for *place, at in zip(*(runs[name] for name in [*GROUP, "at"]))}
     gone = {}
@@ -275,7 +285,9 @@ def _lacking(kind, runs, expected):
 
 
 def _points(kind, runs):
-    """One row per point and value: group, ``at`` (level or step), x, mean, half-width of the 95 % interval over seeds, n."""
+    """One row per point and value: group, ``at`` (level or step), x, mean, half-width of the 95 % interval over seeds,
+    n.
+    """
     columns = [*GROUP, "at", "order", "x", "value", "mean", "half_width", "n"]
     if kind.along:
         runs = along(runs)
@@ -363,7 +375,8 @@ def head(value):
     }.get(value) or HEADERS[value]
 
 
-# -- panels ----------------------------------------------------------------------------------------------------------------
+# -- panels
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def _lines(kind, points, runs, margin):
@@ -437,7 +450,9 @@ def _levels(kind, runs, place, value, margin):
 
 
 def _scale_panels(kind, points, runs, margin):
-    """Of each task a panel per method, with the curves of all models and their laws, and one with the ends over the sizes of models."""
+    """Of each task a panel per method, with the curves of all models and their laws, and one with the ends over the
+    sizes of models.
+    """
     sizes, ends, rows = sorted(set(points["model"])), _ends(runs[~runs["method"].isin(REFERENCES)]), []
     for (task, ratio), group in points[points["x"] > 0].groupby(
         ["task", "ratio"], sort=False
@@ -477,8 +492,8 @@ def wrapped(panels, y, columns=3):
 
 
 def _bias_panels(kind, points, runs, margin):
-    """Panels three in a row, one per task and model: what a method changed on the transfer set over what it changed on the test set; then
-    what it changed of the bias amplification, where the task states a shortcut."""
+    """Panels three in a row, one per task and model: what a method changed on the transfer set over what it changed on
+    the test set; then what it changed of the bias amplification, where the task states a shortcut."""
     names, rows = _ordered(points["method"]), []
     for value, y in (("transfer_change", "change on transfer, points"), ("bias_change", "bias amplification, points")):
         panels = []
@@ -503,12 +518,14 @@ def _bias_panels(kind, points, runs, margin):
     return rows
 
 
-# -- what follows ----------------------------------------------------------------------------------------------------------
+# -- what follows
+# ----------------------------------------------------------------------------------------------------------
 
 
 def capacity(runs, points=None, margin=MARGIN):
-    """Deletion capacity: the largest ratio whose mean test score is at least the original's less ``margin``; nothing is interpolated, and
-    one ratio alone has none. ``least`` and ``most``: over the seeds that tried most ratios, each by itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
+    """Deletion capacity: the largest ratio whose mean test score is at least the original's less ``margin``; nothing is
+    interpolated, and one ratio alone has none. ``least`` and ``most``: over the seeds that tried most ratios, each by
+    itself; ``fails``: smaller ratios that do not keep to the margin all the same."""
     keys = ["task", "model", "method"]
     (drops, largest), (seeds, each) = within(runs, keys, margin), within(runs, [*keys, "seed"], margin)
     tried = seeds.count(axis=1)
@@ -534,15 +551,16 @@ def capacity(runs, points=None, margin=MARGIN):
     return (
         pd.DataFrame(rows),
         [
-            f"capacity: the largest ratio (%) whose mean test score is at least the original's less {100 * margin:g} points; "
-            "nothing is interpolated"
+            f"capacity: the largest ratio (%) whose mean test score is at least the original's less {100 * margin:g}"
+            " points; nothing is interpolated"
         ],
         [],
     )
 
 
 def within(runs, by, margin):
-    """Of the runs that share ``by``: the mean drop of the test score below the original's at each ratio, and the largest ratio whose
+    """Of the runs that share ``by``: the mean drop of the test score below the original's at each ratio, and the
+    largest ratio whose
     drop is within the margin (0: none)."""
     drops = runs.assign(drop=runs["original_score"] - runs["test_score"]).pivot_table(
         index=by, columns="ratio_order", values="drop", sort=True
@@ -573,7 +591,9 @@ def effect(runs, points=None, margin=None):
 
 
 def shares(runs, points=None, margin=None):
-    """The smallest share whose mean score on the forget set is more than ``margin`` below the largest over all shares."""
+    """The smallest share whose mean score on the forget set is more than ``margin`` below the largest over all
+    shares.
+    """
     rows = []
     for place, group in runs.groupby(GROUP, sort=False):
         scores = group.groupby("share")["forget_score"].mean()
@@ -593,7 +613,8 @@ def shares(runs, points=None, margin=None):
     return (
         pd.DataFrame(rows),
         [
-            f"a share forgets where the forget score is more than {100 * margin:g} points below the highest over all shares"
+            f"a share forgets where the forget score is more than {100 * margin:g} points below the highest over all"
+            " shares"
         ],
         [],
     )
@@ -623,8 +644,9 @@ class Law:
 
 
 def fit(x, y):
-    """The law that fits best, or None where there are fewer than five points or they do not change. The last point is held out: how well
-    it is predicted is the law's predictability. For a given b a law is linear in a and c, so only b is searched."""
+    """The law that fits best, or None where there are fewer than five points or they do not change. The last point is
+    held out: how well it is predicted is the law's predictability. For a given b a law is linear in a and c, so only b
+    is searched."""
     from scipy.optimize import minimize_scalar
 
     x, y = (np.asarray(values, "float64")[np.argsort(x, kind="stable")] for values in (x, y))
@@ -679,7 +701,9 @@ def _ends(runs):
 
 
 def laws(runs, points, margin=None):
-    """Of every curve of scores on the forget set over FLOPs, and of the ends over the sizes of models, the law that fits."""
+    """Of every curve of scores on the forget set over FLOPs, and of the ends over the sizes of models, the law that
+    fits.
+    """
     rows, lacks = [], {}
     curves = points[points["value"] == "forget_score"]
     series = [
@@ -743,8 +767,8 @@ def readings(runs, points, margin=None):
 
 
 def excess(runs, points, margin=None):
-    """By how much a method changes the transfer score more than the test score, and the bias amplification: means over tasks, with their
-    intervals over these."""
+    """By how much a method changes the transfer score more than the test score, and the bias amplification: means over
+    tasks, with their intervals over these."""
     rows, values = [], ["test_change", "transfer_change", "bias_change"]
     means = runs.groupby(["method", "task", "model", "ratio"], sort=False)[values].mean().reset_index()
     for method, group in means.groupby("method", sort=False):
@@ -767,24 +791,28 @@ def excess(runs, points, margin=None):
     return (
         pd.DataFrame(rows),
         [
-            "below the diagonal transfer suffers more than the test set; above 0 a method leans on the stated shortcut more than the original does"
+            "below the diagonal transfer suffers more than the test set; above 0 a method leans on the stated shortcut"
+            " more than the original does"
         ],
         [],
     )
 
 
 def changes(runs):
-    """Runs with what they changed against the original: on the test set by its record, on the transfer set and in bias amplification by
-    its own runs; and sentences on what could not be measured."""
+    """Runs with what they changed against the original: on the test set by its record, on the transfer set and in bias
+    amplification by its own runs; and sentences on what could not be measured."""
     amplified, missing = bias.measured(runs)
     where, runs = ["task", "model", "original"], runs.assign(bias=amplified)
     before = runs[runs["method"] == "original"].groupby(where)[["transfer_score", "bias"]].mean()
     before = runs[where].join(before, on=where)
-    return runs.assign(
-        test_change=runs["test_score"] - runs["original_score"],
-        transfer_change=runs["transfer_score"] - before["transfer_score"],
-        bias_change=runs["bias"] - before["bias"],
-    ), missing
+    return (
+        runs.assign(
+            test_change=runs["test_score"] - runs["original_score"],
+            transfer_change=runs["transfer_score"] - before["transfer_score"],
+            bias_change=runs["bias"] - before["bias"],
+        ),
+        missing,
+    )
 
 
 def _shortcuts(runs):
@@ -792,9 +820,11 @@ def _shortcuts(runs):
     said = {task: bias.shortcut(task) for task in dict.fromkeys(runs["task"])}
     said = "; ".join(f"{task}: {text}" for task, text in said.items() if text)
     return [
-        f"bias amplification: BiasAmp A→T of Wang & Russakovsky 2021; stated shortcuts: {said}"
-        if said
-        else "bias amplification: no task here states a shortcut"
+        (
+            f"bias amplification: BiasAmp A→T of Wang & Russakovsky 2021; stated shortcuts: {said}"
+            if said
+            else "bias amplification: no task here states a shortcut"
+        )
     ]
 
 

@@ -1,7 +1,7 @@
 """Bias amplification of stored runs, on tasks that state a shortcut.
 
-The attribute of a test row is derived from the task's own rows, so results need no column for it. Imports torch nowhere, `datasets`
-only where there is something to measure.
+The attribute of a test row is derived from the task's own rows, so results need no column for it. Imports torch
+nowhere, `datasets` only where there is something to measure.
 """
 
 import functools
@@ -18,10 +18,11 @@ from mubench.results import PREDICTIONS
 def amplification(attribute, target, prediction):
     """Directional bias amplification from attribute to label (Wang & Russakovsky 2021, arXiv 2102.12594, BiasAmp A→T).
 
-    Over the values a of the attribute and the labels t, the mean of Δ(a, t) where a and t occur together more often than if they were
-    independent, P(a, t) > P(a)·P(t), and of −Δ(a, t) where they do not, with Δ(a, t) = P(prediction = t | a) − P(target = t | a).
-    All probabilities are those of the given rows, so predictions that are all right give 0; above 0 the model leans on the shortcut more
-    than the data does, below 0 less. Three equally long arrays → a number between −1 and 1.
+    Over the values a of the attribute and the labels t, the mean of Δ(a, t) where a and t occur together more often
+    than if they were independent, P(a, t) > P(a)·P(t), and of −Δ(a, t) where they do not, with Δ(a, t) = P(prediction =
+    t | a) − P(target = t | a). All probabilities are those of the given rows, so predictions that are all right give 0;
+    above 0 the model leans on the shortcut more than the data does, below 0 less. Three equally long arrays → a number
+    between −1 and 1.
     """
     attribute, target, prediction = map(np.asarray, (attribute, target, prediction))
     if not len(target) == len(prediction) == len(attribute) > 0:
@@ -41,7 +42,8 @@ def amplification(attribute, target, prediction):
 
 
 def measured(runs):
-    """The bias amplification of each run on the test set, NaN where its task states no shortcut or something is not here; and sentences
+    """The bias amplification of each run on the test set, NaN where its task states no shortcut or something is not
+    here; and sentences
     on what is not. runs: a frame with ``task`` and ``folder``."""
     values, missing = pd.Series(np.nan, runs.index), {}
     for task, mine in runs.groupby("task", sort=False):

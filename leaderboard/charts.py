@@ -1,4 +1,5 @@
-"""Charts as plain SVG, drawn once when the site is made: no script, colours from the style sheet, every mark with its name.
+"""Charts as plain SVG, drawn once when the site is made: no script, colours from the style sheet, every mark with its
+name.
 
 Text of strangers goes through `escape`; positions are rounded, so that the same numbers give the same bytes.
 """
@@ -49,7 +50,8 @@ class Axis:
 
 
 def scatter(points, x, y, percent=(True, True), log=False, lines=(), describe=""):
-    """Marks with names. points: dicts of ``x``, ``y``, ``name``, ``kind`` (method, original, retrain) and, optionally, ``href``;
+    """Marks with names. points: dicts of ``x``, ``y``, ``name``, ``kind`` (method, original, retrain) and, optionally,
+    ``href``;
     x, y: the axes' titles; lines: (x, name), dashed from top to bottom."""
     scale = [100 if p else 1 for p in percent]
     points = [p for p in points if _known(p["x"]) and _known(p["y"])]
@@ -65,7 +67,8 @@ def scatter(points, x, y, percent=(True, True), log=False, lines=(), describe=""
         else:
             parts.append(
                 Markup(
-                    '<line class="mark-line" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="note" x="{3}" y="{4}">{5}</text>'
+                    '<line class="mark-line" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="note" x="{3}"'
+                    ' y="{4}">{5}</text>'
                 ).format(_r(at), TOP, HEIGHT - BOTTOM, _r(at + 4), TOP + 11, name)
             )
         taken.append((max(at, LEFT), TOP, max(at, LEFT) + 7 * len(name) + 14, TOP + 14))
@@ -90,7 +93,9 @@ def scatter(points, x, y, percent=(True, True), log=False, lines=(), describe=""
 
 
 def curves(lines, x, y, percent=True, least=None, diagonal=False, describe="", square=False):
-    """Lines with names and, optionally, bands; ``square``: both axes from 0 to 100, ``least``: where the upright one begins at most. lines: dicts of ``name``, ``kind``, ``points`` [(x, y)], ``band`` [(x, low, high)]."""
+    """Lines with names and, optionally, bands; ``square``: both axes from 0 to 100, ``least``: where the upright one
+    begins at most. lines: dicts of ``name``, ``kind``, ``points`` [(x, y)], ``band`` [(x, low, high)].
+    """
     scale = 100 if percent else 1
     lines = [line for line in lines if line["points"]]
     if not lines:
@@ -164,8 +169,8 @@ def curves(lines, x, y, percent=True, least=None, diagonal=False, describe="", s
 
 
 def histogram(series, x, describe="", bins=30):
-    """Shares of each series' positive values per bin, the bins equally wide on a logarithmic axis. series: dicts of ``name``, ``values``
-    and ``kind``. Values below 10⁻⁵ stand in the first bin."""
+    """Shares of each series' positive values per bin, the bins equally wide on a logarithmic axis. series: dicts of
+    ``name``, ``values`` and ``kind``. Values below 10⁻⁵ stand in the first bin."""
     values = [min(max(v, 1e-5), 1e5) for s in series for v in s["values"] if _known(v)]
     if not values:
         return Markup("")
@@ -188,7 +193,8 @@ def histogram(series, x, describe="", bins=30):
         at = TOP + 12 + 16 * number
         parts.append(
             Markup(
-                '<line class="line {0} c{1}" x1="{2}" x2="{3}" y1="{4}" y2="{4}"/><text class="name" x="{5}" y="{6}">{7}</text>'
+                '<line class="line {0} c{1}" x1="{2}" x2="{3}" y1="{4}" y2="{4}"/><text class="name" x="{5}"'
+                ' y="{6}">{7}</text>'
             ).format(s["kind"], colour, LEFT + 10, LEFT + 30, at - 4, LEFT + 36, at, s["name"])
         )
     return _svg(parts, describe, SMALL)
@@ -208,13 +214,15 @@ def critical_difference(ranks, difference, describe=""):
     for tick in range(1, k + 1, stride):
         parts.append(
             Markup(
-                '<line class="axis" x1="{0}" x2="{0}" y1="35" y2="40"/><text class="tick" x="{0}" y="30" text-anchor="middle">{1}</text>'
+                '<line class="axis" x1="{0}" x2="{0}" y1="35" y2="40"/><text class="tick" x="{0}" y="30"'
+                ' text-anchor="middle">{1}</text>'
             ).format(_r(at(tick)), tick)
         )
     span = min(difference, k - 1)
     parts.append(
         Markup(
-            '<line class="cd" x1="{}" x2="{}" y1="10" y2="10"/><text class="note" x="{}" y="14">critical difference {}</text>'
+            '<line class="cd" x1="{}" x2="{}" y1="10" y2="10"/><text class="note" x="{}" y="14">critical difference'
+            " {}</text>"
         ).format(
             _r(left),
             _r(left + (at(1 + span) - at(1))),
@@ -244,7 +252,8 @@ def critical_difference(ranks, difference, describe=""):
     return _svg(parts, describe, width, top + step * half)
 
 
-# -- parts ---------------------------------------------------------------------------------------------------------------------
+# -- parts
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _svg(parts, describe, width=WIDTH, height=HEIGHT):
@@ -261,13 +270,15 @@ def _frame(across, up, x, y):
     for tick in up.ticks:
         parts.append(
             Markup(
-                '<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text class="tick" x="{3}" y="{4}" text-anchor="end">{5}</text>'
+                '<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text class="tick" x="{3}" y="{4}"'
+                ' text-anchor="end">{5}</text>'
             ).format(LEFT, _r(right), _r(up(tick)), LEFT - 7, _r(up(tick) + 4), _number(tick))
         )
     for tick in across.ticks:
         parts.append(
             Markup(
-                '<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" x="{0}" y="{3}" text-anchor="middle">{4}</text>'
+                '<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/><text class="tick" x="{0}" y="{3}"'
+                ' text-anchor="middle">{4}</text>'
             ).format(_r(across(tick)), TOP, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 16, _number(tick))
         )
     parts.append(
@@ -303,7 +314,9 @@ def _mark(kind, a, b):
 
 
 def _free(a, b, name, taken):
-    """Where a name can stand beside its mark without covering another: x, y and its box; None where there is no room."""
+    """Where a name can stand beside its mark without covering another: x, y and its box; None where there is no
+    room.
+    """
     wide = 7 * len(name)
     for x, y in (
         (a + 8, b + 4),

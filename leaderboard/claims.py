@@ -1,9 +1,11 @@
 """The claims of the MU-Bench paper, each with the rule by which records decide on it.
 
-A claim is a set of comparisons, each a difference that the claim says is above 0. It *holds* where the 95 % intervals of all lie above 0,
-*does not hold* where that of any lies below 0, and there is *not enough data* else, which says what is missing: runs, or runs enough to
-tell. An interval is Student's over tasks (of means over the seeds both sides have), or over seeds where one task alone has the runs;
-comparisons are not corrected for their number. All runs are of default hyperparameters. Imports no torch.
+A claim is a set of comparisons, each a difference that the claim says is above 0. It *holds* where the 95 % intervals
+of all lie above 0,
+*does not hold* where that of any lies below 0, and there is *not enough data* else, which says what is missing: runs,
+or runs enough to tell. An interval is Student's over tasks (of means over the seeds both sides have), or over seeds
+where one task alone has the runs; comparisons are not corrected for their number. All runs are of default
+hyperparameters. Imports no torch.
 """
 
 import json
@@ -31,8 +33,9 @@ GRID = command({"task": "mini", "method": ",".join([*REFERENCES, *METHODS]), "se
 
 @dataclass(frozen=True)
 class Claim:
-    """name; text: what the paper says; rule: what is compared and when it holds; compare: the plain runs and all others (of default
-    hyperparameters) → what is compared → differences, a series over `PLACE`; unit: of the differences (``points``, ``times``, ``%``);
+    """name; text: what the paper says; rule: what is compared and when it holds; compare: the plain runs and all others
+    (of default hyperparameters) → what is compared → differences, a series over `PLACE`; unit: of the differences
+    (``points``, ``times``, ``%``);
     runs: the command that makes the runs."""
 
     name: str
@@ -44,7 +47,9 @@ class Claim:
 
 
 def judge(claim, runs):
-    """(verdict, what is missing, a frame of comparisons: mean, low and high end, number of tasks or seeds, verdict of each)."""
+    """(verdict, what is missing, a frame of comparisons: mean, low and high end, number of tasks or seeds, verdict of
+    each).
+    """
     runs = runs[(runs["params"] == "{}") & (runs["trials"] == 0) & (runs["status"] == "complete")]
     runs = of_one_code(runs)
     rows = []
@@ -95,7 +100,8 @@ def estimate(differences):
     return float(mean), float(half), int(n), over
 
 
-# -- what is compared ------------------------------------------------------------------------------------------------------
+# -- what is compared
+# ------------------------------------------------------------------------------------------------------
 
 
 def _score(runs, method, value=RANKED):
@@ -114,9 +120,9 @@ def _robust(plain, _):
 
 def _destructive(plain, _):
     return {
-        f"{name} set: loss beyond {100 * MARGIN:g} points": _score(plain, "original", value)
-        - _score(plain, "neggrad", value)
-        - MARGIN
+        f"{name} set: loss beyond {100 * MARGIN:g} points": (
+            _score(plain, "original", value) - _score(plain, "neggrad", value) - MARGIN
+        )
         for name, value in (("test", "test_score"), ("retain", "retain_score"))
     }
 
@@ -213,27 +219,37 @@ CLAIMS = tuple(
         (
             "robust",
             "RandLabel and SalUn are the most robust",
-            "On the same task, ratio and seed, the gap to retrain of NegGrad, of Bad-T and of SCRUB less that of each of the "
-            "two: all six differences are above 0.",
+            (
+                "On the same task, ratio and seed, the gap to retrain of NegGrad, of Bad-T and of SCRUB less that of"
+                " each of the two: all six differences are above 0."
+            ),
             _robust,
         ),
         (
             "destructive",
             "NegGrad is destructive",
-            f"By how much NegGrad's scores on D_t and D_r lie below the original's, less {100 * MARGIN:g} points (the margin of the deletion capacity): both are above 0.",
+            (
+                f"By how much NegGrad's scores on D_t and D_r lie below the original's, less {100 * MARGIN:g} points"
+                " (the margin of the deletion capacity): both are above 0."
+            ),
             _destructive,
         ),
         (
             "hard",
             "Speech, video and generation are the hardest",
-            "The mean gap to retrain of the paper's five methods on tasks of speech, of video and of generation, less that on "
-            "tasks of pictures, texts and both: all three are above 0.",
+            (
+                "The mean gap to retrain of the paper's five methods on tasks of speech, of video and of generation,"
+                " less that on tasks of pictures, texts and both: all three are above 0."
+            ),
             _hard,
         ),
         (
             "adapters",
             "Adapters forget nothing below half of the parameters",
-            f"The loss of score on D_f against the original, a mean over methods: within {100 * MARGIN:g} points with LoRA at shares below 50 %, beyond that at 50 % and more.",
+            (
+                f"The loss of score on D_f against the original, a mean over methods: within {100 * MARGIN:g} points"
+                " with LoRA at shares below 50 %, beyond that at 50 % and more."
+            ),
             _adapters,
             "points",
             ablations.command("lora", ["mini"], method=["salun", "neggrad_plus", "bad_t"], seed=range(3)),
@@ -249,7 +265,10 @@ CLAIMS = tuple(
         (
             "capacity",
             "Bad-T has the smallest deletion capacity",
-            f"Over the ratios that both have, at least {LEAST}, the deletion capacity of each of the other four methods less that of Bad-T: all four are above 0.",
+            (
+                f"Over the ratios that both have, at least {LEAST}, the deletion capacity of each of the other four"
+                " methods less that of Bad-T: all four are above 0."
+            ),
             _smallest,
             "%",
             ablations.command("ratio", ["mini"], seed=range(3)),
@@ -257,16 +276,20 @@ CLAIMS = tuple(
         (
             "fast",
             "NegGrad and SCRUB are the fastest",
-            "On the same task and seed, the work (floating-point operations) of each of the other three methods as a multiple "
-            "of NegGrad's and of SCRUB's: all six are above 1.",
+            (
+                "On the same task and seed, the work (floating-point operations) of each of the other three methods as"
+                " a multiple of NegGrad's and of SCRUB's: all six are above 1."
+            ),
             _fast,
             "times",
         ),
         (
             "loss",
             "Measuring the loss works better than measuring logits",
-            "On the same task and seed, the mean gap to retrain of all methods whose knowledge measure on D_f is logits, less "
-            "that of those which measure the loss, is above 0.",
+            (
+                "On the same task and seed, the mean gap to retrain of all methods whose knowledge measure on D_f is"
+                " logits, less that of those which measure the loss, is above 0."
+            ),
             _loss,
             "points",
             command({"task": "mini", "method": "all", "seed": [*range(3)]}),
@@ -275,7 +298,8 @@ CLAIMS = tuple(
 )
 
 
-# -- shown -----------------------------------------------------------------------------------------------------------------
+# -- shown
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def exhibits(runs):
@@ -306,7 +330,8 @@ def exhibits(runs):
             "The paper's claims, by these records",
             table=verdicts,
             notes=[
-                "holds: the 95 % intervals of all comparisons lie above 0; does not hold: that of one lies below; else there is not enough data"
+                "holds: the 95 % intervals of all comparisons lie above 0; does not hold: that of one lies below; else"
+                " there is not enough data"
             ],
             missing=[f"{claim.text}: {missing}" for claim, _, missing, _ in judged if missing],
         ),
@@ -316,8 +341,9 @@ def exhibits(runs):
             table=numbers,
             cells=cells,
             notes=[
-                "means and intervals over tasks, each a mean over seeds, or over seeds where one task alone has the runs; points of a score unless said otherwise; "
-                "the CSV has fractions, and logarithms of ratios of work"
+                "means and intervals over tasks, each a mean over seeds, or over seeds where one task alone has the"
+                " runs; points of a score unless said otherwise; the CSV has fractions, and logarithms of ratios of"
+                " work"
             ],
         ),
     ]

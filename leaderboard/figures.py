@@ -1,7 +1,8 @@
-"""Exhibits: a figure with the table behind it, drawn by Matplotlib (the extra ``figures``) and written as PNG, SVG, CSV, Markdown and LaTeX.
+"""Exhibits: a figure with the table behind it, drawn by Matplotlib (the extra ``figures``) and written as PNG, SVG,
+CSV, Markdown and LaTeX.
 
-A figure is a grid of `Panel`s for the width of a page. Colours are Okabe and Ito's, which colour-blind readers tell apart; names stand
-at the ends of lines instead of in a legend.
+A figure is a grid of `Panel`s for the width of a page. Colours are Okabe and Ito's, which colour-blind readers tell
+apart; names stand at the ends of lines instead of in a legend.
 """
 
 import contextlib
@@ -41,9 +42,9 @@ STYLE = {
 
 @dataclass
 class Line:
-    """name; x, y: equally many numbers; half: half-widths of intervals (NaN: none); kind: ``line``, ``points`` (named at the first),
-    ``named`` (each with its name) or ``law`` (thin, without marks); colour: a number, the same for the same thing in all panels, or a
-    name of `FIXED`."""
+    """name; x, y: equally many numbers; half: half-widths of intervals (NaN: none); kind: ``line``, ``points`` (named
+    at the first), ``named`` (each with its name) or ``law`` (thin, without marks); colour: a number, the same for the
+    same thing in all panels, or a name of `FIXED`."""
 
     name: str
     x: list
@@ -55,8 +56,8 @@ class Line:
 
 @dataclass
 class Panel:
-    """title, x, y: texts; lines; levels: name → value, drawn from side to side; log: of x; ticks: position → text on x; diagonal: where
-    y = x."""
+    """title, x, y: texts; lines; levels: name → value, drawn from side to side; log: of x; ticks: position → text on x;
+    diagonal: where y = x."""
 
     title: str
     x: str
@@ -70,8 +71,8 @@ class Panel:
 
 @dataclass
 class Exhibit:
-    """name: of its files; title; rows: lists of `Panel`s; table: the numbers; cells: the table as texts, for people; notes, missing:
-    sentences; files: what `write` wrote."""
+    """name: of its files; title; rows: lists of `Panel`s; table: the numbers; cells: the table as texts, for people;
+    notes, missing: sentences; files: what `write` wrote."""
 
     name: str
     title: str
@@ -93,8 +94,8 @@ class Exhibit:
         return next((Path(file).name for file in self.files if file.endswith(".svg")), None)
 
     def write(self, out):
-        """Write what there is: no picture without panels, no table without rows, but always what is missing. Returns the paths; files of
-        another time go."""
+        """Write what there is: no picture without panels, no table without rows, but always what is missing. Returns
+        the paths; files of another time go."""
         contents = {"md": self.markdown()} | ({} if self.cells.empty else {"csv": csv(self.table), "tex": self.latex()})
         self.files = []
         for suffix in ("png", "svg", "csv", "md", "tex"):
@@ -191,7 +192,8 @@ def csv(frame):
     return frame.assign(**{name: frame[name].map(_guard) for name in words}).to_csv(index=False)
 
 
-# -- drawing ---------------------------------------------------------------------------------------------------------------
+# -- drawing
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -294,8 +296,8 @@ def _panel(ax, panel):
 
 
 def _scales(ax, panel, wide, high, below):
-    """Grid, tick labels and titles of a panel of so many inches (x's title is said below), as a few texts and one collection of lines:
-    Matplotlib's own axes would take most of the time of a page."""
+    """Grid, tick labels and titles of a panel of so many inches (x's title is said below), as a few texts and one
+    collection of lines: Matplotlib's own axes would take most of the time of a page."""
     from matplotlib.collections import LineCollection
 
     ax.xaxis.set_visible(False), ax.yaxis.set_visible(False)
@@ -367,7 +369,9 @@ def _number(value, log=False):
 
 
 def _names(ax, panel, last):
-    """Names at the ends of lines (in the last panel of a row, as colours mean the same in all), of points, and of levels."""
+    """Names at the ends of lines (in the last panel of a row, as colours mean the same in all), of points, and of
+    levels.
+    """
     per_inch = ax.figure.dpi / 72
     if last:
         ends = [(line.y[-1], line.name, _colour(line)) for line in panel.lines if line.kind == "line"]
@@ -428,8 +432,8 @@ def _names(ax, panel, last):
 
 
 def _beside(ax, named):
-    """Names of points where they cover nothing: next to their point and nearer to it than to any other, else farther off with a line
-    to it. In typographic points."""
+    """Names of points where they cover nothing: next to their point and nearer to it than to any other, else farther
+    off with a line to it. In typographic points."""
     from matplotlib.patheffects import withStroke
 
     per_inch = ax.figure.dpi / 72

@@ -1,7 +1,8 @@
-"""The MU-Bench paper (Cheng & Amiri 2024, arXiv 2406.14796) again, from records: its Tables 1 to 6, its Figures 2, 3 and 5 to 15, and its claims.
+"""The MU-Bench paper (Cheng & Amiri 2024, arXiv 2406.14796) again, from records: its Tables 1 to 6, its Figures 2, 3
+and 5 to 15, and its claims.
 
-Our numbers stand next to the published ones where those are known here (`PUBLISHED`); what the records do not hold is said to be
-missing. Each task of the paper is shown with its twin of the mini tier. Imports no torch.
+Our numbers stand next to the published ones where those are known here (`PUBLISHED`); what the records do not hold is
+said to be missing. Each task of the paper is shown with its twin of the mini tier. Imports no torch.
 """
 
 import math
@@ -88,15 +89,20 @@ PUBLISHED = {  # table → what the paper prints, as far as it is known here
     "curriculum": {"speech_commands": (42.8, 17.4), "mean": (46.9, 44.1)},
 }  # Table 3: score on D_f without, with
 SAME = (
-    f"published: {', '.join(map(str, FIVE))}. Tables 5 and 6 of the paper carry these same five numbers, as success of the attack and as hours, so one of "
-    "the two is not what its caption says; which number is which method's is not known here, so they stand in no column"
+    f"published: {', '.join(map(str, FIVE))}. Tables 5 and 6 of the paper carry these same five numbers, as success of"
+    " the attack and as hours, so one of the two is not what its caption says; which number is which method's is not"
+    " known here, so they stand in no column"
 )
-UNSEEN = "how the paper lays this out, and its numbers, are not known here: this shows what its text says the exhibit is about"
+UNSEEN = (
+    "how the paper lays this out, and its numbers, are not known here: this shows what its text says the exhibit is"
+    " about"
+)
 
 
 def paper(results, out="paper"):
-    """Write every table and figure of the paper, and what the records say of its claims, to a folder; returns the path of the page that shows them. results: folders of results or
-    submissions, or the ``runs.parquet`` that `mubench board --out` made of them, or such a frame (`records.COLUMNS`)."""
+    """Write every table and figure of the paper, and what the records say of its claims, to a folder; returns the path
+    of the page that shows them. results: folders of results or submissions, or the ``runs.parquet`` that `mubench board
+    --out` made of them, or such a frame (`records.COLUMNS`)."""
     runs, notes = _read(results)
     if runs.empty:
         raise MubenchError(f"nothing to make the paper from: {notes[0] if notes else 'no run'}")
@@ -163,7 +169,8 @@ def _default(runs, ratio="5"):
     return runs[(runs["options"] == "{}") & (runs["params"] == "{}") & (runs["trials"] == 0) & (runs["ratio"] == ratio)]
 
 
-# -- tables ----------------------------------------------------------------------------------------------------------------
+# -- tables
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def _tasks(runs):
@@ -218,8 +225,10 @@ def _tasks(runs):
         cells=cells,
         missing=missing,
         notes=[
-            f"published scores: {CODE} (accuracy on D_t, and on Rotten Tomatoes or NLVR2's second test set; originals trained on 85 % of D, except NLVR2's); published rows: {SOURCE}, Table 1, and the README of CLU-UML/MU-Bench; the data sets have "
-            "86,373 (NLVR2), 51,094 (Speech Commands) and 100,000 (Tiny ImageNet) training rows"
+            f"published scores: {CODE} (accuracy on D_t, and on Rotten Tomatoes or NLVR2's second test set; originals"
+            f" trained on 85 % of D, except NLVR2's); published rows: {SOURCE}, Table 1, and the README of"
+            " CLU-UML/MU-Bench; the data sets have 86,373 (NLVR2), 51,094 (Speech Commands) and 100,000 (Tiny"
+            " ImageNet) training rows"
         ],
     )
 
@@ -236,11 +245,9 @@ def _taxonomy(runs):
             {
                 "method": row["method"],
                 **dict(zip(("D_f", "corruption", "D_r", "parameters"), ours)),
-                "published": "not in the paper"
-                if theirs is None
-                else "the same"
-                if theirs == ours
-                else " · ".join(theirs),
+                "published": (
+                    "not in the paper" if theirs is None else "the same" if theirs == ours else " · ".join(theirs)
+                ),
             }
         )
     rows.sort(key=lambda row: row["published"] == "not in the paper")
@@ -311,7 +318,8 @@ def _curriculum(runs):
         table=table,
         cells=cells,
         notes=[
-            f"published: {SOURCE}, Table 3 (only Speech Commands and the averages are known here); means over methods, ± the 95 % interval of the change over methods"
+            f"published: {SOURCE}, Table 3 (only Speech Commands and the averages are known here); means over methods,"
+            " ± the 95 % interval of the change over methods"
         ],
         missing=[lacking] if absent else [],
     )
@@ -339,7 +347,9 @@ def _both(runs):
 
 
 def _grid(runs, values, scale=100):
-    """Tasks × methods (references first) of the mean and interval over seeds of values: a tidy frame, and its cells, one row per task."""
+    """Tasks × methods (references first) of the mean and interval over seeds of values: a tidy frame, and its cells,
+    one row per task.
+    """
     here = _default(runs)
     here = here[here["method"].isin([*REFERENCES, *METHODS])]
     if here.empty:
@@ -395,7 +405,10 @@ def _scores(runs):
         missing=_absent(tidy, runs),
         notes=[
             UNSEEN,
-            f"published ({SOURCE}): a table gives NegGrad 3.7 for text-to-image, lower being better, while the text calls SalUn the best there by 5.1 points",
+            (
+                f"published ({SOURCE}): a table gives NegGrad 3.7 for text-to-image, lower being better, while the text"
+                " calls SalUn the best there by 5.1 points"
+            ),
         ],
     )
 
@@ -426,8 +439,10 @@ def _hours(runs):
         missing=_absent(tidy, runs),
         notes=[
             SAME,
-            "ours: CPU seconds without a GPU, wall clock with one, evaluation not counted; on whatever machine the "
-            "runs were made",
+            (
+                "ours: CPU seconds without a GPU, wall clock with one, evaluation not counted; on whatever machine the "
+                "runs were made"
+            ),
         ],
     )
 
@@ -450,7 +465,8 @@ def _averaged(tidy, cells, scale, value="mia_loss_auc"):
     return tidy, pd.concat([cells, pd.DataFrame([row])], ignore_index=True).fillna("–")
 
 
-# -- figures ---------------------------------------------------------------------------------------------------------------
+# -- figures
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _overview(runs):
@@ -482,7 +498,8 @@ def _overview(runs):
     )
 
 
-# -- the page --------------------------------------------------------------------------------------------------------------
+# -- the page
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _page(made, runs, notes, path):

@@ -1,7 +1,7 @@
 """Results of strangers, read as numbers and text of stated sizes: nothing is unpickled, imported or run.
 
-Regular files of bounded size; JSON of bounded depth; Parquet whose metadata are looked at before a row is decoded. What comes out has
-known fields of known types and ranges, and every metric is what its predictions give.
+Regular files of bounded size; JSON of bounded depth; Parquet whose metadata are looked at before a row is decoded. What
+comes out has known fields of known types and ranges, and every metric is what its predictions give.
 """
 
 import contextlib
@@ -205,8 +205,8 @@ def _plain_command(text):
 
 @dataclass(eq=False)
 class Run(Placed):
-    """A result read with suspicion. ``frame``: its predictions, or None where only numbers are *reported*; ``metrics``: computed from
-    them, or else as claimed; ``hashes``: of the files result.json and predictions.parquet."""
+    """A result read with suspicion. ``frame``: its predictions, or None where only numbers are *reported*; ``metrics``:
+    computed from them, or else as claimed; ``hashes``: of the files result.json and predictions.parquet."""
 
     folder: Path
     result: Result
@@ -231,7 +231,8 @@ class Run(Placed):
 
 
 def read_run(folder, limits=LIMITS):
-    """The `Run` in a folder: every size, type and range as stated, every claimed metric equal to what its predictions give.
+    """The `Run` in a folder: every size, type and range as stated, every claimed metric equal to what its predictions
+    give.
 
     Raises `MubenchError` for whatever is otherwise, and nothing else, whatever the files hold.
     """
@@ -406,7 +407,8 @@ def _predictions(data, path, record, limits):
             kind = re.sub("large_|element: |item: | not null", "", str(field.type))
             if field.name in types or kind not in _TYPES.get(field.name, "").split():
                 raise MubenchError(
-                    f"{path}: column {plain(field.name)!r} of type {plain(kind)} is not expected (or stands there twice)"
+                    f"{path}: column {plain(field.name)!r} of type {plain(kind)} is not expected (or stands there"
+                    " twice)"
                 )
             types[field.name] = kind
         if missing := {"set", "index", "target", "prediction", "score", "loss"} - {*types}:
@@ -448,7 +450,9 @@ def _predictions(data, path, record, limits):
 
 @contextlib.contextmanager
 def _bounded(more):
-    """So many bytes more of memory, and no others, while the block runs (on Linux): a small file may decode to a huge one."""
+    """So many bytes more of memory, and no others, while the block runs (on Linux): a small file may decode to a huge
+    one.
+    """
     if sys.platform != "linux":
         yield
         return

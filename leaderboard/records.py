@@ -43,8 +43,10 @@ COLUMNS = {
     "engine": "version of the training code, none of weights from elsewhere",
     "schema": "of the record: 1 does not know the fingerprint",
     "fingerprint": "of the method's code, empty where it is not known",
-    "variant": "default, official (the protocol of the authors' code), tuned (on validation data) or custom (anything "
-    "else set by hand)",
+    "variant": (
+        "default, official (the protocol of the authors' code), tuned (on validation data) or custom (anything "
+        "else set by hand)"
+    ),
     "trials": "settings tried to tune",
     "params": "hyperparameters that were passed (JSON)",
     "options": "other settings of the run (JSON)",
@@ -58,13 +60,16 @@ COLUMNS = {
     "peak_memory_bytes": "largest resident size or GPU allocation",
     "random_guess": "score of a model that knows nothing",
     "relative_flops": "work: floating-point operations as a multiple of retraining's",
-    "relative_seconds": "seconds as a multiple of retraining's, where machine, threads and versions are known to be "
-    "the same",
+    "relative_seconds": (
+        "seconds as a multiple of retraining's, where machine, threads and versions are known to be the same"
+    ),
     "original_score": "of the original model on the test set",
     "parameters": "of the model",
     "share": "per cent of the parameters that were trained, if LoRA; else 100",
     "curve": "scores along the run (JSON), where they were recorded",
-    "roc": f"true-positive rates of the loss attack at false-positive rates {', '.join(f'{r:g}' for r in RATES[:3])}, …, 1",
+    "roc": (
+        f"true-positive rates of the loss attack at false-positive rates {', '.join(f'{r:g}' for r in RATES[:3])}, …, 1"
+    ),
     "checkpoint": "standard, or sha256 of an original of one's own",
     "original": "sha256 of the original it started from",
     "forget_rows": "checksum of the forget rows",
@@ -87,7 +92,8 @@ COLUMNS = {
 }
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------------
+# -- reading
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -158,8 +164,8 @@ class Run(Placed):
 def read_runs(results, only=None, limit=None):
     """One row per verified run, a frame with `COLUMNS`, and a list of sentences on what was left out and why.
 
-    results: folders of results or submissions; only: `RunSpec`s, whose task/model/ratio groups alone are read; limit: read the trials
-    on so many rows, and nothing else.
+    results: folders of results or submissions; only: `RunSpec`s, whose task/model/ratio groups alone are read; limit:
+    read the trials on so many rows, and nothing else.
     The frame is a function of the files alone. Recomputed metrics are cached by the hashes of the files they come from.
     """
     roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
@@ -272,7 +278,9 @@ def _code():
 
 
 def roc(frame):
-    """True-positive rates of the attack that calls forget examples of low loss members, at the false-positive `RATES`."""
+    """True-positive rates of the attack that calls forget examples of low loss members, at the false-positive
+    `RATES`.
+    """
     from mubench.metrics.arrays import known
 
     losses = (
@@ -354,7 +362,9 @@ def _place(folder):
 
 
 def _submission(folder):
-    """The folder with the `submission.json` that a result belongs to (NAME/results/task/model/method/ratio/id), or None."""
+    """The folder with the `submission.json` that a result belongs to (NAME/results/task/model/method/ratio/id), or
+    None.
+    """
     return next((above for above in Path(folder).parents[4:6] if (above / SUBMISSION).is_file()), None)
 
 

@@ -1,4 +1,6 @@
-"""One run as a page: a single HTML file that needs nothing else, made from stored predictions and the task's data; loads no model."""
+"""One run as a page: a single HTML file that needs nothing else, made from stored predictions and the task's data;
+loads no model.
+"""
 
 import base64
 import json
@@ -27,8 +29,8 @@ LARGEST = 5_000_000  # bytes of a picture or sound that is put into the page
 def report(run, out=None, references=None):
     """Write one run as a self-contained page; returns its path.
 
-    run: a result's folder; out: the file (default: report.html in that folder); references: folders of results in which the original
-    and the retrained model are looked for (default: the store that the run lies in).
+    run: a result's folder; out: the file (default: report.html in that folder); references: folders of results in which
+    the original and the retrained model are looked for (default: the store that the run lies in).
     """
     folder = Path(run)
     mine = records.Run.read(folder)
@@ -147,8 +149,8 @@ def _roc(models):
 
 
 def _training(result):
-    """Captions and charts of how the run went: the objective and the validation score per epoch, and the scores along it where they were
-    measured."""
+    """Captions and charts of how the run went: the objective and the validation score per epoch, and the scores along
+    it where they were measured."""
     charted = []
     for caption, key, y in (
         ("Mean of the objective per epoch.", "losses", "objective"),

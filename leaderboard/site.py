@@ -1,7 +1,8 @@
 """The leaderboard as a static site: no server, no tracking, nothing from elsewhere; works from a folder on disk.
 
-Pages are made by Jinja2, which escapes all text; charts are SVG; the table and the comparison read `data.js`, which holds the rows in
-columns of whole numbers (per mille, positions in lists of names), so that ten thousand rows stay below a megabyte.
+Pages are made by Jinja2, which escapes all text; charts are SVG; the table and the comparison read `data.js`, which
+holds the rows in columns of whole numbers (per mille, positions in lists of names), so that ten thousand rows stay
+below a megabyte.
 """
 
 import functools
@@ -53,7 +54,9 @@ MEANINGS = {
 
 
 def write_site(made, out, title="mubench leaderboard"):
-    """Write the site of a `Board` to a folder; returns the path of its first page. The same board gives the same bytes."""
+    """Write the site of a `Board` to a folder; returns the path of its first page. The same board gives the same
+    bytes.
+    """
     out = Path(out)
     if out.exists() and any(out.iterdir()) and not (out / "data.js").is_file():
         raise MubenchError(f"{out} is no folder of a site and not empty: choose another with --site")
@@ -140,7 +143,8 @@ class Pages:
     def page(self, template, up="", **values):
         return self.env.get_template(template).render(up=up, **values)
 
-    # -- what pages show -----------------------------------------------------------------------------------------------------
+    # -- what pages show
+    # -----------------------------------------------------------------------------------------------------
 
     def data(self):
         """The rows for the table and the comparison, as a script that assigns one object."""
@@ -251,7 +255,7 @@ class Pages:
             "task": task,
             "card": card,
             "modality": rows["modality"].iloc[0],
-            "about": _first_line(card) if card else "",
+            "about": _about(card) if card else "",
         }
         yield (
             name,
@@ -386,7 +390,7 @@ class Pages:
             "ranked": ranked,
             "across": across[across["facet"] != "task"],
             "taxonomy": known.taxonomy() if known else about.get("taxonomy"),
-            "about": _first_line(known) if known else about.get("description", ""),
+            "about": _about(known) if known else about.get("description", ""),
             "paper": known.paper if known else about.get("paper"),
             "code": about.get("code"),
             "wins": wins,
@@ -453,7 +457,8 @@ class Pages:
         )
 
 
-# -- helpers ---------------------------------------------------------------------------------------------------------------------
+# -- helpers
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -500,8 +505,8 @@ def _environments(runs):
     return [json.loads(text) for text in dict.fromkeys(runs["environment"])]
 
 
-def _first_line(thing):
-    return (thing.__doc__ or "").strip().split("\n")[0]
+def _about(thing):
+    return " ".join((thing.__doc__ or "").strip().split("\n\n")[0].split())
 
 
 def _kind(method):

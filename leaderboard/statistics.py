@@ -12,7 +12,8 @@ EXACT = 5  # up to so many values all resamples are listed
 
 
 def describe(values, level=0.95):
-    """Mean, half-width of the Student-t interval, low and high end of the percentile bootstrap, and n of each row of [rows, runs].
+    """Mean, half-width of the Student-t interval, low and high end of the percentile bootstrap, and n of each row of
+    [rows, runs].
 
     NaN stands for no value. Intervals of fewer than two values are NaN.
     """
@@ -78,15 +79,16 @@ def draws(n):
 
 
 def resampled(values, group=0):
-    """[rows, runs] → [rows, 1000]: bootstrap means of each row. The same draws for all rows of a ``group``, independent ones from
-    group to group, so that averaging column by column gives the bootstrap of a mean over groups, seeds being drawn within each."""
+    """[rows, runs] → [rows, 1000]: bootstrap means of each row. The same draws for all rows of a ``group``, independent
+    ones from group to group, so that averaging column by column gives the bootstrap of a mean over groups, seeds being
+    drawn within each."""
     order = np.random.RandomState(group).permutation(DRAWS)
     return np.sort(values, axis=1) @ draws(values.shape[1])[order].T
 
 
 def pool(means, halves, ns, level=0.95):
-    """Mean over groups of the independent means in each row of [rows, groups], and half-width of its t interval (degrees of freedom by
-    Welch and Satterthwaite).
+    """Mean over groups of the independent means in each row of [rows, groups], and half-width of its t interval
+    (degrees of freedom by Welch and Satterthwaite).
 
     NaN where a group has no mean; the half-width also where a group has no interval.
     """
@@ -112,10 +114,11 @@ def rank(values, higher=True, method="min"):
 
 
 def friedman(table):
-    """Of scores [methods, tasks], higher better, none missing: mean ranks, Friedman's p-value, Nemenyi's critical difference at 5 %.
+    """Of scores [methods, tasks], higher better, none missing: mean ranks, Friedman's p-value, Nemenyi's critical
+    difference at 5 %.
 
-    Two methods whose mean ranks differ by less than the critical difference cannot be told apart (Demšar 2006). The p-value
-    needs three methods and two tasks, else it is NaN. Ties get mean ranks.
+    Two methods whose mean ranks differ by less than the critical difference cannot be told apart (Demšar 2006). The
+    p-value needs three methods and two tasks, else it is NaN. Ties get mean ranks.
     """
     from scipy.stats import friedmanchisquare, studentized_range
 
@@ -129,7 +132,9 @@ def friedman(table):
 
 
 def cliques(ranks, difference):
-    """The maximal runs of methods, sorted by mean rank, that lie within the critical difference: (first, last) positions."""
+    """The maximal runs of methods, sorted by mean rank, that lie within the critical difference: (first, last)
+    positions.
+    """
     ranks = np.sort(ranks)
     found = []
     for first, value in enumerate(ranks):
@@ -140,8 +145,8 @@ def cliques(ranks, difference):
 
 
 def wins(table):
-    """Of scores [methods, tasks] (NaN where missing): [methods, methods], the share of the tasks both have in which the row's method
-    scores higher, ties counting half; and the number of those tasks. NaN where there is none."""
+    """Of scores [methods, tasks] (NaN where missing): [methods, methods], the share of the tasks both have in which the
+    row's method scores higher, ties counting half; and the number of those tasks. NaN where there is none."""
     here = ~np.isnan(table)
     common = here.astype(int) @ here.T.astype(int)
     better = (

@@ -1,8 +1,9 @@
 """What a submission is: a folder of results of one method with a description, checked here, packed, pushed.
 
     NAME/submission.json                                             the description (`Submission`)
-    NAME/results/<task>/<model>/<method>/<ratio>/<id>/result.json    and predictions.parquet; with the weights, model/*.safetensors
-    NAME/verified.json                                               what the leaderboard found, never part of what is sent
+    NAME/results/<task>/<model>/<method>/<ratio>/<id>/result.json    and predictions.parquet; with the weights,
+    model/*.safetensors NAME/verified.json                                               what the leaderboard found,
+    never part of what is sent
 
 or a .zip of that. No code is part of it: a method of one's own is its name, paper, hyperparameters and what came of it.
 """
@@ -75,7 +76,9 @@ def is_submission(path):
 
 @contextlib.contextmanager
 def opened(path, limits=LIMITS):
-    """The folder of a submission, of a .zip a temporary one; refused as a whole where a file of it is not expected there."""
+    """The folder of a submission, of a .zip a temporary one; refused as a whole where a file of it is not expected
+    there.
+    """
     path = Path(path)
     if path.is_dir():
         _layout(path, limits)
@@ -207,9 +210,10 @@ def check(
 ):
     """Establish the level of every result of a submission, a folder or .zip. Yields a line for each.
 
-    weights: predict again, from the weights that are part of it or on the hub, ``sample`` examples of each set (None: all); rerun: run
-    again from the spec; record: write what was found to verified.json beside it; references: a folder of results whose retrained models
-    times and predictions are compared with too. Raises `MubenchError` where anything is refused; then nothing is recorded.
+    weights: predict again, from the weights that are part of it or on the hub, ``sample`` examples of each set (None:
+    all); rerun: run again from the spec; record: write what was found to verified.json beside it; references: a folder
+    of results whose retrained models times and predictions are compared with too. Raises `MubenchError` where anything
+    is refused; then nothing is recorded.
     """
     if record and not Path(path).is_dir():
         raise MubenchError(
@@ -217,7 +221,9 @@ def check(
         )
     with opened(path, limits) as root:
         submission = read_submission(root, limits)
-        yield f"{submission.name}: {submission.title}, hyperparameters {submission.selection}, {submission.trials} trials"
+        yield (
+            f"{submission.name}: {submission.title}, hyperparameters {submission.selection}, {submission.trials} trials"
+        )
         folders = Store(root / "results").results()
         if not folders:
             raise MubenchError(f"{root} holds no result")
@@ -231,7 +237,8 @@ def check(
         wrong += _one_method(submission, runs.values())
         if wrong:
             raise MubenchError(
-                f"{submission.name} is refused for {len(wrong)} reasons in {len(folders)} results, the first: {wrong[0]}"
+                f"{submission.name} is refused for {len(wrong)} reasons in {len(folders)} results, the first:"
+                f" {wrong[0]}"
             )
         reached = {verdict.level for verdict in verdicts.values()}
         for asked, level in ((weights, Level.RE_EVALUATED), (rerun, Level.REPRODUCED)):
@@ -335,12 +342,15 @@ def _one_method(submission, runs):
     trials = max((run.spec.trials for run in runs), default=0)
     if submission.selection == "default" and (tuned or submission.trials) or submission.trials < trials:
         yield (
-            f"it says its hyperparameters are {submission.selection} with {submission.trials} trials, but its results that there were "
-            f"{trials}"
+            f"it says its hyperparameters are {submission.selection} with {submission.trials} trials, but its results"
+            f" that there were {trials}"
         )
     own = {name for run in runs if run.spec.method in registry.methods.names() for name in run.spec.params}
     if submission.selection == "default" and own:
-        yield f"it says its hyperparameters are the defaults, but {', '.join(sorted(own))} were set: say --trials, how many were tried"
+        yield (
+            f"it says its hyperparameters are the defaults, but {', '.join(sorted(own))} were set: say --trials, how"
+            " many were tried"
+        )
 
 
 def _passed(run):
@@ -445,12 +455,13 @@ def submit(
 ):
     """Check results and pack them as a submission. Yields what is to be said of it, at the end where it lies.
 
-    results: result folders, or folders of them: of one method, and original and retrain where the leaderboard lacks them for this
-    machine; name: the method's, as its authors write it; description, paper and code (links), contact: for the reader; taxonomy: the
-    five cells of its row of Table 2 (default: as the results say); trials: how many settings were tried on validation data for each task
-    and model (default: as the results say), budget: of one trial, in words; weights: ``owner/name@commit`` of the hub, or ``local`` to
-    pack those saved with the results; out: a folder to lay its folder into (default: this one), or a .zip; push_to_hub: a dataset
-    repository to send it to.
+    results: result folders, or folders of them: of one method, and original and retrain where the leaderboard lacks
+    them for this machine; name: the method's, as its authors write it; description, paper and code (links), contact:
+    for the reader; taxonomy: the five cells of its row of Table 2 (default: as the results say); trials: how many
+    settings were tried on validation data for each task
+    and model (default: as the results say), budget: of one trial, in words; weights: ``owner/name@commit`` of the hub,
+    or ``local`` to pack those saved with the results; out: a folder to lay its folder into (default: this one), or a
+    .zip; push_to_hub: a dataset repository to send it to.
     Raises `MubenchError`, before anything is written, where the leaderboard would refuse it.
     """
     folders = list(
@@ -529,7 +540,9 @@ def _deliver(root, out):
 
 
 def push(root, repository):
-    """Send a packed submission to a dataset repository on the Hugging Face Hub, made if it is not there; returns what was done."""
+    """Send a packed submission to a dataset repository on the Hugging Face Hub, made if it is not there; returns what
+    was done.
+    """
     from huggingface_hub import HfApi
 
     try:
@@ -545,7 +558,7 @@ def push(root, repository):
     except Exception as error:
         why = str(error).strip().splitlines()
         raise MubenchError(
-            f"{repository} could not be written ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): log in "
-            "with `hf auth login` as somebody who may"
+            f"{repository} could not be written ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}):"
+            " log in with `hf auth login` as somebody who may"
         ) from error
     return f"pushed to {repository}: {done.commit_url}"

@@ -1,4 +1,6 @@
-"""How far a result may be believed: recomputed, compared with the task's own data, predicted again, run again; and what is strange."""
+"""How far a result may be believed: recomputed, compared with the task's own data, predicted again, run again; and what
+is strange.
+"""
 
 import enum
 import functools
@@ -52,12 +54,14 @@ class Unavailable(MubenchError):
     """What would raise a result's level is not to be had; nothing was found against it."""
 
 
-# -- recomputed: compared with the task's own data -----------------------------------------------------------------------
+# -- recomputed: compared with the task's own data
+# -----------------------------------------------------------------------
 
 
 def compare(run):
-    """What of a run agrees with the suite: the task's facts, the original, the split, each example and its target, and what one
-    column of predictions says of another. Returns flags: what could not be compared. Raises `MubenchError` where something differs."""
+    """What of a run agrees with the suite: the task's facts, the original, the split, each example and its target, and
+    what one column of predictions says of another. Returns flags: what could not be compared. Raises `MubenchError`
+    where something differs."""
     result, spec, flags = run.result, run.spec, []
     task = _loaded(spec.task)
     _same(run, "limited", result.status == "limited", bool(spec.limit))
@@ -99,7 +103,8 @@ def compare(run):
             mine = run.frame[run.frame["set"] == name]
             if not np.array_equal(mine["index"], rows["index"]):
                 raise MubenchError(
-                    f"{run.folder}: the examples of the {name} set are others than the task's, {len(mine)} for {len(rows)}"
+                    f"{run.folder}: the examples of the {name} set are others than the task's, {len(mine)} for"
+                    f" {len(rows)}"
                 )
             if off := int((mine["target"].to_numpy() != rows["target"].to_numpy()).sum()):
                 raise MubenchError(f"{run.folder}: {off} targets of the {name} set are not the task's own")
@@ -174,7 +179,9 @@ def _shown(task, model, split, limit):
 
 
 def _coherent(run):
-    """Columns say the same of each example: its score follows from prediction and target, loss and prediction from the logits."""
+    """Columns say the same of each example: its score follows from prediction and target, loss and prediction from the
+    logits.
+    """
     from scipy.special import logsumexp
 
     from mubench.metrics.primary import Primary, load_primary
@@ -217,12 +224,14 @@ def _follows(where, column, claimed, found, slack):
         )
 
 
-# -- re-evaluated: predicted again from the weights ----------------------------------------------------------------------
+# -- re-evaluated: predicted again from the weights
+# ----------------------------------------------------------------------
 
 
 def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
-    """Predict ``sample`` examples of each set (None: all) again with the weights in a ``folder`` (default: saved with the run), and
-    compare. The examples are drawn by ``seed`` (default: one that nobody knew before). Returns a sentence; raises where they differ."""
+    """Predict ``sample`` examples of each set (None: all) again with the weights in a ``folder`` (default: saved with
+    the run), and compare. The examples are drawn by ``seed`` (default: one that nobody knew before). Returns a
+    sentence; raises where they differ."""
     import torch
 
     from mubench.engine import threads
@@ -259,9 +268,9 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
         off = [not _near(a, b, CLOSE[spec.precision]) for a, b in zip(both[name], both[f"{name}_again"])]
         if sum(off) > STRAYS * len(off):
             raise MubenchError(
-                f"{run.folder}: {name} of {sum(off)} in {len(off)} examples (drawn by seed {seed}) is not what the weights give, "
-                f"claimed for one {_first(both[name], off)}, found {_first(both[f'{name}_again'], off)}; "
-                f"tolerance: {CLOSE[spec.precision]:g} of the largest number, in all but {STRAYS:.0%} of examples"
+                f"{run.folder}: {name} of {sum(off)} in {len(off)} examples (drawn by seed {seed}) is not what the"
+                f" weights give, claimed for one {_first(both[name], off)}, found {_first(both[f'{name}_again'], off)};"
+                f" tolerance: {CLOSE[spec.precision]:g} of the largest number, in all but {STRAYS:.0%} of examples"
             )
     return f"{len(again)} predictions made again from weights {found[:12]}, drawn by seed {seed}"
 
@@ -284,8 +293,8 @@ def _near(claimed, found, close):
 
 
 def _network(task, model, folder, limits):
-    """The task's own network, of its own card's configuration, with the weights in safetensors files; a stranger's configuration is
-    not read."""
+    """The task's own network, of its own card's configuration, with the weights in safetensors files; a stranger's
+    configuration is not read."""
     from safetensors.torch import load, save_file
 
     network, given = task.build(model, blank=True), {}
@@ -300,12 +309,14 @@ def _network(task, model, folder, limits):
         network, lost = networks.read(type(network), aside)
     if lost:
         raise MubenchError(
-            f"{folder}: {len(lost)} weights of {model} of {task.name} are missing or of another shape, among them {lost[0]}"
+            f"{folder}: {len(lost)} weights of {model} of {task.name} are missing or of another shape, among them"
+            f" {lost[0]}"
         )
     return network.eval()
 
 
-# -- reproduced: run again from the spec ---------------------------------------------------------------------------------
+# -- reproduced: run again from the spec
+# ---------------------------------------------------------------------------------
 
 
 def rerun(run):
@@ -318,8 +329,8 @@ def rerun(run):
     spec = run.spec
     if spec.method not in registry.methods.names():
         raise Unavailable(
-            f"{plain(spec.method)!r} is no method of the suite, and a stranger's code is not run; who trusts it does that "
-            "where it can do no harm"
+            f"{plain(spec.method)!r} is no method of the suite, and a stranger's code is not run; who trusts it does"
+            " that where it can do no harm"
         )
     _loaded(spec.task)
     if spec.checkpoint or spec.split_file:
@@ -341,11 +352,14 @@ def rerun(run):
     return f"run again in {found.costs['unlearning_seconds']:.1f} s: {weights}, metrics within {apart:.4f}"
 
 
-# -- flags: what a reader should know ------------------------------------------------------------------------------------
+# -- flags: what a reader should know
+# ------------------------------------------------------------------------------------
 
 
 def flags(runs, references=()):
-    """For each of ``runs``, sentences on what is strange about it beside the others and ``references`` (more runs: of retrain)."""
+    """For each of ``runs``, sentences on what is strange about it beside the others and ``references`` (more runs: of
+    retrain).
+    """
     found, seeds, retrained = {run: [] for run in runs}, {}, {}
     for run in dict.fromkeys([*runs, *references]):
         if run.result.method["name"] == "retrain":
@@ -369,7 +383,9 @@ def flags(runs, references=()):
 
 
 def _outlying(run, group):
-    """Far from the median of at least four seeds: by 8 median deviations, and 4 standard errors of a share of so many examples."""
+    """Far from the median of at least four seeds: by 8 median deviations, and 4 standard errors of a share of so many
+    examples.
+    """
     if len(group) < 4 or run.frame is None:
         return []
     for name in ("test", "forget", "retain"):
@@ -378,7 +394,8 @@ def _outlying(run, group):
         far = max(8 * np.median(np.abs(values - middle)), 2 / math.sqrt(max(n, 1))) if len(values) else math.inf
         if abs(run.metrics.get(f"{name}_score", middle) - middle) > far:
             return [
-                f"outlier seed: {name}_score {run.metrics[f'{name}_score']:.3f}, median of {len(values)} seeds {middle:.3f}"
+                f"outlier seed: {name}_score {run.metrics[f'{name}_score']:.3f}, median of {len(values)} seeds"
+                f" {middle:.3f}"
             ]
     return []
 
@@ -408,7 +425,8 @@ def _hasty(run, retrained):
     said, processors = [], here["threads"] * here.get("processes", 1)
     if (costs.get("cpu_seconds") or 0) > 1.25 * costs["unlearning_seconds"] * max(1, processors) + 1:
         said.append(
-            f"time claim: {costs['cpu_seconds']:.0f} CPU seconds in {costs['unlearning_seconds']:.0f} seconds on {processors} threads"
+            f"time claim: {costs['cpu_seconds']:.0f} CPU seconds in {costs['unlearning_seconds']:.0f} seconds on"
+            f" {processors} threads"
         )
     for clock, factor in FAST.items():
         speeds = [
@@ -418,14 +436,15 @@ def _hasty(run, retrained):
         ]
         if speeds and costs.get(clock) is not None and costs["flops"] > factor * max(speeds) * costs[clock]:
             said.append(
-                f"time claim: {costs['flops']:.3g} FLOPs in {costs[clock]:.3g} {clock.replace('_', ' ')}, retrain on the same "
-                f"machine does {max(speeds):.3g} a second"
+                f"time claim: {costs['flops']:.3g} FLOPs in {costs[clock]:.3g} {clock.replace('_', ' ')}, retrain on"
+                f" the same machine does {max(speeds):.3g} a second"
             )
             break
     return said
 
 
-# -- levels --------------------------------------------------------------------------------------------------------------
+# -- levels
+# --------------------------------------------------------------------------------------------------------------
 
 
 class Verdict(Part):
@@ -458,9 +477,9 @@ def read_verified(root, limits=LIMITS):
 def level(folder, record=None):
     """`Level` and flags of a stored result; record: what `read_record` gives of it, where that is known.
 
-    Of a submission (five folders up lies its submission.json): what `mubench check --record` found, as long as the files are those it
-    was found for, else *reported*. Results outside of submissions are one's own, *reproduced* by whoever ran them from their spec; of
-    weights that other code unlearned, *re-evaluated*.
+    Of a submission (five folders up lies its submission.json): what `mubench check --record` found, as long as the
+    files are those it was found for, else *reported*. Results outside of submissions are one's own, *reproduced* by
+    whoever ran them from their spec; of weights that other code unlearned, *re-evaluated*.
     """
     folder = Path(folder).absolute()
     root = ([*folder.parents][5:] or [folder])[0]

@@ -2,15 +2,17 @@
 
 
 def accuracy(task, model, batch):
-    """[B]: memorisation accuracy, the share of a text's tokens that are ranked first given those before; of a class 0 or 1."""
+    """[B]: memorisation accuracy, the share of a text's tokens that are ranked first given those before; of a class 0
+    or 1.
+    """
     out = task.forward(model, batch)
     right = (out.logits.argmax(-1) == batch["labels"]).double()
     return right if out.mask is None else (right * out.mask).sum(-1) / out.mask.sum(-1)
 
 
 def extraction(task, model, batch, n):
-    """[B]: extraction likelihood EL_n. Of every prefix of an answer the model completes the rest greedily; what share of the rest's
-    n-grams it finds, averaged over the prefixes (those that leave fewer than n tokens count 0)."""
+    """[B]: extraction likelihood EL_n. Of every prefix of an answer the model completes the rest greedily; what share
+    of the rest's n-grams it finds, averaged over the prefixes (those that leave fewer than n tokens count 0)."""
     import torch
 
     true, ends = batch["labels"].tolist(), (batch["labels"] != -100).sum(1).tolist()  # answers begin at 0

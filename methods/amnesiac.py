@@ -39,7 +39,9 @@ class Amnesiac(Method):
         return mine.loss
 
     def penalty(self, context):
-        """Called in each step before its update: the place to close the account of the last one and to open this one's."""
+        """Called in each step before its update: the place to close the account of the last one and to open this
+        one's.
+        """
         import torch
 
         self.close(context)

@@ -53,18 +53,19 @@ class Term:
     on: ``forget`` or ``retain``, the set whose examples it is taken over.
     measure: ``loss`` (task loss), ``logit`` (divergence KL(teacher ‖ student) of outputs) or ``rep`` (squared distance
         of representations), the paper's *knowledge measurement*.
-    target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth), ``random`` ones (uniform over all
-        classes, so possibly true) or, of texts, a ``refusal`` ("I do not know"); for ``logit`` and ``rep`` a frozen teacher: the
-        ``original`` model or an ``incompetent`` (freshly initialised) one.
+    target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth), ``random`` ones (uniform
+        over all classes, so possibly true) or, of texts, a ``refusal`` ("I do not know"); for ``logit`` and ``rep`` a
+        frozen teacher: the ``original`` model or an ``incompetent`` (freshly initialised) one.
     weight: negative pushes away (gradient corruption).
     when: which epochs it counts in, a predicate of the epoch (from 1).
     temperature: divides both logits of a ``logit`` term; multiply ``weight`` by T² where the paper does.
     per: ``example`` (KL summed over classes) or ``class`` (averaged over them: PyTorch's default reduction, which some
         official codes use).
     redraw: draw ``wrong`` and ``random`` labels anew in every epoch instead of once.
-    how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its own (NPO's
-        log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and teacher (None without one) for
-        the term's rows of the ``batch``; with it ``loss`` may have a teacher for a target, whose losses are the reference, and any measure
+    how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its
+        own (NPO's log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and
+        teacher (None without one) for the term's rows of the ``batch``; with it ``loss`` may have a teacher for a
+        target, whose losses are the reference, and any measure
         ``none``: what it is pulled towards is ``how``'s own business (RMU's random direction).
     corruption: the column of Table 2 where ``how`` hides it: ``Grad``, ``Data`` or ``Model``.
     """
@@ -106,17 +107,19 @@ class Term:
 class Method:
     """An unlearning method.
 
-    A subclass states its ``terms`` (an attribute, or a property where they depend on hyperparameters), its ``schedule`` and,
-    as annotated class attributes, its hyperparameters with their defaults. Everything annotated here is a hyperparameter
-    of every method; ``None`` means "as in the recipe the original was trained with", so that one default serves all models:
-    the learning rate is ``lr`` or else ``lr_factor`` times the recipe's.
+    A subclass states its ``terms`` (an attribute, or a property where they depend on hyperparameters), its ``schedule``
+    and, as annotated class attributes, its hyperparameters with their defaults. Everything annotated here is a
+    hyperparameter of every method; ``None`` means "as in the recipe the original was trained with", so that one default
+    serves all models: the learning rate is ``lr`` or else ``lr_factor`` times the recipe's.
 
-    Schedules say what a step sees. ``forget_only`` / ``retain_only``: a batch of that set; ``union``: a batch of the shuffled
-    D_f ∪ D_r; ``joint``: a batch of each that has a term; ``alternate``: in every epoch all batches of D_f, then all of D_r; ``none``: no
-    steps. ``epoch_length`` says when a ``joint`` epoch ends: with the ``longer`` or the ``shorter`` set, or with ``forget``, D_f.
+    Schedules say what a step sees. ``forget_only`` / ``retain_only``: a batch of that set; ``union``: a batch of the
+    shuffled D_f ∪ D_r; ``joint``: a batch of each that has a term; ``alternate``: in every epoch all batches of D_f,
+    then all of D_r; ``none``: no steps. ``epoch_length`` says when a ``joint`` epoch ends: with the ``longer`` or the
+    ``shorter`` set, or with ``forget``, D_f.
 
-    Protocols: ``suite`` runs every method with the optimiser, the batches and the clipping of the original's recipe; ``official`` takes
-    the hyperparameters in ``official`` instead, those of the authors' code. ``deviations`` says what ``suite`` does otherwise than that code.
+    Protocols: ``suite`` runs every method with the optimiser, the batches and the clipping of the original's recipe;
+    ``official`` takes the hyperparameters in ``official`` instead, those of the authors' code. ``deviations`` says what
+    ``suite`` does otherwise than that code.
     """
 
     version: typing.ClassVar[int] = 1
@@ -176,8 +179,8 @@ class Method:
             setattr(self, name, self._typed(name, value))
         if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None and self.lr_factor != 1:
             raise MubenchError(
-                f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them (the official "
-                "protocol sets lr)"
+                f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them"
+                " (the official protocol sets lr)"
             )
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
             if getattr(self, name) not in known:
@@ -193,7 +196,9 @@ class Method:
         """A scalar added to every step's loss (an l1 norm), or None."""
 
     def select(self, context):
-        """Positions in the forget set to visit in the epoch ``context.epoch``; None: all. Asked before each epoch that visits it."""
+        """Positions in the forget set to visit in the epoch ``context.epoch``; None: all. Asked before each epoch that
+        visits it.
+        """
 
     def after_epoch(self, context):
         """After each epoch: measure (`context.measure`), keep a checkpoint; true ends the run here."""

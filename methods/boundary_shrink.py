@@ -5,7 +5,8 @@ UNITS = ("normalised", "pixels")
 
 
 class BoundaryShrink(Method):
-    """Boundary shrink: each example of D_f is taught the wrong class that lies nearest, across the closest boundary of the original.
+    """Boundary shrink: each example of D_f is taught the wrong class that lies nearest, across the closest boundary of
+    the original.
 
     The neighbour is found as an adversary would: one step of ``step`` along the sign of the input's gradient, upwards
     in the original's loss (FGSM), and there the class, other than the true one, that the original thinks likeliest.
@@ -91,7 +92,9 @@ class BoundaryShrink(Method):
 
 
 class Embeddings:
-    """Catches what the input embeddings give in a forward pass, as ``value``, and adds ``step`` of their standard deviations to it."""
+    """Catches what the input embeddings give in a forward pass, as ``value``, and adds ``step`` of their standard
+    deviations to it.
+    """
 
     def __init__(self, model, wanted, step=0):
         said = (

@@ -3,13 +3,17 @@ from mubench.methods.base import Method, Term
 
 
 class DPO(Method):
-    """Direct preference optimisation on D_f: "I do not know" is preferred to the true answer, both relative to the original.
+    """Direct preference optimisation on D_f: "I do not know" is preferred to the true answer, both relative to the
+    original.
 
     −(2/β)·log σ(β·((NLL_θ − NLL_o)(true) − (NLL_θ − NLL_o)(refusal))), NLL summed over an answer's tokens; the factor 2
     is NPO's. ``retain`` as in `NPO`. Default: β of the authors' TOFU configuration.
     """
 
-    paper = "Rafailov et al. 2023, as in Zhang et al. 2024; code licong-lin/negative-preference-optimization, TOFU/dataloader.py:compute_loss"
+    paper = (
+        "Rafailov et al. 2023, as in Zhang et al. 2024; code licong-lin/negative-preference-optimization,"
+        " TOFU/dataloader.py:compute_loss"
+    )
     deviations = (
         "An epoch ends with the longer set; theirs with D_f, paired with as many of D_r (epoch_length=forget).",
         "Partners in D_r are drawn anew in every epoch; in their code those of an example stay the same.",

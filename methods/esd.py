@@ -2,7 +2,8 @@ from mubench.methods.base import Method, Term
 
 
 class Esd(Method):
-    """Erased stable diffusion: on the prompts of D_f the student predicts the noise that leads away from what they ask for.
+    """Erased stable diffusion: on the prompts of D_f the student predicts the noise that leads away from what they ask
+    for.
 
     The target is ε(∅) − ``eta`` · (ε(prompt) − ε(∅)), both of the frozen original: classifier-free guidance turned
     round. ``within``: which modules are trained, by a part of their names; ``attn2``, cross-attention, is the paper's

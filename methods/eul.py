@@ -2,8 +2,10 @@ from mubench.methods.base import Method, Term
 
 
 class Eul(Method):
-    """Unlearning layers: adapters after the feed-forward part of each layer learn, while the model is frozen, to answer unlike the original
-    on D_f and like it on D_r: α·KL(D_r) − KL(D_f) + λ·loss(D_r) − γ·loss(D_f), KL being of the student from the original.
+    """Unlearning layers: adapters after the feed-forward part of each layer learn, while the model is frozen, to answer
+    unlike the original
+    on D_f and like it on D_r: α·KL(D_r) − KL(D_f) + λ·loss(D_r) − γ·loss(D_f), KL being of the student from the
+    original.
 
     The adapters are low-rank and linear (LoRA, by `peft`) on the map that ends a layer, so they are merged into its
     weights in the end.

@@ -54,7 +54,9 @@ class Fisher(Method):
                 )
 
     def is_head(self, name, weight, task):
-        """Whether a weight is the head's; of a model whose head has no name (one's own): whether it has a row for each class."""
+        """Whether a weight is the head's; of a model whose head has no name (one's own): whether it has a row for each
+        class.
+        """
         return name.startswith(f"{task.head}.") if task.head else len(weight) == task.num_labels
 
     def variance(self, information, head):
@@ -103,7 +105,9 @@ class Fisher(Method):
             return context.task.forward(context.student, batch).logits.softmax(-1)
 
     def _drawn(self, context, batch):
-        """The batch with labels drawn from what the model predicts, where a label counts; each example's draw is its own."""
+        """The batch with labels drawn from what the model predicts, where a label counts; each example's draw is its
+        own.
+        """
         import torch
 
         draw = torch.stack(

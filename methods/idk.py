@@ -4,7 +4,10 @@ from mubench.methods.base import Method, Term
 class IDK(Method):
     """Teach the student to answer questions of D_f with "I do not know", while it goes on learning D_r."""
 
-    paper = "Maini et al. 2024 (TOFU), preference optimisation; code licong-lin/negative-preference-optimization, TOFU/dataloader.py:compute_loss"
+    paper = (
+        "Maini et al. 2024 (TOFU), preference optimisation; code licong-lin/negative-preference-optimization,"
+        " TOFU/dataloader.py:compute_loss"
+    )
     deviations = (
         "An epoch ends with the longer set; theirs with D_f, paired with as many of D_r (epoch_length=forget).",
         "Partners in D_r are drawn anew in every epoch; in their code those of an example stay the same.",

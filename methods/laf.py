@@ -2,7 +2,8 @@ from mubench.methods.base import Method, Term
 
 
 class Laf(Method):
-    """Label-agnostic forgetting: the representations of D_f leave the distribution they came from, those of D_r keep theirs; no labels.
+    """Label-agnostic forgetting: the representations of D_f leave the distribution they came from, those of D_r keep
+    theirs; no labels.
 
     Two variational autoencoders learn the original's representations, one of D_r, one of D_f. With m an example's
     squared reconstruction error and s = exp(m / (m + 1)), the first loss is s on D_r by the one less s on D_f by the

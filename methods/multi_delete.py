@@ -2,8 +2,8 @@ from mubench.methods.base import Method, Term
 
 
 class MultiDelete(Method):
-    """Two inputs are taken apart: on a pair of D_f the student's representation is that which the original has of pairs that do not
-    belong together; it stays as it was on the pairs of D_r, and for each input of D_f alone.
+    """Two inputs are taken apart: on a pair of D_f the student's representation is that which the original has of pairs
+    that do not belong together; it stays as it was on the pairs of D_r, and for each input of D_f alone.
 
     Modality decoupling takes the target from the picture with another text of the same batch (drawn anew in every step;
     an example may draw its own). Multimodal knowledge retention is over D_r. Unimodal retention is over the ``alone``

@@ -4,8 +4,8 @@ from mubench.methods.base import Method, Term
 class NegGradPlus(Method):
     """Descent on D_r and ascent on D_f in the same step: α·CE(D_r) − (1−α)·CE(D_f).
 
-    ``l2_init`` > 0 adds α·l2_init/2·‖θ − θ_o‖², as a second version in the authors' notebooks does; with LoRA, θ are the
-    adapters' weights.
+    ``l2_init`` > 0 adds α·l2_init/2·‖θ − θ_o‖², as a second version in the authors' notebooks does; with LoRA, θ are
+    the adapters' weights.
     """
 
     paper = "Kurmanji et al. 2023, §4; code meghdadk/SCRUB, thirdparty/repdistiller/helper/loops.py:train_negrad"

@@ -3,7 +3,8 @@ from mubench.methods.base import Method, Term
 
 
 class NPO(Method):
-    """Negative preference optimisation: ascent on D_f that slows down for what the student already knows less than the original.
+    """Negative preference optimisation: ascent on D_f that slows down for what the student already knows less than the
+    original.
 
     −(2/β)·log σ(β·(NLL_θ − NLL_o)), NLL being that of a whole sequence, summed over its tokens; a class is a sequence
     of one. As β → 0 this is gradient ascent. ``retain``: ``gdiff`` adds the loss of D_r, ``kl`` KL(original ‖ student)

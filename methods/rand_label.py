@@ -2,9 +2,11 @@ from mubench.methods.base import Method, Term
 
 
 class RandLabel(Method):
-    """Keep training on all of D with every example of D_f given another class, drawn once (``redraw``: anew in every epoch).
+    """Keep training on all of D with every example of D_f given another class, drawn once (``redraw``: anew in every
+    epoch).
 
-    ``labels`` is ``wrong`` (always another class, as in the paper) or ``random`` (uniform over all, as OPTML's RL does).
+    ``labels`` is ``wrong`` (always another class, as in the paper) or ``random`` (uniform over all, as OPTML's RL
+    does).
     """
 
     paper = "Graves et al. 2021 ('Amnesiac'), unlearning by relabelling; code lmgraves/AmnesiacML"

@@ -2,7 +2,9 @@ from mubench.methods.base import Method, Term
 
 
 class Retrain(Method):
-    """Exact unlearning: a freshly initialised model trained on D_r alone by the recipe of the original, the row to come near."""
+    """Exact unlearning: a freshly initialised model trained on D_r alone by the recipe of the original, the row to come
+    near.
+    """
 
     paper = "Cheng & Amiri 2024, Table 2"
     official = {}  # the same in both protocols: the recipe of the original

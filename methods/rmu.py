@@ -2,7 +2,8 @@ from mubench.methods.base import Method, Term
 
 
 class Rmu(Method):
-    """Representation misdirection: an inner layer's states are pulled to one random direction on D_f, held where they were on D_r.
+    """Representation misdirection: an inner layer's states are pulled to one random direction on D_f, held where they
+    were on D_r.
 
     The layer lies at ``depth`` (0: the first, 1: the last) of the model's list of layers; it and the ``trained`` − 1
     before it are trained. The direction is uniform on [0, 1)^H, so never negative; its length is ``scale`` times the

@@ -4,9 +4,9 @@ from mubench.methods.base import Method, Term, first
 class Scrub(Method):
     """Alternate: push the student's outputs away from the original's on D_f (max), pull them back on D_r (min).
 
-    Every epoch minimises γ·CE + α·T²·KL(original ‖ student) over D_r; the first ``msteps`` epochs start with a pass over D_f
-    that maximises T²·KL. The paper's Table 2 of MU-Bench lists Loss for D_f and Loss + Rep for D_r; the paper and its code
-    measure outputs (logits) on both, and the code's representation weight β is 0, so this does the same.
+    Every epoch minimises γ·CE + α·T²·KL(original ‖ student) over D_r; the first ``msteps`` epochs start with a pass
+    over D_f that maximises T²·KL. The paper's Table 2 of MU-Bench lists Loss for D_f and Loss + Rep for D_r; the paper
+    and its code measure outputs (logits) on both, and the code's representation weight β is 0, so this does the same.
     """
 
     paper = "Kurmanji et al. 2023, Eq. 3 and Algorithm 1; code meghdadk/SCRUB, thirdparty/repdistiller/helper/loops.py"

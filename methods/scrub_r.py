@@ -4,7 +4,8 @@ from mubench.methods.scrub import Scrub
 
 
 class ScrubR(Scrub):
-    """SCRUB with rewinding: of its epochs the one that forgets D_f just enough, since an error too high betrays membership too.
+    """SCRUB with rewinding: of its epochs the one that forgets D_f just enough, since an error too high betrays
+    membership too.
 
     A copy of the weights is kept after every epoch, in main memory. The reference is the final student's error on
     validation examples of the classes in D_f (of texts: on all of them); back to the epoch whose error on D_f is

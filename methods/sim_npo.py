@@ -3,7 +3,8 @@ from mubench.methods.base import Method, Term
 
 
 class SimNPO(Method):
-    """NPO without a reference model: the loss per token takes the place of the difference, so short texts are not favoured.
+    """NPO without a reference model: the loss per token takes the place of the difference, so short texts are not
+    favoured.
 
     −(2/β)·log σ(β·(NLL/length − γ)). The code multiplies the margin γ by β too, as here; at γ = 0 all readings agree.
     ``weight`` is the authors' npo_coeff; β and it are those of their TOFU forget10, forget05 has 2.5 and 0.1375. Their

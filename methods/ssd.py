@@ -5,7 +5,8 @@ from mubench.methods.base import Method
 
 
 class Ssd(Method):
-    """Selective synaptic dampening: weights that matter far more to D_f than to all of D are made smaller; no training at all.
+    """Selective synaptic dampening: weights that matter far more to D_f than to all of D are made smaller; no training
+    at all.
 
     The importance of a weight is the mean squared gradient of the loss over groups of ``batch`` examples; of 1 it is
     the diagonal of the Fisher information that the paper writes. Where that of D_f exceeds ``alpha`` times that of D
@@ -15,7 +16,10 @@ class Ssd(Method):
     |D_f| / |D|) % are selected.
     """
 
-    paper = "Foster, Schoepf & Brintrup 2024, Eq. 3–7; code if-loops/selective-synaptic-dampening, src/ssd.py; alpha: Schoepf et al. 2024 (ASSD)"
+    paper = (
+        "Foster, Schoepf & Brintrup 2024, Eq. 3–7; code if-loops/selective-synaptic-dampening, src/ssd.py; alpha:"
+        " Schoepf et al. 2024 (ASSD)"
+    )
     deviations = (
         "Importance is over single examples; theirs over batches of the loader, so it depends on their size.",
         "alpha follows their later rule, ASSD; in their code it is chosen for each model (5, 10, 50).",

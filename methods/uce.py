@@ -48,8 +48,8 @@ class Uce(Method):
         return found / found.sum() * (found > 0).sum()
 
     def edited(self, weight, concepts, guide, erase, preserve):
-        """The closed form for one matrix [out, in]: concepts [n, in] are sent to where ``guide`` [1, in] goes by scale ``erase`` [n], and
-        stay by ``preserve`` [n]."""
+        """The closed form for one matrix [out, in]: concepts [n, in] are sent to where ``guide`` [1, in] goes by scale
+        ``erase`` [n], and stay by ``preserve`` [n]."""
         import torch
 
         old = (

@@ -46,25 +46,30 @@ def unlearn(
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
         ``.logits`` (any `transformers` classifier); or anything, if ``loss`` is given.
-    forget, retain: map-style data sets of dicts (Hugging Face data sets, ``torch`` data sets, lists), items ``{input: …,
-        "labels" or "label": …}``. Disjoint.
+    forget, retain: map-style data sets of dicts (Hugging Face data sets, ``torch`` data sets, lists), items ``{input:
+        …, "labels" or "label": …}``. Disjoint.
     collate: list of items → dict of tensors with first dimension B (default: ``torch``'s).
     loss: ``loss(model, batch)`` → per-example losses [B], or (losses [B], logits [B, C]); default cross-entropy.
-    head: name of the submodule whose input is the representation of an example, for methods that measure it (``classifier``).
-    fresh: () → a new, untrained model, for methods that need one (default for `transformers` models: their configuration).
+    head: name of the submodule whose input is the representation of an example, for methods that measure it
+    (``classifier``).
+    fresh: () → a new, untrained model, for methods that need one (default for `transformers` models: their
+    configuration).
     validation: more examples, held out from training, for methods that measure a threshold on such.
     method: a registry name, ``path/to/file.py:Class`` or a `Method`. inplace: change ``model`` itself.
-    options: the fields of `Options` (seed, protocol, precision, lora, lora_rank, curriculum, max_steps …), and hyperparameters of the method, such
-        as ``lr`` (default: its ``lr_factor`` × 1e-3), ``epochs`` and ``batch_size`` (32). LoRA adapters are merged at the end.
+    options: the fields of `Options` (seed, protocol, precision, lora, lora_rank, curriculum, max_steps …), and
+    hyperparameters of the method, such
+        as ``lr`` (default: its ``lr_factor`` × 1e-3), ``epochs`` and ``batch_size`` (32). LoRA adapters are merged at
+        the end.
 
-    The same seed on one process gives the same bits. Returns an `Unlearned`. Raises `MubenchError` for an empty forget set, a method that
-    needs what the model does not give, an unknown hyperparameter, or a loss that becomes NaN or infinite.
+    The same seed on one process gives the same bits. Returns an `Unlearned`. Raises `MubenchError` for an empty forget
+    set, a method that needs what the model does not give, an unknown hyperparameter, or a loss that becomes NaN or
+    infinite.
     """
     asked = Options.checked(**{name: options.pop(name) for name in [*options] if name in Options.model_fields})
     if isinstance(method, registry.methods.base) and (options or asked.protocol != "suite"):
         raise MubenchError(
-            f"{method.name} is given with its hyperparameters: set {', '.join(options) or 'the protocol'} where you make it, or pass "
-            "its name"
+            f"{method.name} is given with its hyperparameters: set {', '.join(options) or 'the protocol'} where you"
+            " make it, or pass its name"
         )
     cls = method if isinstance(method, registry.methods.base) else registry.methods.get(method)
     chosen = registry.load_method(method, **cls.overrides(asked.protocol) | options)
@@ -81,8 +86,9 @@ def unlearn(
     behaviour.probe(model, sets["forget"])
     if missing := chosen.needs - behaviour.provides:
         raise MubenchError(
-            f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return "
-            "(losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations (rep)"
+            f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return"
+            " (losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations"
+            " (rep)"
         )
     asked.fits(chosen, behaviour.num_labels)
     if fresh is None:
@@ -124,12 +130,16 @@ def evaluate(
 ):
     """Measure weights that any code has unlearned: name → value of every metric that applies.
 
-    task: a registry name; checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's class;
-    model: which of the task's models it is (default: the first); ratio or split_file: what was to be forgotten (default: `RunSpec`'s);
-    seed: of the original they come from and of the untrained model ZRF compares with: which of several runs of that code this is. Scores
-    are fractions. name, out: what to call that code, and a folder of results to put record and predictions into, as a run does; with
-    seconds: what unlearning took on this machine (None: not known); paper: where the code is described; save_model: keep the weights too.
-    Raises `MubenchError` where the checkpoint cannot be read or does not fit the task.
+    task: a registry name; checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's
+    class;
+    model: which of the task's models it is (default: the first); ratio or split_file: what was to be forgotten
+    (default: `RunSpec`'s);
+    seed: of the original they come from and of the untrained model ZRF compares with: which of several runs of that
+    code this is. Scores
+    are fractions. name, out: what to call that code, and a folder of results to put record and predictions into, as a
+    run does; with
+    seconds: what unlearning took on this machine (None: not known); paper: where the code is described; save_model:
+    keep the weights too. Raises `MubenchError` where the checkpoint cannot be read or does not fit the task.
     """
     from mubench import originals
 
@@ -219,10 +229,12 @@ def ablate(
     run=True,
     **options,
 ):
-    """Vary one thing, run what ``out`` does not hold yet, and draw; returns the exhibits (see `mubench.leaderboard.ablations`).
+    """Vary one thing, run what ``out`` does not hold yet, and draw; returns the exhibits (see
+    `mubench.leaderboard.ablations`).
 
-    kind: lora, curriculum, ratio, scale, budget or bias; tasks, methods: names (default: those the MU-Bench paper compares); at: levels
-    instead of the kind's own; figures: a folder to write to; eval_every: steps between the points of curves, where the kind draws curves;
+    kind: lora, curriculum, ratio, scale, budget or bias; tasks, methods: names (default: those the MU-Bench paper
+    compares); at: levels instead of the kind's own; figures: a folder to write to; eval_every: steps between the points
+    of curves, where the kind draws curves;
     margin: of the deletion capacity, a fraction; limit: trials on so many rows; run: whether to run what is
     missing, not only to draw; options: as in `mubench.run`.
     """
@@ -239,7 +251,8 @@ def ablate(
         _, _, failed = grid.sweep(specs, out, workers, **({"eval_every": eval_every} if kind.along else {}))
         if len(failed) == len(specs):
             raise MubenchError(
-                f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with: {reason(failed[0], out)}"
+                f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with:"
+                f" {reason(failed[0], out)}"
             )
     runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
     trial = [f"a trial on {limit} rows of each set: no result"] if limit else []

@@ -26,7 +26,9 @@ class Output:
 
     @property
     def total(self):
-        """[B]: the loss of a whole sequence, summed over its tokens instead of averaged; of no sequence the loss itself."""
+        """[B]: the loss of a whole sequence, summed over its tokens instead of averaged; of no sequence the loss
+        itself.
+        """
         return self.loss if self.mask is None else self.loss * self.mask.sum(-1)
 
     def __getitem__(self, rows):
@@ -37,11 +39,13 @@ class Output:
 class Behaviour:
     """Classification, the common case; modalities whose outputs are not classes override what differs.
 
-    provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes`` (logits are of
-    classes or tokens, of which the labels name the right ones); of some modalities ``signal`` (inputs are numbers that noise can be
-    added to), ``pixels`` (they are of pictures, of an `input_range`), ``pairs``, ``text`` (`refuse`, `complete`) or ``prompts``.
-    keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers (a
-    vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the student, on the same batch.
+    provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes``
+    (logits are of classes or tokens, of which the labels name the right ones); of some modalities ``signal`` (inputs
+    are numbers that noise can be added to), ``pixels`` (they are of pictures, of an `input_range`), ``pairs``, ``text``
+    (`refuse`, `complete`) or ``prompts``.
+    keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers
+    (a vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the
+    student, on the same batch.
     """
 
     provides = frozenset({"loss", "logit", "rep", "labels", "classes"})
@@ -51,8 +55,8 @@ class Behaviour:
     threads = None  # of the CPU, that it is run with; None: as many as torch takes
 
     def drawn(self, batch, seed):
-        """The batch with all that a forward pass would draw at random (noise), so that teacher and student see the same; a function
-        of ``seed`` and of each example's ``index`` alone."""
+        """The batch with all that a forward pass would draw at random (noise), so that teacher and student see the
+        same; a function of ``seed`` and of each example's ``index`` alone."""
         return batch
 
     def forward(self, model, batch, features=False):
@@ -69,7 +73,9 @@ class Behaviour:
         return Output(cross_entropy(logits, batch["labels"], reduction="none"), logits, None, features)
 
     def divergence(self, student, teacher, temperature=1.0, per="example"):
-        """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes (``per="example"``) or averaged over them."""
+        """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes (``per="example"``) or averaged over
+        them.
+        """
         from torch.nn.functional import kl_div
 
         kl = kl_div(
@@ -103,9 +109,9 @@ class Behaviour:
         }
 
     def corrupt(self, batch, rows, draw, pool, other=True):
-        """The batch with wrong labels in some ``rows``. ``draw``: a uniform number in [0, 1) for each of them; ``other``: a class
-        different from the truth, each equally likely, or else any class. ``pool``: examples whose targets may be taken where
-        targets are no classes; the retain set."""
+        """The batch with wrong labels in some ``rows``. ``draw``: a uniform number in [0, 1) for each of them;
+        ``other``: a class different from the truth, each equally likely, or else any class. ``pool``: examples whose
+        targets may be taken where targets are no classes; the retain set."""
         labels = batch["labels"].clone()
         if other:
             labels[rows] += 1 + (draw.to(labels.device) * (self.num_labels - 1)).long()
@@ -114,20 +120,26 @@ class Behaviour:
         return batch | {"labels": labels}
 
     def input_range(self, model):
-        """What a model of the task, by name, is given of a black pixel and of a white one: two tensors that fit pictures."""
+        """What a model of the task, by name, is given of a black pixel and of a white one: two tensors that fit
+        pictures.
+        """
         raise NotImplementedError
 
     def refuse(self, batch, rows):
-        """The batch with the answers in some ``rows`` replaced by "I do not know", in words that depend on the example alone."""
+        """The batch with the answers in some ``rows`` replaced by "I do not know", in words that depend on the example
+        alone.
+        """
         raise NotImplementedError
 
     def complete(self, model, batch, given, most):
-        """[B, ≤ most]: the tokens a model goes on with greedily after the prompt and the first ``given`` tokens of the answer."""
+        """[B, ≤ most]: the tokens a model goes on with greedily after the prompt and the first ``given`` tokens of the
+        answer.
+        """
         raise NotImplementedError
 
     def exhibits(self, before, after, sets):
-        """Files to lay beside a result, name → bytes: what numbers do not show (pictures before and after). ``before``: () → the
-        original model; ``after``: the unlearned one."""
+        """Files to lay beside a result, name → bytes: what numbers do not show (pictures before and after). ``before``:
+        () → the original model; ``after``: the unlearned one."""
         return {}
 
 
@@ -177,8 +189,8 @@ class Custom(Behaviour):
 
 
 class States:
-    """A task's behaviour, its representations being the states that leave an inner ``layer`` (a module's name): features are [B, T, H],
-    T tokens or places; mask is [B, T], true where a state counts, or None where all do.
+    """A task's behaviour, its representations being the states that leave an inner ``layer`` (a module's name):
+    features are [B, T, H], T tokens or places; mask is [B, T], true where a state counts, or None where all do.
 
     Of a text that is answered the states that predict the answer count, of other texts those of no padding.
     """
@@ -231,7 +243,9 @@ def masked_mean(values, mask):
 
 
 class Representation:
-    """Catches what enters (or, ``leaving``, leaves) the submodule ``head`` in a forward pass, as ``value``; nothing without a head."""
+    """Catches what enters (or, ``leaving``, leaves) the submodule ``head`` in a forward pass, as ``value``; nothing
+    without a head.
+    """
 
     def __init__(self, model, head, leaving=False):
         self.value, self.model, self.head, self.leaving = None, model, head, leaving

@@ -1,4 +1,6 @@
-"""Where fetched data, prepared sets and downloaded checkpoints are kept, and how files are written whole or not at all."""
+"""Where fetched data, prepared sets and downloaded checkpoints are kept, and how files are written whole or not at
+all.
+"""
 
 import contextlib
 import errno
@@ -38,7 +40,9 @@ def fsync(path):
 
 @contextlib.contextmanager
 def whole(path):
-    """A temporary path next to ``path`` that becomes ``path`` when the block ends well, and vanishes when it does not."""
+    """A temporary path next to ``path`` that becomes ``path`` when the block ends well, and vanishes when it does
+    not.
+    """
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

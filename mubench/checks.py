@@ -9,13 +9,12 @@ from pathlib import Path
 from mubench import registry
 from mubench.errors import MubenchError
 
-
 PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal"}  # what the small problem of `check_method` provides
 
 
 def check(what, **options):
-    """Test a task or method (registry name or ``path/to/file.py:Class``), a result's folder, or a submission (folder or .zip) against its
-    contract; options: of `mubench.leaderboard.submission.check`, for submissions.
+    """Test a task or method (registry name or ``path/to/file.py:Class``), a result's folder, or a submission (folder or
+    .zip) against its contract; options: of `mubench.leaderboard.submission.check`, for submissions.
 
     Yields one line per thing that holds; raises `MubenchError` naming the first that does not.
     """
@@ -25,7 +24,8 @@ def check(what, **options):
         return submission.check(what, **options)
     if any(options.values()):
         raise MubenchError(
-            f"{what} is no submission (a folder with submission.json, or a .zip): --weights, --rerun and --record are for those"
+            f"{what} is no submission (a folder with submission.json, or a .zip): --weights, --rerun and --record are"
+            " for those"
         )
     if Path(what).is_dir():
         return check_result(what)
@@ -58,9 +58,15 @@ def check_method(reference):
     for name, value in cls.defaults().items():
         cls(**{name: value})
     method = cls()
-    yield f"hyperparameters typed: {', '.join(n for n in cls.defaults() if n not in registry.methods.base.defaults()) or 'the common ones'}"
+    yield (
+        "hyperparameters typed:"
+        f" {', '.join(n for n in cls.defaults() if n not in registry.methods.base.defaults()) or 'the common ones'}"
+    )
     row = method.taxonomy()
-    yield f"Table 2: D_f {row['forget']} / {row['corruption']}, D_r {row['retain']}, {row['parameters']}, {row['schedule']}"
+    yield (
+        f"Table 2: D_f {row['forget']} / {row['corruption']}, D_r {row['retain']}, {row['parameters']},"
+        f" {row['schedule']}"
+    )
 
     tasks = [t for t in registry.tasks.names() if method.needs <= set(registry.tasks.get(t).provides)]
     _holds(tasks, f"some task provides what it needs ({', '.join(sorted(method.needs))})")
@@ -88,8 +94,8 @@ def check_method(reference):
 
 
 def check_task(reference):
-    """A task's facts, data, split, models, behaviour and originals hold what the contract says; of a task that can write a sample (the
-    paper tier) on that, with runs from loading to the stored result."""
+    """A task's facts, data, split, models, behaviour and originals hold what the contract says; of a task that can
+    write a sample (the paper tier) on that, with runs from loading to the stored result."""
     task = registry.load_task(reference)
     _holds(
         task.__doc__ and task.source and task.licence and task.models,
@@ -194,7 +200,10 @@ def check_behaviour(task):
             {"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values()),
             f"{name}: predict gives one row per example",
         )
-        yield f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, forward, corrupt and predict per example"
+        yield (
+            f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, forward, corrupt and predict per"
+            " example"
+        )
         facts = originals.load(task, name)[1]
         if task.tier == "mini" and facts["card"]:
             _holds(facts["card"]["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
@@ -208,14 +217,19 @@ def check_behaviour(task):
 
 
 def check_result(folder):
-    """A result can be read like a stranger's, every metric follows from its predictions, and those are of the task's own examples."""
+    """A result can be read like a stranger's, every metric follows from its predictions, and those are of the task's
+    own examples.
+    """
     from mubench import results
     from mubench.leaderboard import reading, verify
 
     if not (Path(folder) / results.RESULT).exists():
         raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {results.RESULT}")
     run = reading.read_run(folder)
-    yield f"schema {results.SCHEMA}: {run.result.task['name']}/{run.result.model['name']}/{run.result.method['name']}, {run.result.status}"
+    yield (
+        f"schema {results.SCHEMA}: {run.result.task['name']}/{run.result.model['name']}/{run.result.method['name']},"
+        f" {run.result.status}"
+    )
     yield f"{len(run.metrics)} metrics follow from {run.result.predictions.get('rows', 0)} predictions"
     if run.spec.task in registry.tasks.names():
         flags = verify.compare(run)
@@ -232,8 +246,8 @@ def _holds(condition, promise):
 
 
 def _small(method, tasks):
-    """A network and ``run(method=, seed=)`` → `Unlearned`: a classifier, or where a method needs more than that a model of the first
-    task of the mini tier that provides it, untrained, on some of its rows."""
+    """A network and ``run(method=, seed=)`` → `Unlearned`: a classifier, or where a method needs more than that a model
+    of the first task of the mini tier that provides it, untrained, on some of its rows."""
     from mubench.api import Unlearned, unlearn
     from mubench.job import Job
     from mubench.spec import Options

@@ -38,8 +38,8 @@ def main(argv=None):
         if args.debug:
             raise
         sys.exit(
-            f"mubench: {type(error).__name__}: {str(error).strip() or 'no message'} (an error of mubench or of a plug-in, not "
-            "yours: --debug shows where)"
+            f"mubench: {type(error).__name__}: {str(error).strip() or 'no message'} (an error of mubench or of a"
+            " plug-in, not yours: --debug shows where)"
         )
 
 
@@ -66,8 +66,9 @@ def parser(sweep=None):
             p.add_argument(
                 "--data-dir",
                 metavar="FOLDER",
-                help="where the original archives of paper tasks are unpacked, in FOLDER or "
-                "FOLDER/TASK ($MUBENCH_DATA)",
+                help=(
+                    "where the original archives of paper tasks are unpacked, in FOLDER or FOLDER/TASK ($MUBENCH_DATA)"
+                ),
             )
         p.set_defaults(function=function)
         return p
@@ -82,7 +83,9 @@ def parser(sweep=None):
     )
 
     def options(p, *names, many=()):
-        """Flags for fields of `RunSpec` (default: all that are no places): names, types, choices and help are its own."""
+        """Flags for fields of `RunSpec` (default: all that are no places): names, types, choices and help are its
+        own.
+        """
         for name, field in RunSpec.model_fields.items():
             if (
                 name in names
@@ -202,8 +205,10 @@ def parser(sweep=None):
     p.add_argument(
         "kind",
         metavar="KIND",
-        help="lora (share of trained parameters), curriculum, ratio (deletion capacity), scale (FLOPs, sizes), "
-        "budget (work) or bias (transfer set)",
+        help=(
+            "lora (share of trained parameters), curriculum, ratio (deletion capacity), scale (FLOPs, sizes), "
+            "budget (work) or bias (transfer set)"
+        ),
     )
     p.add_argument("task", nargs="+", metavar="TASK", help="tasks, or mini / paper / all")
     p.add_argument(
@@ -321,7 +326,8 @@ def parser(sweep=None):
         "submit",
         _submit,
         "check results and pack them for the leaderboard",
-        "mubench submit results --name My-Method --paper https://arxiv.org/abs/2406.14796 --out leaderboard/submissions",
+        "mubench submit results --name My-Method --paper https://arxiv.org/abs/2406.14796 --out"
+        " leaderboard/submissions",
     )
     p.add_argument("results", nargs="+", metavar="RESULT", help="result folders, or folders of results, of one method")
     p.add_argument("--name", required=True, metavar="TEXT", help="the method's, as its authors write it")
@@ -333,7 +339,9 @@ def parser(sweep=None):
         "--taxonomy",
         nargs=5,
         metavar=("FORGET", "CORRUPTION", "RETAIN", "PARAMETERS", "SCHEDULE"),
-        help='its row of `mubench ls methods` (default: as the results say), such as Loss Grad - "dense internal" joint',
+        help=(
+            'its row of `mubench ls methods` (default: as the results say), such as Loss Grad - "dense internal" joint'
+        ),
     )
     p.add_argument(
         "--trials",
@@ -345,8 +353,9 @@ def parser(sweep=None):
     p.add_argument(
         "--weights",
         metavar="REPO@COMMIT|local",
-        help="where on the hub the weights are, a folder for each result's id; local: pack "
-        "those saved with the results",
+        help=(
+            "where on the hub the weights are, a folder for each result's id; local: pack those saved with the results"
+        ),
     )
     p.add_argument("--out", metavar="FOLDER|FILE.zip", help="where to put its folder (default: here)")
     p.add_argument("--push-to-hub", metavar="REPO", help="send it to a dataset repository on the hub")
@@ -366,7 +375,8 @@ def parser(sweep=None):
         "report",
         _report,
         "one run as a self-contained page, or the MU-Bench paper from all results",
-        "mubench report results/fashion/resnet/salun/5/0123456789ab\nexample: mubench report --paper results --out paper",
+        "mubench report results/fashion/resnet/salun/5/0123456789ab\nexample: mubench report --paper results --out"
+        " paper",
     )
     p.add_argument(
         "run",
@@ -393,7 +403,8 @@ def parser(sweep=None):
     return top
 
 
-# -- verbs ---------------------------------------------------------------------------------------------------------------
+# -- verbs
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _ls(args):
@@ -428,7 +439,8 @@ def _run(args):
         _show(args.out, done + before)
     if failed:
         raise MubenchError(
-            f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with: {progress.reason(failed[0], args.out)}"
+            f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with:"
+            f" {progress.reason(failed[0], args.out)}"
         )
 
 
@@ -581,8 +593,8 @@ def _split(args):
         split.export(args.export)
     if not args.check:
         print(
-            f"{args.task}, {split.name} %: {len(split.forget)} of {split.n} rows to forget\nforget rows {split.checksum}\n"
-            f"made for data {split.data}"
+            f"{args.task}, {split.name} %: {len(split.forget)} of {split.n} rows to forget\nforget rows"
+            f" {split.checksum}\nmade for data {split.data}"
         )
 
 
@@ -670,7 +682,8 @@ def _report(args):
     print(report(args.run[0], args.out, args.references))
 
 
-# -- helpers -------------------------------------------------------------------------------------------------------------
+# -- helpers
+# -------------------------------------------------------------------------------------------------------------
 
 
 def _print_metrics(values):

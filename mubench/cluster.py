@@ -1,8 +1,9 @@
 """A sweep on a Ray cluster: this process hands out the runs and puts every result in place; workers run them.
 
-A worker lives long and keeps to a task and a model while there are runs of them, so they share data and original. It writes into a folder
-of its own, under the results where it sees them (shared storage), else on its own disk, from where the files are sent. Only this process
-moves results to their place, so a worker that is late or lost leaves no half result and no second one.
+A worker lives long and keeps to a task and a model while there are runs of them, so they share data and original. It
+writes into a folder of its own, under the results where it sees them (shared storage), else on its own disk, from where
+the files are sent. Only this process moves results to their place, so a worker that is late or lost leaves no half
+result and no second one.
 """
 
 import contextlib
@@ -57,8 +58,8 @@ def connect(address):
     except (OSError, ValueError, OverflowError, RuntimeError, subprocess.CalledProcessError) as error:
         why = " ".join((getattr(error, "stderr", "") or str(error)).strip().rpartition("\n")[2].split())[:100]
     raise MubenchError(
-        f"no Ray cluster answers at {address} ({why}): give HOST:PORT as `ray start --head` shows it, or auto on a node of the "
-        "cluster"
+        f"no Ray cluster answers at {address} ({why}): give HOST:PORT as `ray start --head` shows it, or auto on a node"
+        " of the cluster"
     )
 
 
@@ -113,7 +114,9 @@ class Worker:
 
 
 def perform(root, threads, spec, name, options):
-    """(folder of the result or error, its files unless they are on shared storage), or a sentence where neither could be written."""
+    """(folder of the result or error, its files unless they are on shared storage), or a sentence where neither could
+    be written.
+    """
     import torch
 
     from mubench.runner import run_spec
@@ -129,9 +132,11 @@ def perform(root, threads, spec, name, options):
         except Exception as error:  # recorded, unless there is no room for the record
             if not (folder / ERROR).is_file():
                 return str(error) if isinstance(error, MubenchError) else f"{type(error).__name__}: {error}"
-        return str(folder), None if root else {
-            str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-        }
+        return str(folder), (
+            None
+            if root
+            else {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        )
 
 
 @contextlib.contextmanager
@@ -198,7 +203,9 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
             claims.close()
 
     def wanted(group):
-        """Whether one more worker of a group would find a run to do. It may have to wait for its place: of those there are never many."""
+        """Whether one more worker of a group would find a run to do. It may have to wait for its place: of those there
+        are never many.
+        """
         workers, coming = (
             Counter(of[worker] for worker in some)[group]
             for some in (of, [w for w, spec, _ in doing.values() if not spec])
@@ -225,7 +232,9 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
         del of[worker]
 
     def give(worker):
-        """The next run for a worker: of its task and model if there is one, else of those that need no more, least worked on."""
+        """The next run for a worker: of its task and model if there is one, else of those that need no more, least
+        worked on.
+        """
         mine, busy = of[worker], Counter(of.values())
         for group in sorted(groups, key=lambda group: (group != mine, busy[group])):
             if needs[group]["memory"] <= needs[mine]["memory"] and (found := next_run(group)):
@@ -263,7 +272,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
         left.discard(spec.id)
         progress.mark(spec, bool(why))
         report(
-            f"{spec.folder.parent}, seed {spec.seed}: {f'failed: {why}' if why else summary(read(store.path(spec)))} {progress}",
+            f"{spec.folder.parent}, seed {spec.seed}: {f'failed: {why}' if why else summary(read(store.path(spec)))}"
+            f" {progress}",
             flush=True,
         )
 
@@ -282,13 +292,15 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
         try:
             if not room({"CPU": cpus, "GPU": gpus}):
                 raise MubenchError(
-                    f"no machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs: ask for less with --cpus-per-run, --gpus-per-run"
+                    f"no machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs: ask for less with --cpus-per-run,"
+                    " --gpus-per-run"
                 )
             for group in [group for group in groups if not room(needs[group])]:
                 for spec in groups.pop(group):
                     finish(
                         spec,
-                        f"it needs about {needs[group]['memory'] / 2**30:.3g} GiB of main memory, no machine of the cluster has as much",
+                        f"it needs about {needs[group]['memory'] / 2**30:.3g} GiB of main memory, no machine of the"
+                        " cluster has as much",
                     )
             while left:
                 for group in sorted(groups, key=lambda group: -len(groups[group])):
@@ -300,7 +312,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
                     seen = time.monotonic()
                 elif time.monotonic() - seen > ROOM:
                     raise MubenchError(
-                        "the cluster has lost all machines with room for a run: the same command goes on when there is one again"
+                        "the cluster has lost all machines with room for a run: the same command goes on when there is"
+                        " one again"
                     )
                 if not doing:  # others do what is left
                     time.sleep(1)
@@ -317,7 +330,8 @@ def sweep(todo, store, since, force, options, progress, report, address, cpus=1,
                             tries[None] = 0
                         elif answer[1] != here:
                             raise MubenchError(
-                                f"{answer[0]} has {answer[1]}, this machine has {here}: install the same on all machines of the cluster"
+                                f"{answer[0]} has {answer[1]}, this machine has {here}: install the same on all"
+                                " machines of the cluster"
                             )
                     give(worker)
         finally:

@@ -15,11 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 class Costs:
     """Counted from the first hook to the last, loading and evaluation excluded.
 
-    unlearning_seconds: wall clock; cpu_seconds: of all threads of this process, which other load hardly changes; steps: optimiser steps;
+    unlearning_seconds: wall clock; cpu_seconds: of all threads of this process, which other load hardly changes; steps:
+    optimiser steps;
     examples: examples with a gradient, in steps, hooks and one-shot passes, over all epochs and processes;
     flops: floating-point operations of matrix products, convolutions and attention, forward and backward, teachers and
-    saliency included; peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation (GPU)
-    while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss per epoch;
+    saliency included; peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation
+    (GPU) while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss
+    per epoch;
     validation: score after each epoch, where the recipe keeps the best one.
     """
 
@@ -45,12 +47,13 @@ class Meter:
 
     @contextlib.contextmanager
     def flops(self, key, examples, plain=None):
-        """Adds the FLOPs of the block, run on so many examples. Blocks of the same ``key`` (same shapes but for the number of
-        examples, to which products, convolutions and attention are proportional) are traced once and counted every time.
+        """Adds the FLOPs of the block, run on so many examples. Blocks of the same ``key`` (same shapes but for the
+        number of examples, to which products, convolutions and attention are proportional) are traced once and counted
+        every time.
 
-        plain: (a function that does the same work on some examples, how many), to be traced instead of a block whose operations are not
-        counted as they are (of a vectorised convolution each group would count as all). A block inside another counts as its own only:
-        a teacher asked in the middle of a step is no part of each later step.
+        plain: (a function that does the same work on some examples, how many), to be traced instead of a block whose
+        operations are not counted as they are (of a vectorised convolution each group would count as all). A block
+        inside another counts as its own only: a teacher asked in the middle of a step is no part of each later step.
         """
         if key in self._flops:
             yield

@@ -20,17 +20,22 @@ def lambert(y):
 
 
 def confidence(x):
-    """σ = exp(−W(½·max(−2/e, x))) of x = (ℓ − τ)/λ: 1 at x = 0, e where all examples are easy, towards 0 for hard ones."""
+    """σ = exp(−W(½·max(−2/e, x))) of x = (ℓ − τ)/λ: 1 at x = 0, e where all examples are easy, towards 0 for hard
+    ones.
+    """
     return (-lambert(x / 2)).exp().to(x.dtype)
 
 
 class SuperLoss:
-    """Maps losses [B] of a term to σ·(ℓ − τ) + λ·log²σ, σ a constant for the gradient, which is therefore σ times the loss's.
+    """Maps losses [B] of a term to σ·(ℓ − τ) + λ·log²σ, σ a constant for the gradient, which is therefore σ times the
+    loss's.
 
-    lam: λ > 0, towards infinity all examples count alike; tau: what is neither easy nor hard: ``mean``, of all losses of the same term in
-    earlier steps (in the first step there are none, and all count alike), ``log_classes``, the loss of a guess, or a number.
-    Every term has a state of its own: losses on D_f and D_r are never mixed. Of terms that push away (negative weight) easy are still
-    the examples with a small loss, those that are remembered best: they are pushed most, and what is forgotten already is let go.
+    lam: λ > 0, towards infinity all examples count alike; tau: what is neither easy nor hard: ``mean``, of all losses
+    of the same term in earlier steps (in the first step there are none, and all count alike), ``log_classes``, the loss
+    of a guess, or a number.
+    Every term has a state of its own: losses on D_f and D_r are never mixed. Of terms that push away (negative weight)
+    easy are still the examples with a small loss, those that are remembered best: they are pushed most, and what is
+    forgotten already is let go.
     """
 
     def __init__(self, lam=1.0, tau="mean", classes=None):

@@ -35,12 +35,13 @@ class Context:
     """What a method's hooks see.
 
     student: the model being trained; original: a frozen copy of it as it was; fresh(): a new, untrained one;
-    task: its `Behaviour`; model_name: what a task calls the model; forget, retain: the two sets, as views that hooks may replace by a part;
-    seed; epoch, from 1, of epochs;
-    incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives); validation: held-out
-    examples, for thresholds (never for training, and never the test set);
-    trainable: name → parameter of all that may move. With LoRA (``adapt``: what `lora.solve` is told, ``share`` or ``rank``) those are
-    the adapters of the student, masks are over them alone, and ``original`` is the student without them: no copy.
+    task: its `Behaviour`; model_name: what a task calls the model; forget, retain: the two sets, as views that hooks
+    may replace by a part; seed; epoch, from 1, of epochs;
+    incompetent: an untrained model that knows nothing at all (``blank``; by default what ``fresh`` gives); validation:
+    held-out examples, for thresholds (never for training, and never the test set);
+    trainable: name → parameter of all that may move. With LoRA (``adapt``: what `lora.solve` is told, ``share`` or
+    ``rank``) those are the adapters of the student, masks are over them alone, and ``original`` is the student without
+    them: no copy.
     """
 
     def __init__(
@@ -107,8 +108,8 @@ class Context:
     def validation(self):
         if self._validation is None:
             raise MubenchError(
-                "this method looks at held-out examples: pass validation=, some that are neither trained nor tested on, "
-                "or set its thresholds (`mubench ls METHOD`)"
+                "this method looks at held-out examples: pass validation=, some that are neither trained nor tested on,"
+                " or set its thresholds (`mubench ls METHOD`)"
             )
         return self._validation
 
@@ -136,8 +137,9 @@ class Context:
 
     @contextlib.contextmanager
     def counted(self, purpose, batch, gradient=True, network=None, plain=None):
-        """Counts the work of the block, one pass over a batch (name → tensor): its FLOPs and, with a ``gradient``, its examples. Those of
-        another ``network`` than the student count for its share of the student's parameters. A step's own pass counts by itself.
+        """Counts the work of the block, one pass over a batch (name → tensor): its FLOPs and, with a ``gradient``, its
+        examples. Those of another ``network`` than the student count for its share of the student's parameters. A
+        step's own pass counts by itself.
         plain: what is traced instead of the block (see `Meter.flops`)."""
         examples = len(batch["index"] if "index" in batch else next(iter(batch.values())))
         with self.meter.flops((purpose, gradient, *_shapes(batch)), examples, plain):
@@ -146,12 +148,14 @@ class Context:
             self.meter.examples += examples if network is None else examples * _size(network) / _size(self.student)
 
     def freeze(self, mask, hold=True):
-        """Only weights where ``mask`` (name of a trainable parameter → boolean tensor) is true may move; ``hold``: whatever the
-        optimiser does."""
+        """Only weights where ``mask`` (name of a trainable parameter → boolean tensor) is true may move; ``hold``:
+        whatever the optimiser does."""
         self._mask, self._hold = {name: m.to(self.device) for name, m in mask.items()}, hold
 
     def only(self, modules):
-        """Only parameters of these modules, and below them, are trained; the others have no gradients until the run is over."""
+        """Only parameters of these modules, and below them, are trained; the others have no gradients until the run is
+        over.
+        """
         chosen = {id(p) for module in modules for p in module.parameters()}
         self._resting = [p for p in self.student.parameters() if p.requires_grad and id(p) not in chosen]
         for p in self._resting:
@@ -166,8 +170,9 @@ class Context:
 
     @torch.no_grad()
     def rescale(self, factor, start):
-        """Task arithmetic: θ ← start + ``factor`` · (θ − start), ``start`` being a `snapshot`. Buffers go back to it. With LoRA θ is what
-        the adapters add to the weights, the product BA of each layer, and all else stays as it is."""
+        """Task arithmetic: θ ← start + ``factor`` · (θ − start), ``start`` being a `snapshot`. Buffers go back to it.
+        With LoRA θ is what the adapters add to the weights, the product BA of each layer, and all else stays as it
+        is."""
         if self.adapters:
             return self.adapters.rescale(factor, start)
         moved = dict(self.student.named_parameters(remove_duplicate=False))
@@ -176,8 +181,8 @@ class Context:
         )
 
     def saliency(self, on):
-        """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode; the batches are shared
-        out among the processes."""
+        """Parameter name → |Σ over the batches of a set of the gradient of the batch-mean task loss|, in eval mode; the
+        batches are shared out among the processes."""
         view, size = getattr(self, on), self.forget_batch_size if on == "forget" else self.batch_size
         training = self.student.training
         self.student.eval().zero_grad(set_to_none=True)
@@ -212,8 +217,9 @@ class Context:
 
 
 class Teacher:
-    """A frozen model whose outputs are computed once per example where the task can keep them (``keeps_outputs``). model: gives it when
-    asked; an incompetent one is let go as soon as a whole view's outputs are known, and made again, the same, where it is asked again."""
+    """A frozen model whose outputs are computed once per example where the task can keep them (``keeps_outputs``).
+    model: gives it when asked; an incompetent one is let go as soon as a whole view's outputs are known, and made
+    again, the same, where it is asked again."""
 
     def __init__(self, context, model):
         self.context, self.model, self._outputs = context, model, {}
@@ -252,10 +258,10 @@ class Teacher:
 class Engine:
     """Runs one method on one context by one recipe. ``run()`` changes ``context.student`` and returns the `Costs`.
 
-    shuffle: false keeps examples in the order of their view (replaying somebody's batches); validate: model → its score on
-    the validation set, asked after each epoch where the recipe keeps the best one; observe: called with the context after each
-    epoch, or at the start and every so many steps (``every``; what it raises ends the run); the time of both is not counted; curriculum: a `SuperLoss`, which
-    weighs the examples of each term.
+    shuffle: false keeps examples in the order of their view (replaying somebody's batches); validate: model → its score
+    on the validation set, asked after each epoch where the recipe keeps the best one; observe: called with the context
+    after each epoch, or at the start and every so many steps (``every``; what it raises ends the run); the time of both
+    is not counted; curriculum: a `SuperLoss`, which weighs the examples of each term.
     """
 
     def __init__(
@@ -273,7 +279,8 @@ class Engine:
     ):
         if recipe.keep_best and not validate:
             raise MubenchError(
-                "keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by `mubench.run`"
+                "keep_best=True needs a validation set to choose by: set keep_best=False, or run the task by"
+                " `mubench.run`"
             )
         self.validate, self.observe, self.every, self.curriculum = validate, observe, every, curriculum
         self.method, self.context, self.recipe, self.budget, self.shuffle = method, context, recipe, budget, shuffle
@@ -288,25 +295,30 @@ class Engine:
             self._refuse_shards()
 
     def _refuse_shards(self):
-        """Sharded layers are gathered by all processes at once: what some would ask more often than others cannot be run, nor what reads
-        weights during training."""
+        """Sharded layers are gathered by all processes at once: what some would ask more often than others cannot be
+        run, nor what reads weights during training."""
         method, union = self.method, self.method.schedule == "union"
         teachers = self.context.adapters and any(t.target == "original" for t in method.terms)
         scalars = [name for name, p in self.context.student.named_parameters() if not p.ndim]
         why = (
             f"{method.name} reads or changes weights while it trains"
             if not method.shards
-            else f"{method.name} asks the model more often for some batches than for others"
-            if union and (teachers or any(t.how for t in method.terms))
-            else "float16 gradients are scaled by each process alone"
-            if self.accelerator.mixed_precision == "fp16"
-            else f"{scalars[0]} is a single number"
-            if scalars
-            else None
+            else (
+                f"{method.name} asks the model more often for some batches than for others"
+                if union and (teachers or any(t.how for t in method.terms))
+                else (
+                    "float16 gradients are scaled by each process alone"
+                    if self.accelerator.mixed_precision == "fp16"
+                    else f"{scalars[0]} is a single number"
+                    if scalars
+                    else None
+                )
+            )
         )
         if why:
             raise MubenchError(
-                f"this run cannot be sharded: {why}; start it without --use_fsdp, every process then holds the whole model"
+                f"this run cannot be sharded: {why}; start it without --use_fsdp, every process then holds the whole"
+                " model"
             )
 
     def run(self):
@@ -535,11 +547,15 @@ class Engine:
                 value = (
                     t.how(self.context, {k: v[rows[t.on]] for k, v in given.items()}, mine, theirs)
                     if t.how
-                    else mine.loss
-                    if t.measure == "loss"
-                    else task.distance(mine, theirs)
-                    if t.measure == "rep"
-                    else task.divergence(mine, theirs, t.temperature, t.per)
+                    else (
+                        mine.loss
+                        if t.measure == "loss"
+                        else (
+                            task.distance(mine, theirs)
+                            if t.measure == "rep"
+                            else task.divergence(mine, theirs, t.temperature, t.per)
+                        )
+                    )
                 )
                 value = self.curriculum(value, self._numbers[id(t)]) if self.curriculum else value
                 total = total + t.weight * value.sum()
@@ -550,7 +566,9 @@ class Engine:
         return total
 
     def _corrupt(self, batch, positions, rows, term):
-        """The batch with the ``rows`` of the term's set corrupted, by draws that depend on seed, epoch and example alone."""
+        """The batch with the ``rows`` of the term's set corrupted, by draws that depend on seed, epoch and example
+        alone.
+        """
         if term.target == "refusal":
             return self.context.task.refuse(batch, torch.arange(len(positions))[rows])
         purpose = f"labels/{term.on}/{self.context.epoch if term.redraw else 0}"
@@ -647,7 +665,8 @@ def make_accelerator(precision="no"):
     for other in ("DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() in ("true", "1"):
             raise MubenchError(
-                f"a run is not shared out by {other}: start it with --multi_gpu, or --use_fsdp for a model that one GPU does not hold"
+                f"a run is not shared out by {other}: start it with --multi_gpu, or --use_fsdp for a model that one GPU"
+                " does not hold"
             )
     try:
         accelerator = Accelerator(
@@ -674,8 +693,9 @@ def threads(count):
 
 @functools.cache
 def sharding():
-    """Whether the launcher asked for FSDP (``accelerate launch --use_fsdp``). The word is taken from the environment: others who read
-    it there would do it in their own ways (accelerate wraps models, transformers reads weights on one process only)."""
+    """Whether the launcher asked for FSDP (``accelerate launch --use_fsdp``). The word is taken from the environment:
+    others who read it there would do it in their own ways (accelerate wraps models, transformers reads weights on one
+    process only)."""
     return os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
 
 

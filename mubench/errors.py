@@ -6,7 +6,9 @@ class MubenchError(Exception):
 
 
 def nearest(kind, name, known, listing):
-    """The error for an unknown ``name`` of a ``kind``: the nearest of the ``known`` names and the command that lists all."""
+    """The error for an unknown ``name`` of a ``kind``: the nearest of the ``known`` names and the command that lists
+    all.
+    """
     from difflib import get_close_matches
 
     close = get_close_matches(str(name), list(known), n=3, cutoff=0.5)

@@ -49,7 +49,9 @@ def _columns(run, task, model, view, positions, accelerator):
 
 
 def _stored(pieces):
-    """A column as it is written: texts as they are, integers as int64, scores as float64, everything else as `rounded` float32."""
+    """A column as it is written: texts as they are, integers as int64, scores as float64, everything else as `rounded`
+    float32.
+    """
     if not isinstance(pieces[0], torch.Tensor):
         return [text for piece in pieces for text in piece]
     values = torch.cat(pieces).cpu()
@@ -61,7 +63,8 @@ def _stored(pieces):
 
 
 def rounded(values):
-    """A tensor as a float32 array with 10 bits of mantissa (TF32), to nearest, ties to even: a third of the bytes once compressed.
+    """A tensor as a float32 array with 10 bits of mantissa (TF32), to nearest, ties to even: a third of the bytes once
+    compressed.
 
     Every metric is computed from these, so that stored predictions give its value to the last bit."""
     bits = values.float().numpy().astype(np.float32).view(np.uint32)
@@ -96,7 +99,9 @@ def validator(task, sets, accelerator=None):
 
 
 class Curve:
-    """The scores of a job along its training: a point at the start and after ``every`` so many steps (None: none at all), off the clock."""
+    """The scores of a job along its training: a point at the start and after ``every`` so many steps (None: none at
+    all), off the clock.
+    """
 
     def __init__(self, job, every=None):
         if every is not None and every < 1:

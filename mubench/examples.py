@@ -1,4 +1,6 @@
-"""Views of prepared examples: what splits cut, what the engine draws batches from. Cutting copies indices, never rows."""
+"""Views of prepared examples: what splits cut, what the engine draws batches from. Cutting copies indices, never
+rows.
+"""
 
 import torch
 
@@ -42,7 +44,9 @@ class Examples(torch.utils.data.Dataset):
 
 
 class Wrapped(torch.utils.data.Dataset):
-    """The same view over anyone's map-style data set of dicts (a Hugging Face ``Dataset``, a list, a ``torch`` data set)."""
+    """The same view over anyone's map-style data set of dicts (a Hugging Face ``Dataset``, a list, a ``torch`` data
+    set).
+    """
 
     def __init__(self, dataset, collate=None, rows=None):
         self.dataset, self.collate = dataset, collate or torch.utils.data.default_collate

@@ -18,8 +18,9 @@ CONTRACTS = {
 
 @functools.cache
 def fingerprint(cls):
-    """Of a class's file and of the helpers it imports: modules beside it in the package of methods or of its own, and files of the user's that
-    are not installed. 16 hex digits, the same on every version of Python. What is imported under a computed name is not seen."""
+    """Of a class's file and of the helpers it imports: modules beside it in the package of methods or of its own, and
+    files of the user's that are not installed. 16 hex digits, the same on every version of Python. What is imported
+    under a computed name is not seen."""
     found, waiting = {}, [cls.__module__]
     while waiting:
         name = waiting.pop()
@@ -36,7 +37,9 @@ def fingerprint(cls):
 
 
 def _own(name, of):
-    """Whether a module counts as a part of the code in the module ``of``: of the suite's methods and tasks, of its package, or of the user's."""
+    """Whether a module counts as a part of the code in the module ``of``: of the suite's methods and tasks, of its
+    package, or of the user's.
+    """
     top, package = name.partition(".")[0], of.partition(".")[0]
     if top == "mubench":
         return name.startswith(("mubench.methods.", "mubench.tasks.")) and name not in CONTRACTS
@@ -72,7 +75,9 @@ def _installed(top):
 
 
 def _imported(tree, package):
-    """The names of the modules that a module in a ``package`` imports, wherever it does, and of the packages they are in."""
+    """The names of the modules that a module in a ``package`` imports, wherever it does, and of the packages they are
+    in.
+    """
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
@@ -85,7 +90,9 @@ def _imported(tree, package):
 
 
 def _canonical(node):
-    """A syntax tree as text: kinds of nodes and the fields that are not empty; without docstrings, positions and contexts."""
+    """A syntax tree as text: kinds of nodes and the fields that are not empty; without docstrings, positions and
+    contexts.
+    """
     if isinstance(node, list):
         return f"[{','.join(map(_canonical, node))}]"
     if not isinstance(node, ast.AST):

@@ -1,4 +1,6 @@
-"""Gradients of single examples, or of small groups of them, many at a time: what importances, Fisher information and influence need."""
+"""Gradients of single examples, or of small groups of them, many at a time: what importances, Fisher information and
+influence need.
+"""
 
 import torch
 from torch.func import functional_call, grad, vmap
@@ -25,11 +27,12 @@ class _Loss(torch.nn.Module):
 
 
 def gradients(context, view, size=1, change=None):
-    """Yields (batch, G gradients of the mean task loss: parameter name → [G, …]) over the groups of ``size`` consecutive examples of a
-    view (the last may be smaller), for as many groups at a time as fit; of the student in eval mode, which stays as it is.
+    """Yields (batch, G gradients of the mean task loss: parameter name → [G, …]) over the groups of ``size``
+    consecutive examples of a view (the last may be smaller), for as many groups at a time as fit; of the student in
+    eval mode, which stays as it is.
 
-    change: batch → the batch whose loss is meant (other labels). One pass of `torch.func`'s vmap; models that it cannot take (their
-    control flow depends on the data) are run group by group.
+    change: batch → the batch whose loss is meant (other labels). One pass of `torch.func`'s vmap; models that it cannot
+    take (their control flow depends on the data) are run group by group.
     """
     loss, training = _Loss(context.task, context.student), context.student.training
     params = {f"model.{n}": p.detach() for n, p in context.student.named_parameters() if p.requires_grad}
@@ -73,8 +76,8 @@ def _pieces(n, size, together):
 
 
 def importance(context, view, size=1):
-    """Parameter name → mean over the groups of ``size`` examples of the squared gradient of their mean loss (size 1: the diagonal of
-    the empirical Fisher information)."""
+    """Parameter name → mean over the groups of ``size`` examples of the squared gradient of their mean loss (size 1:
+    the diagonal of the empirical Fisher information)."""
     sums = {}
     for _, found in gradients(context, view, size):
         for name, values in found.items():

@@ -33,8 +33,8 @@ def expand_methods(names):
 
 
 def expand(tasks, methods, models=None, ratios=None, seeds=None, **options):
-    """Every `RunSpec` of tasks × models × ratios × seeds × methods, None standing for the default; the references (retrain, original) come
-    first. Returns the specs and a sentence for each pair that cannot work."""
+    """Every `RunSpec` of tasks × models × ratios × seeds × methods, None standing for the default; the references
+    (retrain, original) come first. Returns the specs and a sentence for each pair that cannot work."""
     specs, left_out = {}, []
     methods = sorted(expand_methods(methods), key=lambda m: (registry.methods.get(m).start != "fresh", bool(_terms(m))))
     for name in expand_tasks(tasks):
@@ -55,9 +55,10 @@ def expand(tasks, methods, models=None, ratios=None, seeds=None, **options):
 
 
 def sweep(specs, out="results", workers=1, force=False, report=print, cluster=None, **options):
-    """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is recorded and the
-    others go on; whoever is killed, a second call completes the rest. Several sweeps may share a folder. cluster: where Ray is and
-    what a run needs there, as `mubench.cluster.sweep` takes them; options: ``save_model`` and ``eval_every``, as in `mubench.run`."""
+    """Do all runs that ``out`` does not hold yet; returns (done now, there before, failed). A run that fails is
+    recorded and the others go on; whoever is killed, a second call completes the rest. Several sweeps may share a
+    folder. cluster: where Ray is and what a run needs there, as `mubench.cluster.sweep` takes them; options:
+    ``save_model`` and ``eval_every``, as in `mubench.run`."""
     if workers < 1:
         raise MubenchError(f"workers={workers}: at least 1 process must do the runs")
     store = Store(out)
@@ -81,8 +82,8 @@ def sweep(specs, out="results", workers=1, force=False, report=print, cluster=No
 
 
 def forecast(specs, out):
-    """How many runs are left and how long they take one after the other, by what the store holds of the same task, model, method and limit
-    on this machine."""
+    """How many runs are left and how long they take one after the other, by what the store holds of the same task,
+    model, method and limit on this machine."""
     import statistics
 
     from mubench.machine import hardware

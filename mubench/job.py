@@ -32,9 +32,9 @@ def task_of(reference):
 class Job:
     """A method, or None where weights are only measured, on a context.
 
-    task: the `Behaviour`; options: the `RunSpec` of a run on a task, else its `Options`; sets: name → examples; recipe, budget: what the
-    method trains by, and the most it may use. Of a run on a task also: split, the deletion `Split`; checkpoint: the facts of the
-    original; network: of the student's class.
+    task: the `Behaviour`; options: the `RunSpec` of a run on a task, else its `Options`; sets: name → examples; recipe,
+    budget: what the method trains by, and the most it may use. Of a run on a task also: split, the deletion `Split`;
+    checkpoint: the facts of the original; network: of the student's class.
     """
 
     task: object
@@ -49,7 +49,9 @@ class Job:
 
     @classmethod
     def make(cls, task, method, options, sets, network, fresh, recipe, budget=None, blank=None, model=None, **facts):
-        """The one assembly: ``network`` is unlearned by a method; ``fresh`` and ``blank`` make new models (see `Context`); model: its name."""
+        """The one assembly: ``network`` is unlearned by a method; ``fresh`` and ``blank`` make new models (see
+        `Context`); model: its name.
+        """
         context = Context(
             task,
             network,
@@ -69,8 +71,8 @@ class Job:
 
     @classmethod
     def of(cls, spec, task=None, student=None):
-        """The job of a `RunSpec`. task: its task as an instance, where that is not what its name stands for (a sample of it); student:
-        unlearned weights, which are only measured."""
+        """The job of a `RunSpec`. task: its task as an instance, where that is not what its name stands for (a sample
+        of it); student: unlearned weights, which are only measured."""
         task = task or task_of(spec.task)
         split = task.split(spec.ratio, spec.split_file)
         sets = task.sets(spec.model, split, spec.limit)
@@ -113,7 +115,9 @@ class Job:
         )
 
     def train(self, progress=True, observe=None, every=None):
-        """Unlearn: the student of the context is changed. Returns the `Costs`; ``observe`` and ``every`` as in `Engine`."""
+        """Unlearn: the student of the context is changed. Returns the `Costs`; ``observe`` and ``every`` as in
+        `Engine`.
+        """
         options, task = self.options, self.task
         validate = validator(task, self.sets, self.context.accelerator) if "validation" in self.sets else None
         weigh = curriculum.make(options.curriculum, options.curriculum_lambda, options.curriculum_tau, task.num_labels)
@@ -128,7 +132,9 @@ class Job:
         return self.task.scored({name: self.sets[name] for name in SETS if name in self.sets})
 
     def original_score(self, name):
-        """The original's score on a set, before training: from its card, or measured where there is none or only a part of the rows is used."""
+        """The original's score on a set, before training: from its card, or measured where there is none or only a part
+        of the rows is used.
+        """
         if (card := self.checkpoint["card"]) and not self.options.limit and name in card["scores"]:
             return card["scores"][name]
         shown = self.task.scored({name: self.sets[name]})
@@ -154,7 +160,9 @@ class Job:
         )
 
     def result(self, frame, costs, test_score, **said):
-        """The `Result` of a run on a task, its metrics computed from the predictions; ``said``: what only the caller knows."""
+        """The `Result` of a run on a task, its metrics computed from the predictions; ``said``: what only the caller
+        knows.
+        """
         spec, method, student, card = self.options, self.method, self.context.student, self.checkpoint
         facts = (
             {
@@ -211,7 +219,9 @@ class Job:
 
 
 def original(task, model, checkpoint=None, seed=0):
-    """`originals.load`, the original of a seed being trained if it is not there; processes that need the same one wait for the first."""
+    """`originals.load`, the original of a seed being trained if it is not there; processes that need the same one wait
+    for the first.
+    """
     from filelock import FileLock
 
     folder = originals.trained_dir(task, model, seed)
@@ -220,7 +230,8 @@ def original(task, model, checkpoint=None, seed=0):
     how = originals.how_to_train(task, model, seed)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise MubenchError(
-            f"{task.name} has no original {model} of seed {seed} yet, and several processes cannot train it as they begin: `{how}` first"
+            f"{task.name} has no original {model} of seed {seed} yet, and several processes cannot train it as they"
+            f" begin: `{how}` first"
         )
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -237,9 +248,11 @@ def original(task, model, checkpoint=None, seed=0):
 
 
 def train_original(task, model, folder=None, seed=0, progress=True):
-    """Train the original of a task's model on all of D by its recipe; writes weights, config and card, returns the card.
+    """Train the original of a task's model on all of D by its recipe; writes weights, config and card, returns the
+    card.
 
-    folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the seed.
+    folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the
+    seed.
     """
     kept = None if folder else originals.trained_dir(task, model, seed)
     folder = Path(
@@ -286,7 +299,9 @@ def _trained(job, task, model, folder, seed, progress):
 
 
 def portable(source):
-    """A checkpoint's source without this machine's folders: relative to the package or to the cache, where it lies there."""
+    """A checkpoint's source without this machine's folders: relative to the package or to the cache, where it lies
+    there.
+    """
     path = Path(source).resolve()
     for root in (Path(__file__).resolve().parent.parent, originals.trained_root().resolve()):
         if path.is_relative_to(root):

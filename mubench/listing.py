@@ -6,8 +6,8 @@ from mubench import registry
 
 
 def show(what):
-    """The listing of a kind (``tasks``, ``models``, ``methods``, ``metrics``, or ``pairs``: which method works on which mini task), or the
-    facts of one task or method, as text."""
+    """The listing of a kind (``tasks``, ``models``, ``methods``, ``metrics``, or ``pairs``: which method works on which
+    mini task), or the facts of one task or method, as text."""
     if what in _KINDS:
         return _table(_KINDS[what]())
     if what in registry.tasks.names():
@@ -144,7 +144,8 @@ def _choice(choice):
 
 
 def _first(thing):
-    return (inspect.getdoc(thing) or "").split("\n")[0]
+    """The first paragraph of its docstring, on one line."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
 
 
 def _table(rows):

@@ -1,12 +1,14 @@
-"""LoRA (Hu et al. 2022) as an option of any run: how many ranks which layers get, and the adapters themselves, by `peft`.
+"""LoRA (Hu et al. 2022) as an option of any run: how many ranks which layers get, and the adapters themselves, by
+`peft`.
 
-A share is of the original's parameter count. All layers that a forward pass goes through get the same rank, up to their own (the
-smaller side of their matrix: beyond it an adapter adds parameters and nothing else), and what is left of the share goes rank by
-rank to those that have the fewest, the last first. A classification head is a layer like any other, as the original's is trained
-already; embeddings and the output layer of language models are adapted only where the others cannot carry the share. Left out are
-weights that are tied, frozen, or applied by something else than their layer's own forward pass, and grouped or dilated
-convolutions. The updates are not scaled (alpha = rank). All else stays as it was, norms, biases and the statistics of batch norms,
-so that the student without its adapters *is* the original.
+A share is of the original's parameter count. All layers that a forward pass goes through get the same rank, up to their
+own (the
+smaller side of their matrix: beyond it an adapter adds parameters and nothing else), and what is left of the share goes
+rank by rank to those that have the fewest, the last first. A classification head is a layer like any other, as the
+original's is trained already; embeddings and the output layer of language models are adapted only where the others
+cannot carry the share. Left out are weights that are tied, frozen, or applied by something else than their layer's own
+forward pass, and grouped or dilated convolutions. The updates are not scaled (alpha = rank). All else stays as it was,
+norms, biases and the statistics of batch norms, so that the student without its adapters *is* the original.
 """
 
 import bisect
@@ -56,7 +58,8 @@ def layers(model):
 
 
 def solve(model, share=None, rank=None, used=None):
-    """The `Plan` for a ``share`` in per cent of the model's parameters, or for a ``rank``. used: names of layers that may be adapted
+    """The `Plan` for a ``share`` in per cent of the model's parameters, or for a ``rank``. used: names of layers that
+    may be adapted
     (default: all). Raises `Unreachable` with the nearest share where this one is more than a point away."""
     total = sum(p.numel() for p in model.parameters())
     every = {n: layer for n, layer in layers(model).items() if used is None or n in used}
@@ -78,8 +81,8 @@ def solve(model, share=None, rank=None, used=None):
     reached = 100 * parameters / total
     if not ranks or wanted is not None and abs(reached - share) > NEAR:
         raise Unreachable(
-            f"LoRA of {share or rank:g} {'%' if share else 'ranks'}: the layers of {type(model).__name__} carry at most "
-            f"{100 * size(most) / total:.4g} % of its parameters at their own ranks"
+            f"LoRA of {share or rank:g} {'%' if share else 'ranks'}: the layers of {type(model).__name__} carry at most"
+            f" {100 * size(most) / total:.4g} % of its parameters at their own ranks"
             + (f"; the nearest share is {reached:.4g}" if ranks else " and nothing near the share asked for")
         )
     return Plan(ranks, parameters, reached)
@@ -101,7 +104,9 @@ def used(model, run):
 
 
 class Adapters:
-    """The adapters of a model, put in place: the model keeps its class, and nothing but them is trained until `merge`."""
+    """The adapters of a model, put in place: the model keeps its class, and nothing but them is trained until
+    `merge`.
+    """
 
     def __init__(self, model, plan):
         import torch
@@ -139,8 +144,9 @@ class Adapters:
             self.model.train(training)
 
     def rescale(self, factor, start):
-        """BA ← B₀A₀ + ``factor`` · (BA − B₀A₀), exactly, A₀ and B₀ being those of ``start`` (name → tensor). Where B₀A₀ is 0, as before the
-        first step, B is multiplied; else both changes stand side by side, [A₀; A] and [(1 − factor) B₀, factor B], in twice the ranks."""
+        """BA ← B₀A₀ + ``factor`` · (BA − B₀A₀), exactly, A₀ and B₀ being those of ``start`` (name → tensor). Where B₀A₀
+        is 0, as before the first step, B is multiplied; else both changes stand side by side, [A₀; A] and [(1 − factor)
+        B₀, factor B], in twice the ranks."""
         import torch
 
         for first in [n for n in start if re.search(r"\.lora_(embedding_)?A\.", n)]:
@@ -178,8 +184,8 @@ class Adapters:
 
 
 class Original:
-    """The original model for methods that ask for more than a teacher's answers: called, it answers as the student without its adapters;
-    its parameters are the student's, those of the adapters as they were when this was made."""
+    """The original model for methods that ask for more than a teacher's answers: called, it answers as the student
+    without its adapters; its parameters are the student's, those of the adapters as they were when this was made."""
 
     def __init__(self, adapters):
         self._adapters, self.module = adapters, adapters.model

@@ -22,7 +22,9 @@ ALIKE = (
 
 @functools.cache
 def hardware():
-    """``device`` (cpu or cuda), ``machine`` (the processor's model and, of a CPU, its cores) and ``memory_bytes`` of it."""
+    """``device`` (cpu or cuda), ``machine`` (the processor's model and, of a CPU, its cores) and ``memory_bytes`` of
+    it.
+    """
     import torch
 
     if torch.cuda.is_available():
@@ -52,7 +54,9 @@ def _processor():
 
 @functools.cache
 def calibration():
-    """CPU seconds of a fixed piece of work on one thread, products and convolutions, about half a second on a laptop; measured once a process."""
+    """CPU seconds of a fixed piece of work on one thread, products and convolutions, about half a second on a laptop;
+    measured once a process.
+    """
     import torch
 
     from mubench.engine import threads

@@ -5,17 +5,18 @@ Per parameter, in bytes (Rajbhandari et al. 2020, ZeRO, §3.1; what the engine h
     weights       4 in float32 and in bf16 mixed precision, where they are the master copy; 2 as pure bf16
     gradients     as the weights, of trained parameters only
     optimiser     AdamW and Adam two moments as wide as what they train (8 in float32), SGD one if it has momentum
-    teachers      a copy of the weights for each frozen model that the method's terms are pulled to; with LoRA the original is the
-                  student without its adapters and costs nothing
+    teachers      a copy of the weights for each frozen model that the method's terms are pulled to; with LoRA the
+                  original is the student without its adapters and costs nothing
     mask          5 (boolean mask, weights as they were) where the method moves a part of the weights only
 
-and per example what autograd keeps for the backward pass: one forward pass of the task's own rows is traced with fake tensors
-(shapes and no data), in batches of 2 and 4, which separates what grows with the batch from what does not (weights cast to bf16).
-With recomputation (Chen et al. 2016, sublinear memory) that is each layer's input, and one layer at a time with its gradients. (A small
-model whose shapes depend on the values of its data is run on four real rows instead.) A teacher's pass holds one layer at a time. A mask
-is found before training, on whole batches. AdamW's step takes as much again as the gradients when the activations are gone:
-``working`` is the larger of the two. LoRA is of rank 16 unless a share or another rank is asked for (`lora.solve`), its weights in float32.
-CUDA itself, fragmentation and the gathering of sharded layers are left the tenth of a GPU that is not filled.
+and per example what autograd keeps for the backward pass: one forward pass of the task's own rows is traced with fake
+tensors (shapes and no data), in batches of 2 and 4, which separates what grows with the batch from what does not
+(weights cast to bf16). With recomputation (Chen et al. 2016, sublinear memory) that is each layer's input, and one
+layer at a time with its gradients. (A small model whose shapes depend on the values of its data is run on four real
+rows instead.) A teacher's pass holds one layer at a time. A mask is found before training, on whole batches. AdamW's
+step takes as much again as the gradients when the activations are gone: ``working`` is the larger of the two. LoRA is
+of rank 16 unless a share or another rank is asked for (`lora.solve`), its weights in float32. CUDA itself,
+fragmentation and the gathering of sharded layers are left the tenth of a GPU that is not filled.
 """
 
 from collections import defaultdict
@@ -27,7 +28,8 @@ RANK, FILLED, GIB, SMALL = 16, 0.9, 2**30, 2e8
 @dataclass(frozen=True)
 class Model:
     """Facts of a model that memory depends on. parameters; adapters: parameters of its LoRA; at_once: batches that
-    a teacher sees at once; tensors: autocast? → `Activations`, empty where ``why`` says why they could not be traced."""
+    a teacher sees at once; tensors: autocast? → `Activations`, empty where ``why`` says why they could not be
+    traced."""
 
     parameters: int
     adapters: int = 0
@@ -51,7 +53,8 @@ class Activations:
 
 
 def facts(task, name, batch_size, measures=("loss",), adapt=None):
-    """The `Model` of a task's model, its activations traced on rows padded as in a batch of ``batch_size``; measures: of a method;
+    """The `Model` of a task's model, its activations traced on rows padded as in a batch of ``batch_size``; measures:
+    of a method;
     adapt: ``share`` or ``rank`` of LoRA. Raises `lora.Unreachable` for a share that the layers cannot carry."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -108,8 +111,9 @@ def _activations(task, model, batch, measures, convert):
 
 
 def saved(model, forward):
-    """Bytes that autograd keeps of a forward pass, parameters apart: (all; all but what is inside the layers, their inputs
-    included; the most that is inside one of them). Layers: the members of the model's ``ModuleList`` that repeat a class most."""
+    """Bytes that autograd keeps of a forward pass, parameters apart: (all; all but what is inside the layers, their
+    inputs included; the most that is inside one of them). Layers: the members of the model's ``ModuleList`` that repeat
+    a class most."""
     import torch
 
     own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
@@ -146,8 +150,9 @@ def saved(model, forward):
 
 @dataclass(frozen=True)
 class Setup:
-    """How a run is laid out. weights: ``float32``, ``mixed`` (bf16 by autocast) or ``bf16``; accumulate: pieces of a batch, one
-    after the other; recompute: gradient checkpointing; gpus: FSDP over so many; offload: ZeRO-3, model states in main memory."""
+    """How a run is laid out. weights: ``float32``, ``mixed`` (bf16 by autocast) or ``bf16``; accumulate: pieces of a
+    batch, one after the other; recompute: gradient checkpointing; gpus: FSDP over so many; offload: ZeRO-3, model
+    states in main memory."""
 
     weights: str = "mixed"
     lora: bool = False
@@ -158,7 +163,9 @@ class Setup:
 
 
 def need(model, method, recipe, setup):
-    """What each GPU holds at the peak of a run, by part, in bytes; without ``working`` where activations are not known."""
+    """What each GPU holds at the peak of a run, by part, in bytes; without ``working`` where activations are not
+    known.
+    """
     trained, kept = (model.adapters, model.parameters) if setup.lora else (model.parameters, 0)
     wide, base = (2 if setup.weights == "bf16" and not setup.lora else 4), (2 if setup.weights == "bf16" else 4)
     moments = 1 if recipe.optimizer == "sgd" and recipe.momentum else 0 if recipe.optimizer == "sgd" else 2
@@ -173,7 +180,9 @@ def need(model, method, recipe, setup):
     step = trained * wide * share if moments == 2 else 0
     if (
         setup.gpus > 1
-    ):  # before the first step and after the last each process holds the whole model; a mask is found with whole gradients
+        # before the first step and after the last each process holds the whole model;
+        # a mask is found with whole gradients
+    ):
         step = max(step, (trained * wide * (1 + masked(method)) + kept * base) * (1 - share) - parts["optimiser"])
     tensors = model.tensors.get(setup.weights != "float32")
     if not tensors:

@@ -44,14 +44,18 @@ def configuration(cls, source):
 
 
 def pretrained(cls, source, part="", **options):
-    """The model of a pretrained checkpoint (hub id or folder); a head of other size than ``options`` want is made anew."""
+    """The model of a pretrained checkpoint (hub id or folder); a head of other size than ``options`` want is made
+    anew.
+    """
     more = {"ignore_mismatched_sizes": True, **options} if not of_diffusers(cls) else {"use_safetensors": True}
     with no_bars():
         return _found(source, cls.from_pretrained, source, subfolder=part, **more)
 
 
 def recompute(network):
-    """Have a model keep each layer's input only, and compute the rest again in the backward pass (gradient checkpointing)."""
+    """Have a model keep each layer's input only, and compute the rest again in the backward pass (gradient
+    checkpointing).
+    """
     try:
         if hasattr(network, "gradient_checkpointing_enable"):
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -59,14 +63,15 @@ def recompute(network):
             network.enable_gradient_checkpointing()
     except (AttributeError, ValueError):
         raise MubenchError(
-            f"{type(network).__name__} cannot recompute its activations: run it without recompute=true, and with a larger "
-            "accumulate if memory is short"
+            f"{type(network).__name__} cannot recompute its activations: run it without recompute=true, and with a"
+            " larger accumulate if memory is short"
         ) from None
 
 
 class Shards:
-    """A network whose weights, and with them gradients and optimiser states, are shared out among all processes (FSDP2); a layer is
-    whole only while it works. `gather` undoes it: the modules have their own parameters again, and the hooks and classes they had.
+    """A network whose weights, and with them gradients and optimiser states, are shared out among all processes
+    (FSDP2); a layer is whole only while it works. `gather` undoes it: the modules have their own parameters again, and
+    the hooks and classes they had.
     """
 
     def __init__(self, network, device):
@@ -126,9 +131,9 @@ def _give(facts):
 
 
 def layers(network, head=None):
-    """The names of a network's hidden layers, from input to output: the members of the list of modules that holds the most parameters
-    (`transformers`' layers, a ResNet's stages), of a U-Net the blocks on the way down; of a network without lists what it consists of, but
-    the ``head``."""
+    """The names of a network's hidden layers, from input to output: the members of the list of modules that holds the
+    most parameters (`transformers`' layers, a ResNet's stages), of a U-Net the blocks on the way down; of a network
+    without lists what it consists of, but the ``head``."""
     from torch.nn import ModuleList, Sequential
 
     size = lambda module: sum(p.numel() for p in module.parameters())
@@ -148,8 +153,8 @@ def layers(network, head=None):
 
 
 def projections(network, names):
-    """Of each of these layers the name of the last linear map or convolution in it (of a transformer's layer: the one that ends the
-    feed-forward part), where there is one."""
+    """Of each of these layers the name of the last linear map or convolution in it (of a transformer's layer: the one
+    that ends the feed-forward part), where there is one."""
     maps = ("Linear", "Conv1d", "Conv2d", "Conv1D")
     found = (
         [inner for inner, module in network.get_submodule(name).named_modules() if type(module).__name__ in maps]
@@ -160,7 +165,9 @@ def projections(network, names):
 
 @functools.lru_cache(maxsize=16)
 def processor(kind, source, **options):
-    """A tokenizer, image processor or feature extractor of `transformers`, ``kind`` being the name of its (Auto) class."""
+    """A tokenizer, image processor or feature extractor of `transformers`, ``kind`` being the name of its (Auto)
+    class.
+    """
     import transformers
 
     if kind == "AutoImageProcessor":
@@ -169,8 +176,8 @@ def processor(kind, source, **options):
 
 
 def local(source, part=""):
-    """The folder of a checkpoint: itself, or where the hub's files (``id`` or ``id@revision``) are kept once they were downloaded
-    (safetensors only)."""
+    """The folder of a checkpoint: itself, or where the hub's files (``id`` or ``id@revision``) are kept once they were
+    downloaded (safetensors only)."""
     from huggingface_hub import snapshot_download
 
     repo, _, revision = str(source).partition("@")
@@ -181,9 +188,9 @@ def local(source, part=""):
 
 
 def download(source, part=""):
-    """Bring a checkpoint and its processor from the hub into the Hugging Face cache, from where they are read offline; what is there
-    already, or begun, is gone on with. Weights are safetensors, or PyTorch's own where there are no others; of repositories that
-    are one model only the top folder, of a ``part`` the other parts too."""
+    """Bring a checkpoint and its processor from the hub into the Hugging Face cache, from where they are read offline;
+    what is there already, or begun, is gone on with. Weights are safetensors, or PyTorch's own where there are no
+    others; of repositories that are one model only the top folder, of a ``part`` the other parts too."""
     from huggingface_hub import HfApi, snapshot_download
 
     if Path(source).is_dir():
@@ -209,7 +216,9 @@ def read(cls, folder):
 
 
 def described(folder):
-    """What kind of model a folder's config.json describes, and for how many classes (2 where it does not say, as in `transformers`)."""
+    """What kind of model a folder's config.json describes, and for how many classes (2 where it does not say, as in
+    `transformers`).
+    """
     import json
 
     config = json.loads((Path(folder) / "config.json").read_text())
@@ -258,7 +267,9 @@ def no_bars():
 
 @contextlib.contextmanager
 def whole_masks():
-    """`transformers` builds attention masks whole, without first asking whether one masks anything: what vmap cannot ask."""
+    """`transformers` builds attention masks whole, without first asking whether one masks anything: what vmap cannot
+    ask.
+    """
     from transformers import masking_utils
 
     known = getattr(masking_utils, "is_tracing", None)
@@ -281,15 +292,16 @@ def _found(source, function, *args, **kwargs):
             said, cause = [*said, type(cause).__name__], cause.__cause__
         why = str(error).strip().splitlines()
         remedy = (
-            "with a network (or HF_ENDPOINT, a mirror) it is downloaded, without one it must be in the Hugging Face cache already; "
-            "a download that broke off goes on where it stopped"
+            "with a network (or HF_ENDPOINT, a mirror) it is downloaded, without one it must be in the Hugging Face"
+            " cache already; a download that broke off goes on where it stopped"
         )
         if "GatedRepoError" in said:
             remedy = "it is gated: accept its licence on its page on the hub, then `hf auth login`"
         elif "RepositoryNotFoundError" in said:
             remedy = "there is no such repository, or it is private: check the name, or `hf auth login`"
         raise MubenchError(
-            f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}): {remedy}"
+            f"{source} could not be loaded ({type(error).__name__}: {why[0][:160] if why else 'no reason given'}):"
+            f" {remedy}"
         ) from error
 
 

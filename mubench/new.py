@@ -10,7 +10,7 @@ METHOD = '''from mubench.methods.base import Method, Term
 
 
 class {Class}(Method):
-    """One paragraph as in a paper: what is pulled where, and why D_f is forgotten. (The first line shows in `mubench ls`.)"""
+    """One paragraph as in a paper: what is pulled where, and why D_f is forgotten. (`mubench ls` shows the first.)"""
 
     paper = "who, year, equation; code owner/repository"
     schedule = "joint"  # what a step sees: forget_only, retain_only, union, joint or alternate
@@ -46,7 +46,8 @@ class {Class}(ImageClassification):
     citation = "whom to cite"
     labels = tuple("0123456789")
     random_guess = 1 / 10
-    # How originals are trained (and retrained): until the model fits its training set, so that there is something to forget.
+    # How originals are trained (and retrained): until the model fits its training set, so that there is something
+    # to forget.
     recipe = Recipe(lr=5e-3, epochs=8, batch_size=64, lr_schedule="linear", warmup=0.1)
     models = {{  # name → a transformers class and its configuration; the first is the default
         "resnet": Model("ResNetForImageClassification", dict(
@@ -64,7 +65,8 @@ class {Class}(ImageClassification):
         digits = load_digits()
         rows = [{{"image": Image.fromarray((picture * 15).astype("uint8")), "label": int(label)}}
                 for picture, label in zip(digits.images, digits.target)]
-        return datasets.DatasetDict(train=datasets.Dataset.from_list(rows[:1400]), test=datasets.Dataset.from_list(rows[1400:]))
+        train, test = (datasets.Dataset.from_list(part) for part in (rows[:1400], rows[1400:]))
+        return datasets.DatasetDict(train=train, test=test)
 '''
 
 

@@ -14,8 +14,8 @@ WEIGHTS, CARD = "model.safetensors", "card.json"
 
 
 def resolve(task, model, checkpoint=None, seed=0):
-    """Folder or hub id of an original of a task's model: what the user passes; of seed 0 the package's, the cache's or the published one;
-    of others the cache's. Raises `MubenchError` where it is not trained yet."""
+    """Folder or hub id of an original of a task's model: what the user passes; of seed 0 the package's, the cache's or
+    the published one; of others the cache's. Raises `MubenchError` where it is not trained yet."""
     if checkpoint is not None:
         return str(checkpoint)
     for folder in [task.originals_dir(model)] * (not seed) + [trained_dir(task, model, seed)]:
@@ -24,8 +24,8 @@ def resolve(task, model, checkpoint=None, seed=0):
     if not seed and task.models[model].original:
         return task.models[model].original
     raise MubenchError(
-        f"{task.name} has no original {model}{f' of seed {seed}' * bool(seed)} yet: `{how_to_train(task, model, seed)}` makes one, or give "
-        "--checkpoint FOLDER"
+        f"{task.name} has no original {model}{f' of seed {seed}' * bool(seed)} yet: `{how_to_train(task, model, seed)}`"
+        " makes one, or give --checkpoint FOLDER"
     )
 
 
@@ -40,7 +40,9 @@ def trained_root():
 
 
 def trained_dir(task, model, seed=0):
-    """Where `train` puts an original of the user's own making: a folder for each seed, recipe, architecture and version of the code."""
+    """Where `train` puts an original of the user's own making: a folder for each seed, recipe, architecture and version
+    of the code.
+    """
     declared = task.models[model]
     key = [
         ENGINE,
@@ -103,8 +105,8 @@ def load(task, model, checkpoint=None, seed=0):
             f"{name} {said.get(name)!r}, not {value!r}" for name, value in wanted.items() if said.get(name) != value
         ]:
             raise MubenchError(
-                f"the original in {folder} is another than its place says ({wrong[0]}): remove that folder, `{how_to_train(task, model, seed)}` "
-                "makes it anew"
+                f"the original in {folder} is another than its place says ({wrong[0]}): remove that folder,"
+                f" `{how_to_train(task, model, seed)}` makes it anew"
             )
     try:
         kind, classes = networks.described(folder)
@@ -132,7 +134,9 @@ def load(task, model, checkpoint=None, seed=0):
 
 
 def verify(task, model, checkpoint=None, seed=0):
-    """Measure an original again; returns ``{"card", "scores"}``, raising if a recorded score cannot be reproduced to 0.005."""
+    """Measure an original again; returns ``{"card", "scores"}``, raising if a recorded score cannot be reproduced to
+    0.005.
+    """
     from mubench.engine import threads
     from mubench.evaluation import predict, scores
 

@@ -10,7 +10,9 @@ from mubench.registry import load_task
 
 
 def fitting(model, method, recipe, gib, lora=False):
-    """The first `Setup` with which a run stays within the filled part of GPUs of so many GiB, the simplest first, or None."""
+    """The first `Setup` with which a run stays within the filled part of GPUs of so many GiB, the simplest first, or
+    None.
+    """
     pieces = recipe.batch_size
     one = [Setup("float32"), Setup(), Setup(recompute=True), Setup(recompute=True, accumulate=pieces)]
     many = [Setup(recompute=True, gpus=k, accumulate=max(1, pieces // k)) for k in (2, 4, 8)]
@@ -31,8 +33,8 @@ def command(run, setup):
     words = spec.command(run | {"params": changes, "precision": "bf16" if setup.weights == "mixed" else "no"})
     if setup.offload:
         return (
-            "accelerate launch --use_deepspeed --zero_stage 3 --offload_param_device cpu --offload_optimizer_device cpu "
-            f"--mixed_precision bf16 -m {words}"
+            "accelerate launch --use_deepspeed --zero_stage 3 --offload_param_device cpu --offload_optimizer_device"
+            f" cpu --mixed_precision bf16 -m {words}"
         )
     return (
         f"accelerate launch --num_processes {setup.gpus} --use_fsdp --fsdp_version 2 -m {words}"
@@ -73,12 +75,16 @@ def exhausted(run, why):
         known = peak(run.task, run.model, [run.make_method()], run.adapt)
     except (MemoryError, RuntimeError):  # still too little even for the estimate
         known = None
-    return f"{why} (out of memory?{f' The model alone needs about {known / GIB:.2g} GiB by the estimate' if known else ''})"
+    return (
+        f"{why} (out of"
+        f" memory?{f' The model alone needs about {known / GIB:.2g} GiB by the estimate' if known else ''})"
+    )
 
 
 def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
-    """What a run with the most demanding of some methods holds on a GPU, ``least`` being with activations recomputed and one example
-    at a time, and how it fits GPUs of some ``sizes`` (GiB); adapt: ``share`` or ``rank`` of LoRA, if the run has it."""
+    """What a run with the most demanding of some methods holds on a GPU, ``least`` being with activations recomputed
+    and one example at a time, and how it fits GPUs of some ``sizes`` (GiB); adapt: ``share`` or ``rank`` of LoRA, if
+    the run has it."""
     from tabulate import tabulate
 
     task = load_task(reference)
@@ -91,7 +97,10 @@ def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
     except Unreachable:
         raise
     except MubenchError:
-        return f"{title}: not estimated, its configuration is not here: `mubench fetch {reference} --model {name}` brings it"
+        return (
+            f"{title}: not estimated, its configuration is not here: `mubench fetch {reference} --model {name}`"
+            " brings it"
+        )
     said = f"{adapt['share']:g} %" if adapt and "share" in adapt else (adapt or {}).get("rank", RANK)
     rows = []
     for lora in (False, True):
@@ -104,8 +113,10 @@ def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
     beside = [*sorted(teachers(method)), *["a mask"] * masked(method)]
     beside = f", beside the student {' and '.join(beside)}" if beside else ""
     lines = [
-        f"{title}: {model.parameters:,} parameters; {method.name}{' (the most demanding)' * (len(methods) > 1)}: {recipe.optimizer}, batches of "
-        f"{recipe.batch_size}{beside}",
+        (
+            f"{title}: {model.parameters:,} parameters; {method.name}{' (the most demanding)' * (len(methods) > 1)}:"
+            f" {recipe.optimizer}, batches of {recipe.batch_size}{beside}"
+        ),
         tabulate(rows, heads, floatfmt=".3g", missingval="?"),
     ]
     if model.why:
@@ -119,11 +130,13 @@ def report(reference, name, methods, sizes=(24, 40, 80), adapt=None):
         said = (
             ""
             if not setup
-            else " (untried)"
-            if setup.offload
-            else " (tested on CPU processes, on no GPUs yet)"
-            if sharded(setup)
-            else ""
+            else (
+                " (untried)"
+                if setup.offload
+                else " (tested on CPU processes, on no GPUs yet)"
+                if sharded(setup)
+                else ""
+            )
         )
         fits.setdefault(words + said, []).append(f"{gib:g}")
     lines += [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]

@@ -9,7 +9,9 @@ from mubench.results import Store
 
 
 class Progress:
-    """How far a sweep is, from memory: a byte for each run (left, done or failed), shared with its workers; no lock, so none dies with it."""
+    """How far a sweep is, from memory: a byte for each run (left, done or failed), shared with its workers; no lock, so
+    none dies with it.
+    """
 
     LEFT, DONE, FAILED = range(3)
 
@@ -25,7 +27,8 @@ class Progress:
         left, failed = states.count(self.LEFT), states.count(self.FAILED)
         now = len(states) - left
         shown = [f"{self.before + now}/{self.before + len(states)}", *[f"{failed} failed"] * bool(failed)]
-        return f"[{', '.join([*shown, *[f'~{span((time.time() - self.started) / now * left)} left'] * bool(left and now)])}]"
+        coming = [f"~{span((time.time() - self.started) / now * left)} left"] if left and now else []
+        return f"[{', '.join(shown + coming)}]"
 
 
 def span(seconds):

@@ -2,8 +2,9 @@
 
 A file ``methods/salun.py`` holds the method ``salun``; files starting with ``_`` and ``base`` are helpers. Outside the
 package, ``path/to/file.py:Class`` names a class directly (its registry name is the file's), and installed packages add
-their own through the entry points ``mubench.tasks`` and ``mubench.methods``. ``name@0123456789ab`` are weights that other code
-has unlearned and `mubench.evaluate` has measured: their author's name for it and the beginning of their hash; nothing to run.
+their own through the entry points ``mubench.tasks`` and ``mubench.methods``. ``name@0123456789ab`` are weights that
+other code has unlearned and `mubench.evaluate` has measured: their author's name for it and the beginning of their
+hash; nothing to run.
 """
 
 import functools
@@ -47,7 +48,9 @@ class Registry:
         return sorted({*self.modules, *self.plugins})
 
     def get(self, reference):
-        """The class a registry name or ``path/to/file.py:Class`` stands for; unknown names are answered with the nearest."""
+        """The class a registry name or ``path/to/file.py:Class`` stands for; unknown names are answered with the
+        nearest.
+        """
         if isinstance(reference, type):
             return reference
         if ".py" in str(reference):
@@ -75,7 +78,9 @@ class Registry:
         return reference.partition("@")[0] if "@" in str(reference) else self.get(reference).name
 
     def reference(self, thing):
-        """What an instance is called on a command line: its name, or ``path/to/file.py:Class`` where only that is known."""
+        """What an instance is called on a command line: its name, or ``path/to/file.py:Class`` where only that is
+        known.
+        """
         if thing.name in self.names():
             return thing.name
         cls = type(thing)
@@ -88,8 +93,8 @@ class Registry:
         return None if "@" in str(reference) else fingerprint(self.get(reference))
 
     def code(self, reference):
-        """What changes when the code behind a reference changes what it does: of what is the suite's its version, of methods and of others'
-        tasks the fingerprint; of weights their hash."""
+        """What changes when the code behind a reference changes what it does: of what is the suite's its version, of
+        methods and of others' tasks the fingerprint; of weights their hash."""
         if "@" in str(reference):
             return reference.partition("@")[2]
         cls = self.get(reference)
@@ -160,7 +165,9 @@ def load_task(reference):
 
 
 def load_method(reference, **hyperparameters):
-    """A ``Method`` by registry name, ``path/to/file.py:Class`` or class, with its hyperparameters set; an instance as it is."""
+    """A ``Method`` by registry name, ``path/to/file.py:Class`` or class, with its hyperparameters set; an instance as
+    it is.
+    """
     if isinstance(reference, methods.base):
         return reference
     return methods.get(reference)(**hyperparameters)

@@ -37,7 +37,10 @@ class Result(BaseModel):
         description="name, version, tier, metric and its options, further measures (also), labels, random_guess"
     )
     method: dict = Field(
-        description="name, version, fingerprint of its code, paper, row of Table 2, all hyperparameters, the recipe they came to"
+        description=(
+            "name, version, fingerprint of its code, paper, row of Table 2, all hyperparameters, the recipe they"
+            " came to"
+        )
     )
     engine: Optional[int] = Field(None, description="version of the training code")
     model: dict = Field(
@@ -90,13 +93,17 @@ class Result(BaseModel):
 
     @property
     def seconds(self):
-        """What unlearning took: CPU seconds on a machine without GPU, which other load hardly changes, wall clock on one with."""
+        """What unlearning took: CPU seconds on a machine without GPU, which other load hardly changes, wall clock on
+        one with.
+        """
         cpu = self.costs.get("cpu_seconds") if self.environment.get("device") == "cpu" else None
         return self.costs["unlearning_seconds"] if cpu is None else cpu
 
     @property
     def clock(self):
-        """What two records share whose times may be compared, or None: where the machine is not known, times are compared with none."""
+        """What two records share whose times may be compared, or None: where the machine is not known, times are
+        compared with none.
+        """
         known = [self.environment.get(name) for name in machine.ALIKE]
         return None if self.migrated or None in known else tuple(map(str, known))
 
@@ -118,7 +125,9 @@ class Result(BaseModel):
 
 
 def migrated(said):
-    """A record of schema 1 as one of schema 2: what was not recorded then is None. The spec, the numbers and the id stay."""
+    """A record of schema 1 as one of schema 2: what was not recorded then is None. The spec, the numbers and the id
+    stay.
+    """
     if not isinstance(environment := said.get("environment"), dict):
         return said | {"schema": SCHEMA, "migrated": 1}
     cpu = "CPU" in str(environment.get("machine"))  # what schema 1 had to say of the device
@@ -165,7 +174,9 @@ class Store:
 
     @contextlib.contextmanager
     def hold(self, name):
-        """Holds a lock of this name for this process; gives False where another process holds it. Released by the system if we die."""
+        """Holds a lock of this name for this process; gives False where another process holds it. Released by the
+        system if we die.
+        """
         from filelock import FileLock, Timeout
 
         with writing(self.root):
@@ -218,7 +229,9 @@ class Store:
         return final
 
     def adopt(self, spec, folder):
-        """Put what a run left in a folder of the same file system (its result, or why it failed) in its place, whole."""
+        """Put what a run left in a folder of the same file system (its result, or why it failed) in its place,
+        whole.
+        """
         final = self.path(spec)
         with writing(final):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -278,7 +291,9 @@ class Store:
             )
 
     def clock(self):
-        """The time as the file system tells it (coarser than the system's, or another machine's), after all files there are."""
+        """The time as the file system tells it (coarser than the system's, or another machine's), after all files there
+        are.
+        """
         with writing(self.root):
             (self.root / ".locks").mkdir(parents=True, exist_ok=True)
             times, path = [], self.root / ".locks" / "clock"
@@ -343,7 +358,8 @@ def read(folder):
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         raise MubenchError(
-            f"{path} is no result of schema 1 or {SCHEMA}: {' '.join(filter(None, ['.'.join(map(str, first['loc'])), first['msg']]))}"
+            f"{path} is no result of schema 1 or {SCHEMA}:"
+            f" {' '.join(filter(None, ['.'.join(map(str, first['loc'])), first['msg']]))}"
         ) from None
 
 

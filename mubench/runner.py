@@ -1,4 +1,6 @@
-"""The one path: RunSpec → Job → training → predictions → Result → store. All that unlearns or measures goes along it, or a part of it."""
+"""The one path: RunSpec → Job → training → predictions → Result → store. All that unlearns or measures goes along it,
+or a part of it.
+"""
 
 import time
 
@@ -13,10 +15,12 @@ from mubench.spec import make_spec
 def run(task, method="salun", *, out="results", save_model=False, eval_every=None, force=False, **options):
     """Unlearn with one method on one task, evaluate and store; returns the `Result`.
 
-    task, method: registry names or ``path/to/file.py:Class``; options: the other fields of `RunSpec`, such as model, ratio, seed and ``params``,
-    a dict of hyperparameters. save_model: keep the weights too (of LoRA: merged), or ``"adapter"``; eval_every: score the sets every so many
-    steps too (off the clock) for the result's ``curve``. A run that ``out`` already holds is read, not repeated, unless ``force``, or unless a
-    curve is asked for that it lacks. Raises `MubenchError` for anything the caller can mend.
+    task, method: registry names or ``path/to/file.py:Class``; options: the other fields of `RunSpec`, such as model,
+    ratio, seed and ``params``,
+    a dict of hyperparameters. save_model: keep the weights too (of LoRA: merged), or ``"adapter"``; eval_every: score
+    the sets every so many steps too (off the clock) for the result's ``curve``. A run that ``out`` already holds is
+    read, not repeated, unless ``force``, or unless a curve is asked for that it lacks. Raises `MubenchError` for
+    anything the caller can mend.
     """
     spec, store = make_spec(task=task, method=method, **options), Store(out)
     if force or not store.done(spec, eval_every):
@@ -28,14 +32,18 @@ def run(task, method="salun", *, out="results", save_model=False, eval_every=Non
 
 
 def run_spec(spec, store, save_model=False, progress=True, task=None, **options):
-    """`carry_out` the job of a `RunSpec`; returns the folder of its result, on every process. What makes it fail is left there."""
+    """`carry_out` the job of a `RunSpec`; returns the folder of its result, on every process. What makes it fail is
+    left there.
+    """
     with store.recording(spec):
         carry_out(Job.of(spec, task), store, save_model, progress, **options)
     return store.path(spec)
 
 
 def carry_out(job, store=None, save_model=False, progress=True, eval_every=None, costs=None, **said):
-    """A job to its `Result`: train (unless ``costs`` say what that took elsewhere), predict, measure and, with a ``store``, keep it."""
+    """A job to its `Result`: train (unless ``costs`` say what that took elsewhere), predict, measure and, with a
+    ``store``, keep it.
+    """
     with threads(job.task.threads):
         job.saved(save_model)
         started, test_score, curve = now(), job.original_score("test"), Curve(job, eval_every)

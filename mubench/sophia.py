@@ -6,9 +6,9 @@ import torch
 class Sophia(torch.optim.Optimizer):
     """θ ← θ·(1 − lr·weight_decay) − lr·sign(m)·min(|m| / (ρ·bs·h), 1), element by element.
 
-    m and h are exponential averages of the gradient and of its square, the diagonal of a Gauss–Newton matrix up to ``bs``, from 0 and
-    without bias correction. Defaults are SOUL's (Sophia's paper has betas 0.965 and 0.99); h is renewed in every step. SOUL's code averages
-    m twice per step; this does once, as both papers write.
+    m and h are exponential averages of the gradient and of its square, the diagonal of a Gauss–Newton matrix up to
+    ``bs``, from 0 and without bias correction. Defaults are SOUL's (Sophia's paper has betas 0.965 and 0.99); h is
+    renewed in every step. SOUL's code averages m twice per step; this does once, as both papers write.
     """
 
     def __init__(self, params, lr, betas=(0.9, 0.95), rho=0.04, bs=5120, weight_decay=0.0):

@@ -1,4 +1,6 @@
-"""What is run: `RunSpec`, its checks and defaults, its budget, and the one writer of command lines. Imports no torch."""
+"""What is run: `RunSpec`, its checks and defaults, its budget, and the one writer of command lines. Imports no
+torch.
+"""
 
 import dataclasses
 import hashlib
@@ -33,7 +35,9 @@ class Options(BaseModel):
     )
     protocol: Literal["suite", "official"] = Field(
         "suite",
-        description="suite: every method by the original's optimiser and batches; official: by those of its authors' code",
+        description=(
+            "suite: every method by the original's optimiser and batches; official: by those of its authors' code"
+        ),
     )
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
     lora: Optional[float] = Field(
@@ -105,7 +109,9 @@ class RunSpec(Options):
     task: str = Field(description="registry name of the task, or path/to/file.py:Class")
     model: str = Field(description="name of the task's model")
     method: str = Field(
-        description="registry name of the method, path/to/file.py:Class, or name@hash of weights that other code has unlearned"
+        description=(
+            "registry name of the method, path/to/file.py:Class, or name@hash of weights that other code has unlearned"
+        )
     )
     ratio: str = Field("5", description="per cent of D to forget, in (0, 50]; ignored with split_file")
     params: dict[str, Any] = Field({}, description="hyperparameters passed; the others keep the method's defaults")
@@ -153,7 +159,9 @@ class RunSpec(Options):
 
 
 def make_spec(**fields):
-    """A `RunSpec` from what a user typed: names checked, ratio and hyperparameters brought to one form, defaults left out."""
+    """A `RunSpec` from what a user typed: names checked, ratio and hyperparameters brought to one form, defaults left
+    out.
+    """
     task, cls = registry.load_task(fields["task"]), registry.methods.get(fields["method"])
     fields["task"] = fields["task"] if isinstance(fields["task"], str) else task.name
     fields["model"] = task.model(fields.get("model"))
@@ -186,8 +194,8 @@ def make_spec(**fields):
 class Budget:
     """The most a run may use, whichever comes first; None: no limit.
 
-    examples: examples with a gradient, forward and backward, in steps, hooks and one-shot passes; steps: of the optimiser; seconds: of the
-    wall clock, only where the user said so, as what it cuts depends on the machine.
+    examples: examples with a gradient, forward and backward, in steps, hooks and one-shot passes; steps: of the
+    optimiser; seconds: of the wall clock, only where the user said so, as what it cuts depends on the machine.
     """
 
     examples: Optional[int] = None
@@ -196,7 +204,8 @@ class Budget:
 
     @classmethod
     def of(cls, spec, method, task, retain=None):
-        """The budget of a run, a function of its spec: by default the examples that retraining uses, the epochs of the original's recipe times
+        """The budget of a run, a function of its spec: by default the examples that retraining uses, the epochs of the
+        original's recipe times
         |D_r| (``retain``, where it is known); none for a method that needs more than that by its definition."""
         examples = spec.max_examples
         if examples is None and not method.unbounded:
@@ -218,8 +227,8 @@ def retrain_of(spec):
 def command(spec, verb="run", **flags):
     """The command line of a verb for a spec, quoted for the shell.
 
-    spec: a `RunSpec`, or some of its fields; flags: more of the verb's (True: a switch), or other values for the spec's. Defaults are left out, but for model,
-    ratio and seed where they are given.
+    spec: a `RunSpec`, or some of its fields; flags: more of the verb's (True: a switch), or other values for the
+    spec's. Defaults are left out, but for model, ratio and seed where they are given.
     """
     fields = (spec if isinstance(spec, dict) else spec.model_dump()) | flags
     words = ["mubench", verb, *(fields.pop(name) for name in ("task", "method") if name in fields)]

@@ -1,8 +1,8 @@
 """Deletion splits: which training rows are to be forgotten. The same for ever and in any language.
 
-Units (rows, or persons whose rows go together) are ranked by the hex digest of SHA-256(``"{task}/{unit}"``), compared as
-text; the forget set D_f at r % is the first ``round(r/100·n)`` of the n units, halves rounded up. So sets are nested:
-1 % ⊂ 2 % ⊂ … ⊂ 50 %.
+Units (rows, or persons whose rows go together) are ranked by the hex digest of SHA-256(``"{task}/{unit}"``), compared
+as text; the forget set D_f at r % is the first ``round(r/100·n)`` of the n units, halves rounded up. So sets are
+nested: 1 % ⊂ 2 % ⊂ … ⊂ 50 %.
 """
 
 import hashlib
@@ -47,8 +47,8 @@ class Split:
         """Refuse to run on rows other than those the split was made for."""
         if (data, n) != (self.data, self.n):
             raise MubenchError(
-                f"split {self.name} of {self.task} was made for {self.n} rows with checksum {self.data[:12]}…, the data "
-                f"has {n} rows with checksum {data[:12]}…: fetch the data set again or make the split anew"
+                f"split {self.name} of {self.task} was made for {self.n} rows with checksum {self.data[:12]}…, the data"
+                f" has {n} rows with checksum {data[:12]}…: fetch the data set again or make the split anew"
             )
 
     def export(self, path):
@@ -95,7 +95,9 @@ def forgotten(ratio, n):
 
 
 def make_split(task, ratio, units, data):
-    """The standard split of a task at ``ratio`` per cent. units: the unit of each training row; data: checksum of the rows."""
+    """The standard split of a task at ``ratio`` per cent. units: the unit of each training row; data: checksum of the
+    rows.
+    """
     distinct = list(dict.fromkeys(units))
     chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[: forgotten(ratio, len(distinct))]}
     forget = tuple(row for row, unit in enumerate(units) if unit in chosen)

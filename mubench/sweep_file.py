@@ -1,4 +1,6 @@
-"""A sweep as a YAML file: the flags of `mubench run` by their long names, and ``task`` and ``method``; what the command line says goes first."""
+"""A sweep as a YAML file: the flags of `mubench run` by their long names, and ``task`` and ``method``; what the command
+line says goes first.
+"""
 
 import contextlib
 import io
@@ -10,7 +12,9 @@ PLACES = ("task", "method")  # said without a flag on the command line
 
 
 def read(path, parser):
-    """Argument name → value, as ``parser`` (of `mubench run`) would have it from the command line. Raises `MubenchError` for what it would not."""
+    """Argument name → value, as ``parser`` (of `mubench run`) would have it from the command line. Raises
+    `MubenchError` for what it would not.
+    """
     import yaml
 
     try:

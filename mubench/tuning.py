@@ -1,4 +1,6 @@
-"""`mubench tune`: hyperparameters chosen on validation data, with equal trials and an equal time budget for every method (Optuna)."""
+"""`mubench tune`: hyperparameters chosen on validation data, with equal trials and an equal time budget for every
+method (Optuna).
+"""
 
 import contextlib
 import hashlib
@@ -20,12 +22,13 @@ WORST = 1.0  # the gap of a model that diverged
 def tune(task, method="salun", trials=20, *, budget_seconds=None, workers=1, out="results", **options):
     """Choose a method's hyperparameters, then run what was chosen; returns its `Result`.
 
-    task, method, out and options: as in `mubench.run`; ``params`` are fixed and not searched. The space is what the method declares
-    (`Method.space`); the first trial is its defaults. trials: how many settings are tried, each on at most the examples that retraining uses
-    (see `Budget`); budget_seconds: no trial begins after so many seconds of trials, those of all workers added up. seed: of the trials and of
-    the run after them. The objective is `OBJECTIVE`: the model is retrained once, and no test row is looked at. A trial whose loss diverges
-    counts as the worst; one that is worse than the median of the others after the same epoch is pruned, unless the method edits its weights
-    after the last one. Trials are kept in ``out``: whoever is interrupted, a second call goes on.
+    task, method, out and options: as in `mubench.run`; ``params`` are fixed and not searched. The space is what the
+    method declares (`Method.space`); the first trial is its defaults. trials: how many settings are tried, each on at
+    most the examples that retraining uses (see `Budget`); budget_seconds: no trial begins after so many seconds of
+    trials, those of all workers added up. seed: of the trials and of the run after them. The objective is `OBJECTIVE`:
+    the model is retrained once, and no test row is looked at. A trial whose loss diverges counts as the worst; one that
+    is worse than the median of the others after the same epoch is pruned, unless the method edits its weights after the
+    last one. Trials are kept in ``out``: whoever is interrupted, a second call goes on.
 
     Raises `MubenchError` where there is nothing to tune, or another process is tuning the same.
     """
@@ -35,13 +38,15 @@ def tune(task, method="salun", trials=20, *, budget_seconds=None, workers=1, out
 
 
 def tune_all(specs, trials=20, seeds=(0,), budget_seconds=None, workers=1, out="results", report=print):
-    """`tune` for each of some specs of the first of ``seeds``, whose choices then run with all of them; returns the specs of those runs.
-    What has nothing to tune is said and left out; where one fails, the others go on before that is raised."""
+    """`tune` for each of some specs of the first of ``seeds``, whose choices then run with all of them; returns the
+    specs of those runs. What has nothing to tune is said and left out; where one fails, the others go on before that is
+    raised."""
     if trials < 1 or workers < 1 or budget_seconds is not None and not budget_seconds > 0:
         raise MubenchError(f"trials={trials}, workers={workers}, budget_seconds={budget_seconds}: each must be above 0")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise MubenchError(
-            "tuning runs trials side by side, not one over several processes: start it without a launcher, with --workers N"
+            "tuning runs trials side by side, not one over several processes: start it without a launcher, with"
+            " --workers N"
         )
     plans, chosen, failed = [], [], []
     for spec in specs:
@@ -120,7 +125,8 @@ class Plan:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(self.journal + ".journal"))
         study = optuna.create_study(study_name="tune", storage=storage, direction="minimize", load_if_exists=True)
-        # Random numbers that depend on what is done: a study that was interrupted does not draw its first settings again.
+        # Random numbers that depend on what is done: a study that was interrupted does not draw its first settings
+        # again.
         study.sampler = optuna.samplers.TPESampler(
             seed=self.spec.seed + len(study.trials), n_startup_trials=5, constant_liar=True
         )
@@ -145,7 +151,8 @@ class Plan:
             if 130 in bad:
                 raise KeyboardInterrupt
             raise MubenchError(
-                f"a worker died with exit code {bad[0]} (out of memory?): the same command goes on, --workers 1 says more"
+                f"a worker died with exit code {bad[0]} (out of memory?): the same command goes on, --workers 1 says"
+                " more"
             )
 
     def work(self, report=print):
@@ -155,12 +162,15 @@ class Plan:
             done = study.trials[trial.number]
             value = "" if done.value is None else f"{100 * done.value:.1f}  "
             report(
-                f"{self.spec.folder.parent}, trial {trial.number + 1}: {value}{'pruned  ' if done.state.name == 'PRUNED' else ''}{_settings(done)}",
+                f"{self.spec.folder.parent}, trial {trial.number + 1}:"
+                f" {value}{'pruned  ' if done.state.name == 'PRUNED' else ''}{_settings(done)}",
                 flush=True,
             )
 
     def _next(self, study):
-        """The next trial to do, asked by one worker at a time; None where all are done, or 20 suggestions in a row are no news."""
+        """The next trial to do, asked by one worker at a time; None where all are done, or 20 suggestions in a row are
+        no news.
+        """
         from filelock import FileLock
 
         with FileLock(self.journal + ".next.lock"):
@@ -199,7 +209,9 @@ class Plan:
             study.tell(trial, state=_state().PRUNED)
 
     def retrained(self):
-        """The predictions of the model retrained without D_f, which trials are compared with; trained once, for all methods."""
+        """The predictions of the model retrained without D_f, which trials are compared with; trained once, for all
+        methods.
+        """
         import pandas as pd
         from filelock import FileLock
 

@@ -35,9 +35,9 @@ def work(specs, out, since, force, options, progress, report=print, current=None
                     except Exception as error:
                         if together() and not isinstance(error, MubenchError):
                             os.write(2, f"mubench: {spec.folder.parent}, seed {spec.seed}: {error!r}\n".encode())
-                            os._exit(
-                                1
-                            )  # the others may be waiting for this process: the launcher ends them, and the command goes on from here
+                            # the others may be waiting for this process: the launcher ends them,
+                            # and the command goes on from here
+                            os._exit(1)
                         failed = True
                         line = f"failed: {str(error) if isinstance(error, MubenchError) else repr(error)}"
                     if current is not None:
@@ -51,7 +51,8 @@ def work(specs, out, since, force, options, progress, report=print, current=None
 
 
 def share_out(specs, out, workers, since, force, options, progress):
-    """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed. This process imports no
+    """Workers are processes with a share of the cores each; one that dies is replaced and its run recorded as failed.
+    This process imports no
     PyTorch while all goes well: they would wait for it."""
     context, store, by_id = multiprocessing.get_context("spawn"), Store(out), {spec.id: spec for spec in specs}
 
@@ -106,7 +107,9 @@ def _worker(specs, out, since, force, options, progress, workers, current, paren
 
 @contextlib.contextmanager
 def _agreed_claim(store, spec, since, force, options):
-    """``mine``, ``busy`` or ``done``: decided by the first of several cooperating processes, the same for all of them."""
+    """``mine``, ``busy`` or ``done``: decided by the first of several cooperating processes, the same for all of
+    them.
+    """
     with contextlib.ExitStack() as stack:
         claim = "done"
         if rank() == 0 and not settled(store, spec, since, force, options):

@@ -1,4 +1,6 @@
-"""Published data, read for a data card: from the user's folder in the layout of the original archive, else from the Hub."""
+"""Published data, read for a data card: from the user's folder in the layout of the original archive, else from the
+Hub.
+"""
 
 import concurrent.futures
 import logging
@@ -9,16 +11,19 @@ from mubench.errors import MubenchError
 
 
 class NotAtHand(MubenchError):
-    """The data are neither in the user's folder nor to be had from the Hub; what is there but damaged raises `MubenchError`."""
+    """The data are neither in the user's folder nor to be had from the Hub; what is there but damaged raises
+    `MubenchError`.
+    """
 
 
 class Published:
     """A task of the paper tier: a data set that others publish.
 
-    archive: what lies in the user's folder (``--data-dir``, ``$MUBENCH_DATA``) where the original archive was unpacked there;
-    remedy: which archive that is, where it is, what to accept. A card has `from_archive`, `from_hub` (where a copy is on the Hub in
-    a format that `datasets` reads) and `write_sample`. Rows are in the same order with the same values wherever they come from, so
-    that a row's number, and with it a deletion set, means the same row to everybody.
+    archive: what lies in the user's folder (``--data-dir``, ``$MUBENCH_DATA``) where the original archive was unpacked
+    there;
+    remedy: which archive that is, where it is, what to accept. A card has `from_archive`, `from_hub` (where a copy is
+    on the Hub in a format that `datasets` reads) and `write_sample`. Rows are in the same order with the same values
+    wherever they come from, so that a row's number, and with it a deletion set, means the same row to everybody.
     """
 
     tier = "paper"
@@ -29,7 +34,9 @@ class Published:
         return self.found(self.archive, self.remedy, self.from_archive, self.from_hub)
 
     def found(self, archive, remedy, from_archive, from_hub=None):
-        """``from_archive(folder)`` where the user's folder has ``archive``, else ``from_hub()``, else a sentence on what to do."""
+        """``from_archive(folder)`` where the user's folder has ``archive``, else ``from_hub()``, else a sentence on
+        what to do.
+        """
         folder = self.data_dir
         if folder and (folder / archive).exists():
             return from_archive(folder)
@@ -42,19 +49,23 @@ class Published:
         raise NotAtHand(f"{archive} of {self.name} is not at hand ({tried}): {remedy}, and give --data-dir FOLDER")
 
     def from_archive(self, folder):
-        """The ``DatasetDict`` out of the unpacked original archive; raises `MubenchError` naming the file that is missing or wrong."""
+        """The ``DatasetDict`` out of the unpacked original archive; raises `MubenchError` naming the file that is
+        missing or wrong.
+        """
         raise NotImplementedError
 
     from_hub = None  # a method that gives the same out of a copy on the Hub, where there is one; raises `NotAtHand`
 
     def write_sample(self, folder):
-        """Write a tiny, learnable data set, the same every time, in the layout of the original archive: what `mubench check` runs on."""
+        """Write a tiny, learnable data set, the same every time, in the layout of the original archive: what `mubench
+        check` runs on.
+        """
         raise NotImplementedError
 
 
 def hub(repo, revision, columns, config=None, files=None):
-    """A data set of the Hub at a commit: split → rows with ``columns`` (theirs → ours) and no others; ``files``: split → the only file
-    wanted.
+    """A data set of the Hub at a commit: split → rows with ``columns`` (theirs → ours) and no others; ``files``: split
+    → the only file wanted.
 
     Mirrors (``HF_ENDPOINT``), the cache and ``HF_HUB_OFFLINE`` are the library's. Raises `NotAtHand`.
     """
@@ -70,8 +81,8 @@ def hub(repo, revision, columns, config=None, files=None):
     for split, rows in data.items():
         if missing := set(columns) - set(rows.column_names):
             raise MubenchError(
-                f"{repo}@{revision[:7]}, {split}: no column {min(missing)!r}, only {', '.join(rows.column_names)}: is it "
-                "another data set under that name?"
+                f"{repo}@{revision[:7]}, {split}: no column {min(missing)!r}, only {', '.join(rows.column_names)}: is"
+                " it another data set under that name?"
             )
     return {
         split: rows.select_columns(list(columns)).rename_columns({k: v for k, v in columns.items() if k != v})
@@ -80,7 +91,9 @@ def hub(repo, revision, columns, config=None, files=None):
 
 
 def optional(task, function):
-    """What ``function`` gives, or None and one line on stderr where that is not at hand: a task runs without its transfer set."""
+    """What ``function`` gives, or None and one line on stderr where that is not at hand: a task runs without its
+    transfer set.
+    """
     try:
         return function()
     except NotAtHand as error:
@@ -89,8 +102,8 @@ def optional(task, function):
 
 
 def dataset(columns, labels, **types):
-    """A ``datasets.Dataset`` of columns, ``label`` among them as names or numbers of the classes; other columns are strings unless
-    ``types`` says otherwise."""
+    """A ``datasets.Dataset`` of columns, ``label`` among them as names or numbers of the classes; other columns are
+    strings unless ``types`` says otherwise."""
     import datasets
 
     features = {name: datasets.Value(types.get(name, "string")) for name in columns} | {
@@ -174,7 +187,9 @@ class _Plain(pickle.Unpickler):
 
 
 def plain_pickle(path):
-    """What a pickle of plain data holds, its Python 2 strings as bytes; raises `MubenchError` for anything else or a damaged file."""
+    """What a pickle of plain data holds, its Python 2 strings as bytes; raises `MubenchError` for anything else or a
+    damaged file.
+    """
     try:
         with there(Path(path)).open("rb") as file:
             return _Plain(file, encoding="bytes").load()

@@ -1,4 +1,6 @@
-"""Tiny stand-ins of the paper's models: the very same classes, with the very same processors, small and untrained, made here."""
+"""Tiny stand-ins of the paper's models: the very same classes, with the very same processors, small and untrained, made
+here.
+"""
 
 from dataclasses import replace
 
@@ -74,7 +76,8 @@ WAVE = LAYERS | dict(
 )
 SHAPE = {"height": SIDE, "width": SIDE}
 
-# Class of the model → its processors (class → options, or a function of the task that gives them) and its configuration.
+# Class of the model → its processors (class → options, or a function of the task that gives them) and its
+# configuration.
 TINY = {
     "ResNetForImageClassification": (
         {"ConvNextImageProcessor": dict(size={"shortest_edge": SIDE})},
@@ -171,7 +174,9 @@ TINY = {
 
 
 def tiny_model(task, name, folder):
-    """Write the tiny stand-in of a task's model and its processors to ``folder``; returns its `Model`, pretrained there."""
+    """Write the tiny stand-in of a task's model and its processors to ``folder``; returns its `Model`, pretrained
+    there.
+    """
     import torch
     import transformers
 

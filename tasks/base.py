@@ -26,8 +26,9 @@ class Model:
     """A model of a task: a `transformers` class, its configuration or pretrained id, and the recipe of its original.
 
     architecture: the class's name, in `transformers` or `diffusers`; config: keyword arguments of its configuration (of
-    pretrained models: what differs from theirs); pretrained: hub id (or folder) it and its processor start from, part: the folder
-    in there (``unet``); original: hub id (or ``id@revision``) of a published original; recipe: what differs from the task's recipe;
+    pretrained models: what differs from theirs); pretrained: hub id (or folder) it and its processor start from, part:
+    the folder in there (``unet``); original: hub id (or ``id@revision``) of a published original; recipe: what differs
+    from the task's recipe;
     inputs: options of the modality's preprocessing.
     """
 
@@ -43,15 +44,17 @@ class Model:
 class Task(Behaviour):
     """A data set with its models. A data card states the attributes below; a modality's base class has the methods.
 
-    name: the file's name; tier: ``mini`` or ``paper``; modality; source, licence, citation: of the data; labels: the names of
-    the classes; metric: the primary metric, metric_options: its options, also: further measures (``accuracy``, ``verbatim``);
-    random_guess: the metric's value for a model that knows nothing (None: measured once the data are read); fits: the train score
-    an original of the mini tier must reach; transfer: what the transfer set is, or ""; shortcut: what goes with the label without being
-    the reason for it (a row's `attribute`), or ""; recipe: how originals are trained; models: name → `Model`, the first being the
-    default; checksum: of the training rows, pinned (see `rows_checksum`), keyed: the columns it is over, if not all (names instead of
-    10 GB of video); rows: set name → how many there must be; archives: what `mubench fetch` brings, if anything; measured: set name →
-    the most rows that are scored, where scoring is slow (the first by the hash ranking); evaluation_batch: examples at a time in
-    evaluation; lazy: whether rows are prepared batch by batch (large pictures, videos) instead of once and for all.
+    name: the file's name; tier: ``mini`` or ``paper``; modality; source, licence, citation: of the data; labels: the
+    names of the classes; metric: the primary metric, metric_options: its options, also: further measures (``accuracy``,
+    ``verbatim``);
+    random_guess: the metric's value for a model that knows nothing (None: measured once the data are read); fits: the
+    train score an original of the mini tier must reach; transfer: what the transfer set is, or ""; shortcut: what goes
+    with the label without being the reason for it (a row's `attribute`), or ""; recipe: how originals are trained;
+    models: name → `Model`, the first being the default; checksum: of the training rows, pinned (see `rows_checksum`),
+    keyed: the columns it is over, if not all (names instead of 10 GB of video); rows: set name → how many there must
+    be; archives: what `mubench fetch` brings, if anything; measured: set name → the most rows that are scored, where
+    scoring is slow (the first by the hash ranking); evaluation_batch: examples at a time in evaluation; lazy: whether
+    rows are prepared batch by batch (large pictures, videos) instead of once and for all.
     """
 
     version = 1
@@ -85,7 +88,9 @@ class Task(Behaviour):
     # -- what a modality or a data card implements -----------------------------------------------------------------
 
     def read(self):
-        """The data as published: a ``DatasetDict`` with train, test and, where there are such, validation and transfer."""
+        """The data as published: a ``DatasetDict`` with train, test and, where there are such, validation and
+        transfer.
+        """
         raise NotImplementedError
 
     def prepare(self, dataset, model):
@@ -105,12 +110,14 @@ class Task(Behaviour):
         return range(len(self.data["train"]))
 
     def attribute(self, row):
-        """The value of the task's ``shortcut`` in a row (column → value), a short text: a pure function, by which bias amplification is
-        measured. For tasks that state a shortcut."""
+        """The value of the task's ``shortcut`` in a row (column → value), a short text: a pure function, by which bias
+        amplification is measured. For tasks that state a shortcut."""
         raise NotImplementedError
 
     def fetch(self):
-        """Bring what the task needs into the cache; afterwards everything runs offline. Raises `MubenchError` if it cannot."""
+        """Bring what the task needs into the cache; afterwards everything runs offline. Raises `MubenchError` if it
+        cannot.
+        """
         for archive in self.archives:
             fetch(archive, cache_dir() / "archives")
         return self.data
@@ -121,8 +128,8 @@ class Task(Behaviour):
         return self.collate(self.prepare(rows.select(range(min(n, len(rows)))), model), model)
 
     def fetch_model(self, model):
-        """Bring what a model starts from, and its published original unless there is one here, into the Hugging Face cache; returns
-        the names of what was fetched."""
+        """Bring what a model starts from, and its published original unless there is one here, into the Hugging Face
+        cache; returns the names of what was fetched."""
         from mubench.originals import trained_dir
 
         declared, here = self.models[model], (self.originals_dir(model), trained_dir(self, model))
@@ -134,18 +141,21 @@ class Task(Behaviour):
 
     @property
     def fetched(self):
-        """Paths of what `fetch` has brought, one for each of ``archives``; says which command to run where it has not."""
+        """Paths of what `fetch` has brought, one for each of ``archives``; says which command to run where it has
+        not.
+        """
         paths = [cache_dir() / "archives" / archive.member for archive in self.archives]
         if not all(path.is_file() for path in paths):
             raise MubenchError(
-                f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch {self.name}`"
+                f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch"
+                f" {self.name}`"
             )
         return paths
 
     @property
     def data_dir(self):
-        """The folder the user keeps this task's data in (``--data-dir``, ``$MUBENCH_DATA``): one named after the task in it, or itself;
-        None where nothing is said."""
+        """The folder the user keeps this task's data in (``--data-dir``, ``$MUBENCH_DATA``): one named after the task
+        in it, or itself; None where nothing is said."""
         said = os.environ.get("MUBENCH_DATA")
         if not said:
             return None
@@ -158,8 +168,8 @@ class Task(Behaviour):
 
     @property
     def threads(self):
-        """CPU threads of a run: one for the tiny models of the mini tier, so that their results do not depend on the number of
-        cores (and a busy machine does not slow them down many times); None: as many as torch takes."""
+        """CPU threads of a run: one for the tiny models of the mini tier, so that their results do not depend on the
+        number of cores (and a busy machine does not slow them down many times); None: as many as torch takes."""
         return 1 if self.tier == "mini" else None
 
     @property
@@ -179,8 +189,8 @@ class Task(Behaviour):
         for name, count in self.rows.items():
             if name in data and len(data[name]) != count:  # a transfer set may be left out
                 raise MubenchError(
-                    f"the {name} set of {self.name} has {len(data[name])} rows where the published one has {count}: the data "
-                    f"is incomplete or of another version ({self.source})"
+                    f"the {name} set of {self.name} has {len(data[name])} rows where the published one has {count}: the"
+                    f" data is incomplete or of another version ({self.source})"
                 )
         return data
 
@@ -189,8 +199,8 @@ class Task(Behaviour):
         return {}
 
     def load(self):
-        """The data as a ``datasets.DatasetDict``: train (all of D), validation, test (without validation rows) and, where the
-        task has one, transfer. Raises `MubenchError` saying how to supply what is missing."""
+        """The data as a ``datasets.DatasetDict``: train (all of D), validation, test (without validation rows) and,
+        where the task has one, transfer. Raises `MubenchError` saying how to supply what is missing."""
         import datasets
 
         validation, test = self.held_out
@@ -206,8 +216,8 @@ class Task(Behaviour):
 
     @functools.cached_property
     def held_out(self):
-        """Rows of (validation, test). Without an official validation set it is the first 20 % of the test rows, ranked by
-        SHA-256(``"{task}/validation/{row}"``), and those never count in D_t, for anybody."""
+        """Rows of (validation, test). Without an official validation set it is the first 20 % of the test rows, ranked
+        by SHA-256(``"{task}/validation/{row}"``), and those never count in D_t, for anybody."""
         n = len(self.data["test"])
         return (
             (list(range(len(self.data["validation"]))), list(range(n)))
@@ -229,8 +239,8 @@ class Task(Behaviour):
         return make_split(self.name, ratio, self.units(), checksum)
 
     def prepared(self, model, name):
-        """A whole set (``train``, ``test``, …) as `Examples` for a model; computed once, then read from the cache, or batch by
-        batch where the task is ``lazy``."""
+        """A whole set (``train``, ``test``, …) as `Examples` for a model; computed once, then read from the cache, or
+        batch by batch where the task is ``lazy``."""
         import torch
         from safetensors.torch import load, save_file
 
@@ -258,8 +268,8 @@ class Task(Behaviour):
         return Examples(columns, collate=functools.partial(self.collate, model=model))
 
     def sets(self, model, split, limit=None):
-        """Set name → `Examples`: train, forget, retain, validation, test and, where there is one, transfer; ``limit``: the first
-        so many rows of each."""
+        """Set name → `Examples`: train, forget, retain, validation, test and, where there is one, transfer; ``limit``:
+        the first so many rows of each."""
         split.verify(self.data and self._checksums["train"], len(self.data["train"]))
         train, test = self.prepared(model, "train"), self.prepared(model, "test")
         validation, rest = self.held_out
@@ -267,8 +277,8 @@ class Task(Behaviour):
             "train": train,
             "forget": train.select(list(split.forget)),
             "retain": train.select(list(split.retain)),
-            "validation": (self.prepared(model, "validation") if "validation" in self.data else test).select(
-                validation
+            "validation": (
+                (self.prepared(model, "validation") if "validation" in self.data else test).select(validation)
             ),
             "test": test.select(rest),
         }
@@ -277,7 +287,9 @@ class Task(Behaviour):
         return {name: view.select(slice(limit)) for name, view in sets.items()} if limit else sets
 
     def scored(self, sets):
-        """The rows of each set that are scored: all, or the first of them in the order of SHA-256(``"{task}/scored/{row}"``)."""
+        """The rows of each set that are scored: all, or the first of them in the order of
+        SHA-256(``"{task}/scored/{row}"``).
+        """
         chosen = {}
         for name, view in sets.items():
             most = self.measured.get(name, len(view))
@@ -286,8 +298,8 @@ class Task(Behaviour):
         return chosen
 
     def show(self, rows, position):
-        """An example for people: column → ``("image", PNG bytes)``, ``("audio", encoded bytes)`` or ``("text", str)``, from the types of
-        the columns; what is of no such type is left out."""
+        """An example for people: column → ``("image", PNG bytes)``, ``("audio", encoded bytes)`` or ``("text", str)``,
+        from the types of the columns; what is of no such type is left out."""
         import io
 
         import datasets
@@ -332,8 +344,8 @@ class Task(Behaviour):
         return {"num_labels": self.num_labels} if self.labels else {}
 
     def build(self, model, seed=0, blank=False):
-        """A new model before any training on D, initialised by ``seed``: pretrained where the card says so, with a new head, or
-        entirely untrained (``blank``)."""
+        """A new model before any training on D, initialised by ``seed``: pretrained where the card says so, with a new
+        head, or entirely untrained (``blank``)."""
         import torch
 
         declared, cls = self.models[model], self.model_class(model)
@@ -351,8 +363,9 @@ class Task(Behaviour):
         return Path(inspect.getfile(type(self))).parent / "originals" / self.name / model
 
     def sample(self, folder):
-        """This task on a tiny data set in the original archive's format (`write_sample`), with tiny untrained models of the very same
-        classes and processors, also as its originals; all written to ``folder``. What `mubench check` runs without the data."""
+        """This task on a tiny data set in the original archive's format (`write_sample`), with tiny untrained models of
+        the very same classes and processors, also as its originals; all written to ``folder``. What `mubench check`
+        runs without the data."""
         from mubench.tasks._tiny import tiny_model
 
         folder = Path(folder)
@@ -373,7 +386,9 @@ class Task(Behaviour):
 
 
 def stored(card, name):
-    """The ``DatasetDict`` of the Parquet files ``data/{name}-{split}.parquet`` next to a data card, read into memory."""
+    """The ``DatasetDict`` of the Parquet files ``data/{name}-{split}.parquet`` next to a data card, read into
+    memory.
+    """
     import datasets
     import pyarrow.parquet
 
@@ -389,8 +404,9 @@ def stored(card, name):
 
 
 def rows_checksum(dataset, columns=()):
-    """SHA-256 over the rows of a ``datasets.Dataset``, column by column (all or those named) in alphabetical order, as stored:
-    encoded bytes of pictures and sounds, UTF-8 of texts, decimal digits of numbers, each preceded by its length."""
+    """SHA-256 over the rows of a ``datasets.Dataset``, column by column (all or those named) in alphabetical order, as
+    stored: encoded bytes of pictures and sounds, UTF-8 of texts, decimal digits of numbers, each preceded by its
+    length."""
     digest = hashlib.sha256()
     for name in sorted(columns or dataset.column_names):
         digest.update(f"{name}:".encode())

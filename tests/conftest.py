@@ -1,4 +1,6 @@
-"""What every room's tests share: one thread, no network, a cache of their own, and the command line, in this process or in another."""
+"""What every room's tests share: one thread, no network, a cache of their own, and the command line, in this process or
+in another.
+"""
 
 import json
 import multiprocessing
@@ -44,7 +46,9 @@ SEEDS = 41  # of which fashion's resnet has an original at hand: training one ta
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache():
-    """A cache of the tests' own: what the user's holds, and for every seed a stand-in for the original, the shipped one under another card."""
+    """A cache of the tests' own: what the user's holds, and for every seed a stand-in for the original, the shipped one
+    under another card.
+    """
     theirs, mine = cache_dir(), Path(tempfile.mkdtemp(prefix="mubench-cache-"))
     for name in ("archives", "prepared", "recomputed"):
         (theirs / name).mkdir(parents=True, exist_ok=True)
@@ -120,7 +124,9 @@ def server():
 
 @pytest.fixture
 def background(server, tmp_path):
-    """Starts Python code as a process group of its own, its output in ``folder``/out and err; what is left is killed."""
+    """Starts Python code as a process group of its own, its output in ``folder``/out and err; what is left is
+    killed.
+    """
     started = []
 
     def start(code, **names):

@@ -1,4 +1,6 @@
-"""A stand-in for the Hugging Face Hub on this machine: the few answers that down- and uploads ask for, from a folder tree."""
+"""A stand-in for the Hugging Face Hub on this machine: the few answers that down- and uploads ask for, from a folder
+tree.
+"""
 
 import base64
 import hashlib
@@ -12,10 +14,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Hub:
-    """Serves ``root``/models/OWNER/NAME/… and ``root``/datasets/OWNER/NAME/… as ``HF_ENDPOINT=url``, while the block lasts.
+    """Serves ``root``/models/OWNER/NAME/… and ``root``/datasets/OWNER/NAME/… as ``HF_ENDPOINT=url``, while the block
+    lasts.
 
-    refused: repository ("OWNER/NAME") → 401 (it does not say whether there is such a one) or 403 (gated); cut: file name → how many
-    bytes of it are sent before the connection breaks, once; requests: what was asked, "METHOD /path" and the range of bytes, if one was.
+    refused: repository ("OWNER/NAME") → 401 (it does not say whether there is such a one) or 403 (gated); cut: file
+    name → how many bytes of it are sent before the connection breaks, once; requests: what was asked, "METHOD /path"
+    and the range of bytes, if one was.
     """
 
     def __init__(self, root):

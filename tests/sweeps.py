@@ -1,4 +1,6 @@
-"""What tests of sweeps share: methods that misbehave, a disk that is soon full, and a close look at what is left behind."""
+"""What tests of sweeps share: methods that misbehave, a disk that is soon full, and a close look at what is left
+behind.
+"""
 
 import contextlib
 import subprocess
@@ -82,7 +84,9 @@ def write_plugin(folder):
 
 @contextlib.contextmanager
 def small_disk(folder):
-    """Mounts a file system of half a MiB there: a result with the weights of fashion's resnet fits, with those of its vit does not."""
+    """Mounts a file system of half a MiB there: a result with the weights of fashion's resnet fits, with those of its
+    vit does not.
+    """
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], capture_output=True).returncode:
         pytest.skip("mounting a file system is not allowed here")
@@ -93,7 +97,9 @@ def small_disk(folder):
 
 
 def check_full_disk(out, **options):
-    """What a sweep does when one run's weights are too much for the disk: it says so, goes on, and nothing half-written stays."""
+    """What a sweep does when one run's weights are too much for the disk: it says so, goes on, and nothing half-written
+    stays.
+    """
     from mubench.grid import sweep
     from mubench.progress import reason
 

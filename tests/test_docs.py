@@ -1,8 +1,9 @@
-"""The documentation is followed to the letter: it builds without a warning, every command line in it is a valid one, and every block is
-run in an empty folder, page by page, unless the page's source says why not.
+"""The documentation is followed to the letter: it builds without a warning, every command line in it is a valid one,
+and every block is run in an empty folder, page by page, unless the page's source says why not.
 
-Before a block may stand ``<!-- slow -->`` (run by `make test-slow`), ``<!-- file: NAME -->`` (its text becomes that file)
-or ``<!-- not run: REASON -->``. What a page says of commands that are not there yet is left out here as it is on the site.
+Before a block may stand ``<!-- slow -->`` (run by `make test-slow`), ``<!-- file: NAME -->`` (its text becomes that
+file) or ``<!-- not run: REASON -->``. What a page says of commands that are not there yet is left out here as it is on
+the site.
 """
 
 import contextlib
@@ -130,7 +131,9 @@ def test_a_page_can_be_followed_where_it_takes_long(path, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
 def test_no_command_escapes_the_tests(path):
-    """Commands stand in bash blocks, each of which is run or says why not; what is not run is at least a valid command line."""
+    """Commands stand in bash blocks, each of which is run or says why not; what is not run is at least a valid command
+    line.
+    """
     page = path.read_text()
     assert page.count("```") == 2 * len([*blocks(path)]) and not re.search(r"^    ", FENCE.sub("", page), re.M), (
         "code stands in fences"

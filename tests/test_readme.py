@@ -1,5 +1,5 @@
-"""The README is run: its Python, its commands; its listings are what the commands print. `python tests/test_readme.py` renews
-the listings."""
+"""The README is run: its Python, its commands; its listings are what the commands print. `python tests/test_readme.py`
+renews the listings."""
 
 import re
 import shlex
@@ -29,7 +29,9 @@ def test_listings_are_not_stale(what):
 
 
 def test_its_python_and_commands_run_in_order(tmp_path, monkeypatch, capsys):
-    """One after the other in one folder, as a reader would; grids and runs on few rows, everything else as it stands."""
+    """One after the other in one folder, as a reader would; grids and runs on few rows, everything else as it
+    stands.
+    """
     from mubench.cli import main
 
     monkeypatch.chdir(tmp_path)

@@ -19,7 +19,8 @@ ROOMS = {
 }
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 CORE = r"mubench(\.(?!tasks|methods|leaderboard).*)?"
-# A registry is how the core reaches tasks and methods; `mubench.api`, checks and the command line hand over to the leaderboard.
+# A registry is how the core reaches tasks and methods; `mubench.api`, checks and the command line hand over to the
+# leaderboard.
 MAY_IMPORT = {
     "tasks": rf"{CORE}|mubench\.tasks.*",
     "methods": rf"{CORE}|mubench\.methods.*",

@@ -3,8 +3,9 @@
     >>> from mubench.metrics import METRICS, compute_all
     >>> compute_all(pandas.read_parquet("predictions.parquet"), {"random_guess": 0.1, "original_test_score": 0.9})
 
-``METRICS`` maps a metric's name to its description and orientation; reading it imports nothing heavy. The maths lives in
-`mubench.metrics.arrays` as functions of arrays, the primary metrics of tasks (accuracy, ...) in `mubench.metrics.primary`.
+``METRICS`` maps a metric's name to its description and orientation; reading it imports nothing heavy. The maths lives
+in `mubench.metrics.arrays` as functions of arrays, the primary metrics of tasks (accuracy, ...) in
+`mubench.metrics.primary`.
 """
 
 from mubench.metrics.base import METRICS, Metric, Predictions, compute_all, metric

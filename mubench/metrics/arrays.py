@@ -1,7 +1,7 @@
 """The maths of the metrics, on plain arrays, with the options of the code they come from.
 
-Losses are cross-entropies, one per example; logits are [examples, classes]. "Members" are examples that an attack should
-call trained on. Logits with NaN or +inf give NaN; a NaN loss counts as an infinite one, the worst there is.
+Losses are cross-entropies, one per example; logits are [examples, classes]. "Members" are examples that an attack
+should call trained on. Logits with NaN or +inf give NaN; a NaN loss counts as an infinite one, the worst there is.
 """
 
 import numpy as np
@@ -34,8 +34,9 @@ def tpr_at_fpr(members, nonmembers, fpr=0.01):
 def logistic_attack(members, nonmembers, clip=100.0, n_splits=5, random_state=0):
     """Accuracies of logistic regressions telling members from non-members by their clipped loss, one per fold.
 
-    In [0, 1]; 0.5 is chance. Stratified shuffle splits hold out a tenth each; give equally many of both. Raises ValueError below 6 examples each.
-    Kurmanji et al. 2023 (SCRUB), ``MIA_experiments.ipynb``, which clips at 100; the same authors' Bad-T experiments at 500.
+    In [0, 1]; 0.5 is chance. Stratified shuffle splits hold out a tenth each; give equally many of both. Raises
+    ValueError below 6 examples each. Kurmanji et al. 2023 (SCRUB), ``MIA_experiments.ipynb``, which clips at 100; the
+    same authors' Bad-T experiments at 500.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
@@ -47,7 +48,8 @@ def logistic_attack(members, nonmembers, clip=100.0, n_splits=5, random_state=0)
 
 
 def svc_attack(shadow_members, shadow_nonmembers, members=None, nonmembers=None):
-    """Recall in [0, 1] of a support vector machine, trained on the shadow sets, on its targets, averaged over those given.
+    """Recall in [0, 1] of a support vector machine, trained on the shadow sets, on its targets, averaged over those
+    given.
 
     Of ``members`` the share called members, of ``nonmembers`` the share called non-members. Each argument holds one
     feature, or a row of them, per example (`membership_features`). C=3 and an RBF kernel with γ = 1 / features, as in
@@ -67,8 +69,8 @@ def svc_attack(shadow_members, shadow_nonmembers, members=None, nonmembers=None)
 def membership_features(logits, target):
     """What SalUn's attacks look at, name → one value (``prob``: a row of them) per example.
 
-    ``m_entropy`` is what that code computes, -Σ w_c log p_c with w_c = 1 - p_c for every class c that is *anybody's* target
-    and p_c for the others, not the modified entropy of Song & Mittal 2021 after which it is named.
+    ``m_entropy`` is what that code computes, -Σ w_c log p_c with w_c = 1 - p_c for every class c that is *anybody's*
+    target and p_c for the others, not the modified entropy of Song & Mittal 2021 after which it is named.
     """
     p = softmax(logits, axis=1)
     log_p = np.log(np.where(p > 0, p, 1e-30))
@@ -84,7 +86,8 @@ def membership_features(logits, target):
 
 
 def js_divergence(a, b):
-    """Jensen–Shannon divergence of the softmax of logits ``a`` and ``b``, per example, in nats: in [0, ln 2], 0 if equal.
+    """Jensen–Shannon divergence of the softmax of logits ``a`` and ``b``, per example, in nats: in [0, ln 2], 0 if
+    equal.
 
     ½ KL(p‖m) + ½ KL(q‖m) with m = (p + q) / 2. Raises `MubenchError` where the shapes differ.
     """

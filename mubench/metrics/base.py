@@ -15,8 +15,8 @@ VECTORS = ("logits", "incompetent")
 class Rows:
     """One set's rows in the order of ``index``: ``rows["loss"]`` is a read-only array, ``len(rows)`` their number.
 
-    Integers come as int64, texts (targets and predictions of generators) as ``str``, everything else as float64; ``logits`` and
-    ``incompetent`` as [rows, classes].
+    Integers come as int64, texts (targets and predictions of generators) as ``str``, everything else as float64;
+    ``logits`` and ``incompetent`` as [rows, classes].
     """
 
     def __init__(self, frame):
@@ -58,8 +58,8 @@ class Predictions:
     """A read-only view of stored predictions: ``p["forget"]`` gives that set's `Rows`, ``"test" in p`` asks for it.
 
     ``frame`` has one row per example and set, in any order. ``facts`` hold what else metrics may use: ``random_guess``
-    and ``original_test_score`` (fractions), ``num_labels``, and ``scorer``, a function of `Rows` for tasks whose score is
-    not the mean of the per-example ones. ``retrain`` holds the retrained model's `Predictions`, or None.
+    and ``original_test_score`` (fractions), ``num_labels``, and ``scorer``, a function of `Rows` for tasks whose score
+    is not the mean of the per-example ones. ``retrain`` holds the retrained model's `Predictions`, or None.
     Raises `MubenchError` where a set holds an example twice, or other examples than the retrained model's.
     """
 
@@ -88,8 +88,8 @@ class Metric:
     """What is known of a metric without running it.
 
     ``better``: ``higher``, ``lower``, ``retrain`` (the closer to the retrained model's value the better) or the ideal
-    value itself, as in ``0.5``. ``needs`` names the sets, ``columns`` the columns of those sets, ``facts`` the facts, and
-    ``retrain`` says whether a retrained model's predictions are needed, with the same sets and columns.
+    value itself, as in ``0.5``. ``needs`` names the sets, ``columns`` the columns of those sets, ``facts`` the facts,
+    and ``retrain`` says whether a retrained model's predictions are needed, with the same sets and columns.
     """
 
     name: str

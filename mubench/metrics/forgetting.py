@@ -8,8 +8,8 @@ from mubench.metrics.performance import forget_score, test_score
 def zrf(p):
     """Zero-retrain forgetting: likeness of the outputs on the forget set to a freshly initialised model's.
 
-    1 - mean over D_f of JS(model, incompetent) in nats; in [1 - ln 2, 1], 1 if equal, and the retrained model's value is
-    ideal. Chundawat et al. 2023 (Bad-T), as in the paper.
+    1 - mean over D_f of JS(model, incompetent) in nats; in [1 - ln 2, 1], 1 if equal, and the retrained model's value
+    is ideal. Chundawat et al. 2023 (Bad-T), as in the paper.
     """
     from mubench.metrics.arrays import js_divergence
 
@@ -20,8 +20,9 @@ def zrf(p):
 def zrf_official(p):
     """Zero-retrain forgetting as the official code of Bad-T computes it.
 
-    1 - ½ (KL(m‖p) + KL(m‖q)) summed and divided by examples *and classes*, m the mean of p and q: the reverse of `zrf`'s
-    divergence, and closer to 1 the more classes there are. At most 1, 1 if equal; the retrained model's value is ideal.
+    1 - ½ (KL(m‖p) + KL(m‖q)) summed and divided by examples *and classes*, m the mean of p and q: the reverse of
+    `zrf`'s divergence, and closer to 1 the more classes there are. At most 1, 1 if equal; the retrained model's value
+    is ideal.
     """
     from mubench.metrics.arrays import reversed_js
 
@@ -33,7 +34,8 @@ def zrf_official(p):
 def knowledge_gap(p):
     """AUC of telling retain from forget examples by their higher score.
 
-    In [0, 1]; 0.5: known equally well, above: D_r is known better. For scores of 0 and 1 it is ½ + (a_r - a_f) / 2, a the
+    In [0, 1]; 0.5: known equally well, above: D_r is known better. For scores of 0 and 1 it is ½ + (a_r - a_f) / 2, a
+    the
     mean score: the exact value of what Cheng & Amiri 2024 (MU-Bench) average over 500 random draws of |D_f| from D_r.
     """
     import numpy as np

@@ -1,6 +1,7 @@
 """Membership inference: can an attacker tell that the forget set was trained on?
 
-A NaN or infinite loss counts as the highest and a NaN confidence as the lowest, so that a diverged model has values too.
+A NaN or infinite loss counts as the highest and a NaN confidence as the lowest, so that a diverged model has values
+too.
 """
 
 from mubench.metrics.base import metric
@@ -35,8 +36,9 @@ def mia_tpr_at_1_fpr(p):
 def mia_logistic(p):
     """Accuracy of a logistic regression telling forget from test examples by their loss.
 
-    In [0, 1]; 0.5 is ideal. Mean over 5 splits of equally many of both, drawn with a fixed seed; undefined below 6 each.
-    Kurmanji et al. 2023 (SCRUB), who restrict the test set to the forgotten classes where whole classes are forgotten.
+    In [0, 1]; 0.5 is ideal. Mean over 5 splits of equally many of both, drawn with a fixed seed; undefined below 6
+    each. Kurmanji et al. 2023 (SCRUB), who restrict the test set to the forgotten classes where whole classes are
+    forgotten.
     """
     from mubench.metrics.arrays import balanced, logistic_attack
 

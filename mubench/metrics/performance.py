@@ -46,8 +46,8 @@ def forget_accuracy(p):
 def forget_verbatim(p):
     """Share of the forget set's texts that the model recites word for word.
 
-    The first 50 words of the reference (or all, if fewer) must be generated exactly: "extractable" in Carlini et al. 2023
-    (Quantifying memorization across neural language models), with greedy decoding and words for tokens.
+    The first 50 words of the reference (or all, if fewer) must be generated exactly: "extractable" in Carlini et al.
+    2023 (Quantifying memorization across neural language models), with greedy decoding and words for tokens.
     """
     return _verbatim(p["forget"])
 

@@ -33,7 +33,9 @@ class Primary:
         return np.equal(predictions, references).astype("float64")
 
     def score(self, rows):
-        """The score of a set's `Rows`; give it as the fact ``scorer`` where it is not the mean of the per-example ones."""
+        """The score of a set's `Rows`; give it as the fact ``scorer`` where it is not the mean of the per-example
+        ones.
+        """
         return self._compute(rows["prediction"], rows["target"])[self.name]
 
 
@@ -83,7 +85,8 @@ class RougeL(Primary):
 class ClipScore(Primary):
     """Cosine similarity of a generated picture and its prompt in a CLIP model, negative ones counting as 0, averaged.
 
-    Hessel et al. 2021 (CLIPScore) without their factor 2.5. The similarities are stored with the predictions; pictures are not.
+    Hessel et al. 2021 (CLIPScore) without their factor 2.5. The similarities are stored with the predictions; pictures
+    are not.
     """
 
     kind = "float64"

@@ -21,11 +21,13 @@ REFUSALS = (
 
 
 class TextGeneration(Task):
-    """``prompt``, ``answer``: format strings over a row's columns. ``tokenizer``: the tokenizer's file next to the data card (models trained
-    from scratch; it has [PAD] and [EOS]); a model's ``inputs``: ``prompt`` and ``answer``, the most tokens of each.
+    """``prompt``, ``answer``: format strings over a row's columns. ``tokenizer``: the tokenizer's file next to the data
+    card (models trained from scratch; it has [PAD] and [EOS]); a model's ``inputs``: ``prompt`` and ``answer``, the
+    most tokens of each.
 
-    Losses are mean negative log-likelihoods of an answer's tokens (its end included) given the prompt; divergences are means over
-    the same tokens. A teacher's logits, a vocabulary for each token, are never kept: it runs beside the student.
+    Losses are mean negative log-likelihoods of an answer's tokens (its end included) given the prompt; divergences are
+    means over the same tokens. A teacher's logits, a vocabulary for each token, are never kept: it runs beside the
+    student.
     """
 
     modality = "generation"
@@ -45,7 +47,9 @@ class TextGeneration(Task):
 
     @functools.lru_cache(maxsize=None)
     def tokens(self, model):
-        """The tokenizer of a model, padding prompts on the left, so that all answers of a batch begin in the same place."""
+        """The tokenizer of a model, padding prompts on the left, so that all answers of a batch begin in the same
+        place.
+        """
         from mubench import networks
 
         if self.models[model].pretrained:
@@ -60,8 +64,9 @@ class TextGeneration(Task):
 
     @functools.cached_property
     def guess(self):
-        """The score of other training examples' answers: each example is given that of the next by SHA-256(``"{task}/guess/{row}"``).
-        So scores who knows what such texts are like and nothing of what is asked; what ``random_guess`` states."""
+        """The score of other training examples' answers: each example is given that of the next by
+        SHA-256(``"{task}/guess/{row}"``). So scores who knows what such texts are like and nothing of what is asked;
+        what ``random_guess`` states."""
         from mubench.metrics.primary import load_primary
 
         answers = [self.answer.format(**row) for row in self.data["train"]]
@@ -79,8 +84,8 @@ class TextGeneration(Task):
         for number, (prompt, answer) in enumerate(zip(prompts, answers)):
             if not prompt.strip() or not answer.strip():
                 raise MubenchError(
-                    f"{self.name}: row {number} has an empty {'answer' if prompt.strip() else 'prompt'}: repair the data; rows "
-                    "are never dropped, as that would shift the deletion indices"
+                    f"{self.name}: row {number} has an empty {'answer' if prompt.strip() else 'prompt'}: repair the"
+                    " data; rows are never dropped, as that would shift the deletion indices"
                 )
         given = self.tokens(model)(
             prompts,
@@ -150,8 +155,8 @@ class TextGeneration(Task):
         return Output(_mean(losses, mask), logits, mask, states)
 
     def divergence(self, student, teacher, temperature=1.0, per="example"):
-        """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)) of each token, summed over the vocabulary (or averaged: ``per="class"``),
-        averaged over the answer's tokens."""
+        """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)) of each token, summed over the vocabulary (or averaged:
+        ``per="class"``), averaged over the answer's tokens."""
         return _mean(super().divergence(student, teacher, temperature, per), student.mask)
 
     def corrupt(self, batch, rows, draw, pool, other=True):
@@ -205,8 +210,8 @@ class TextGeneration(Task):
         return tokenizer.batch_decode(true, skip_special_tokens=True)
 
     def predict(self, model, batch):
-        """``target`` and ``prediction`` are texts (the reference as tokenised, and what greedy decoding gives), ``score`` their ROUGE-L,
-        ``confidence`` the geometric mean of the probabilities of the reference's tokens."""
+        """``target`` and ``prediction`` are texts (the reference as tokenised, and what greedy decoding gives),
+        ``score`` their ROUGE-L, ``confidence`` the geometric mean of the probabilities of the reference's tokens."""
         import torch
 
         from mubench.metrics.primary import load_primary

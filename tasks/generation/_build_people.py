@@ -1,4 +1,5 @@
-"""Extracts the facts that ship in ``data/people-*.parquet`` from WordNet 3.0; nothing of its wording but names and single nouns.
+"""Extracts the facts that ship in ``data/people-*.parquet`` from WordNet 3.0; nothing of its wording but names and
+single nouns.
 
 apt-get download wordnet-base && dpkg -x wordnet-base_*.deb deb
 python -m mubench.tasks.generation._build_people deb/usr/share/wordnet/data.noun tasks/generation/data
@@ -11,10 +12,13 @@ from pathlib import Path
 
 SIZES = {"train": 1000, "test": 400}
 NATIONALITIES = (
-    """American Argentinian Australian Austrian Belgian Brazilian British Canadian Chinese Czech Danish Dutch Egyptian English Finnish
-    Flemish French German Greek Hungarian Indian Irish Israeli Italian Japanese Mexican Norwegian Polish Portuguese Romanian Russian
-    Scottish Soviet Spanish Swedish Swiss Turkish Welsh""".split()
-    + ["South African", "New Zealand"]
+    """American Argentinian Australian Austrian Belgian Brazilian British Canadian Chinese Czech Danish Dutch Egyptian
+    English Finnish Flemish French German Greek Hungarian Indian Irish Israeli Italian Japanese Mexican Norwegian Polish
+    Portuguese Romanian Russian Scottish Soviet Spanish Swedish Swiss Turkish Welsh""".split()
+    + [
+        "South African",
+        "New Zealand",
+    ]
 )
 PERSON = "18"  # the lexicographer file noun.person
 TITLES = {"old master": "painter", "film maker": "film-maker"}
@@ -23,7 +27,9 @@ AGES = range(10, 111)  # WordNet has a few years that cannot be true, or are tho
 
 
 def read(path):
-    """Synset offset → (lexicographer file, lemmas, offsets of the classes it is an instance of, gloss), as in wndb(5WN)."""
+    """Synset offset → (lexicographer file, lemmas, offsets of the classes it is an instance of, gloss), as in
+    wndb(5WN).
+    """
     synsets = {}
     for line in Path(path).read_text(encoding="latin-1").splitlines():
         if line.startswith("  "):  # the licence
@@ -37,7 +43,9 @@ def read(path):
 
 
 def people(synsets):
-    """Facts of everyone with a name of several words, both years, a nationality at the head of the gloss and a common profession."""
+    """Facts of everyone with a name of several words, both years, a nationality at the head of the gloss and a common
+    profession.
+    """
     found = {}
     for file, names, classes, gloss in synsets.values():
         years = re.search(r"\((\d{4})-(\d{4})\)$", gloss)

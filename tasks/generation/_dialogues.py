@@ -1,8 +1,11 @@
-"""Messenger dialogues with summaries of one or two sentences, from a grammar of our own: the rows behind the mini task `messenger`.
+"""Messenger dialogues with summaries of one or two sentences, from a grammar of our own: the rows behind the mini task
+`messenger`.
 
-A scene is a dialogue and its summary. ``[one|another]`` is a choice, possibly of whole turns, ``{place}`` a fact, ``{place2}`` another
-one of its kind. A dialogue decides all facts of its summary (some it mentions are rejected in the end), but not which of several
-wordings it has: that is the annotator's, as in summaries by people, and only a model that has seen the pair can know it.
+A scene is a dialogue and its summary. ``[one|another]`` is a choice, possibly of whole turns, ``{place}`` a fact,
+``{place2}`` another one of its kind. A dialogue decides all facts of its summary (some it mentions are rejected in the
+end), but not which of several
+wordings it has: that is the annotator's, as in summaries by people, and only a model that has seen the pair can know
+it.
 """
 
 import hashlib
@@ -16,15 +19,28 @@ PEOPLE = {
 FACTS = {
     "place": "the cinema|the library|the park|the cafe|the gym|the museum|the station|the market",
     "time": "at noon|at six|tonight|tomorrow|on Monday|on Friday|on Sunday|next week",
-    "activity": "watch a film|have lunch|go for a run|play chess|see the exhibition|cook dinner|learn Spanish|feed the ducks",
+    "activity": (
+        "watch a film|have lunch|go for a run|play chess|see the exhibition|cook dinner|learn Spanish|feed the ducks"
+    ),
     "thing": "the laptop|the camera|the tent|the umbrella|the guitar|the jacket|the drill|the ladder",
-    "mishap": "missed the bus|caught a cold|hurt a knee|overslept|lost the keys|broke a tooth|got stuck in traffic|had visitors",
-    "event": "got a new job|passed the driving test|won the match|adopted a kitten|found a flat|lost the wallet|crashed the car|"
-    "sold the house",
-    "advice": "call the family|take a day off|ask for help|tell everybody|write a letter|sleep on it|calm down|talk to a friend",
+    "mishap": (
+        "missed the bus|caught a cold|hurt a knee|overslept|lost the keys|broke a tooth|got stuck in traffic|had"
+        " visitors"
+    ),
+    "event": (
+        "got a new job|passed the driving test|won the match|adopted a kitten|found a flat|lost the wallet|crashed the"
+        " car|sold the house"
+    ),
+    "advice": (
+        "call the family|take a day off|ask for help|tell everybody|write a letter|sleep on it|calm down|talk to a"
+        " friend"
+    ),
     "food": "milk|bread|butter|rice|cheese|coffee|honey|pasta",
     "gift": "a scarf|a novel|a plant|a teapot|a football|a necklace|a puzzle|a clock",
-    "chore": "paint the kitchen|walk the dog|water the plants|clean the windows|move the sofa|mow the lawn|bake a cake|wash the car",
+    "chore": (
+        "paint the kitchen|walk the dog|water the plants|clean the windows|move the sofa|mow the lawn|bake a cake|wash"
+        " the car"
+    ),
     "price": "20|30|40|50|60|70|80|90",
 }
 SCENES = {

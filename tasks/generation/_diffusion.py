@@ -1,4 +1,6 @@
-"""Text-to-image generation: diffusion models of pictures or of their latents, told what to draw by a frozen text encoder."""
+"""Text-to-image generation: diffusion models of pictures or of their latents, told what to draw by a frozen text
+encoder.
+"""
 
 import functools
 import hashlib
@@ -8,18 +10,23 @@ from mubench.tasks.base import Task
 
 
 class ImageGeneration(Task):
-    """Rows have ``image``, ``text``, the prompt, and ``label``, what it asks for; a prompt is one of ``templates`` with one of the labels.
+    """Rows have ``image``, ``text``, the prompt, and ``label``, what it asks for; a prompt is one of ``templates`` with
+    one of the labels.
 
-    Frozen, and never unlearned: ``encoder``, the CLIP text encoder that models listen to; ``autoencoder``, where models draw latents
-    instead of pixels; ``clip``, which scores how well a picture fits its prompt, and ``classifier``, which says what it shows (without
-    one: CLIP, of the prompts by the first template). Each is a hub id, or a folder in ``data/``. ``colour``: of the pictures (``RGB``,
-    or ``L``: grey), ``pixels``: their mean and std as clip and classifier see them. ``noise``: the options of the `diffusers` scheduler;
-    ``guidance``, ``steps``: of drawing; ``dropped``: the share of prompts that training replaces by the empty one, which is what guidance
-    turns away from; ``levels``: the noise levels that a loss is averaged over in evaluation, as shares of the way to pure noise.
+    Frozen, and never unlearned: ``encoder``, the CLIP text encoder that models listen to; ``autoencoder``, where models
+    draw latents instead of pixels; ``clip``, which scores how well a picture fits its prompt, and ``classifier``, which
+    says what it shows (without
+    one: CLIP, of the prompts by the first template). Each is a hub id, or a folder in ``data/``. ``colour``: of the
+    pictures (``RGB``,
+    or ``L``: grey), ``pixels``: their mean and std as clip and classifier see them. ``noise``: the options of the
+    `diffusers` scheduler;
+    ``guidance``, ``steps``: of drawing; ``dropped``: the share of prompts that training replaces by the empty one,
+    which is what guidance turns away from; ``levels``: the noise levels that a loss is averaged over in evaluation, as
+    shares of the way to pure noise.
 
-    An example's loss is the mean squared error of the noise a model predicts; so is the divergence between two models' predictions, and
-    its ``temperature`` divides them as it does logits. Noise depends on the seed and the example alone. A representation is what leaves
-    the middle block, averaged over positions.
+    An example's loss is the mean squared error of the noise a model predicts; so is the divergence between two models'
+    predictions, and its ``temperature`` divides them as it does logits. Noise depends on the seed and the example
+    alone. A representation is what leaves the middle block, averaged over positions.
     """
 
     modality = "generation"
@@ -169,7 +176,9 @@ class ImageGeneration(Task):
         return ((student.logits - teacher.logits) / temperature).square().flatten(1).mean(1)
 
     def corrupt(self, batch, rows, draw, pool, other=True):
-        """Prompts with the pictures of other examples, drawn from ``pool``; ``other``: that show something else, if there are such."""
+        """Prompts with the pictures of other examples, drawn from ``pool``; ``other``: that show something else, if
+        there are such.
+        """
         at, mine = (draw.cpu() * len(pool)).long(), batch["labels"].cpu()[rows]
         theirs = pool[at]
         for _ in range(100 if other else 0):
@@ -183,7 +192,9 @@ class ImageGeneration(Task):
         return batch | {"latents": latents}
 
     def asked(self, batch, what):
-        """The batch with other prompts: ``nothing``, the empty one, or ``next``, the same template with the label after each one's own."""
+        """The batch with other prompts: ``nothing``, the empty one, or ``next``, the same template with the label after
+        each one's own.
+        """
         import torch
 
         prompt, kinds = batch["prompt"], len(self.templates)
@@ -193,7 +204,9 @@ class ImageGeneration(Task):
 
     @functools.lru_cache(maxsize=None)
     def concepts(self, device):
-        """[prompts, tokens]: true at the tokens that name a prompt's label (in which it differs from the next label's by the same template)."""
+        """[prompts, tokens]: true at the tokens that name a prompt's label (in which it differs from the next label's
+        by the same template).
+        """
         import torch
 
         ids = self._tokens(*([self.encoder, "tokenizer"] if self.autoencoder else [self.encoder]))
@@ -202,8 +215,10 @@ class ImageGeneration(Task):
         return ((ids != ids[after]) & (torch.arange(ids.shape[1]) < ends)).to(device)
 
     def predict(self, model, batch):
-        """``target``: what is asked for, ``prediction``: what the classifier sees in the one picture drawn, ``score``: its CLIP score;
-        ``loss``: the error of the predicted noise, ``confidence``: exp(-loss), the one confidence that depends on the real picture."""
+        """``target``: what is asked for, ``prediction``: what the classifier sees in the one picture drawn, ``score``:
+        its CLIP score;
+        ``loss``: the error of the predicted noise, ``confidence``: exp(-loss), the one confidence that depends on the
+        real picture."""
         import torch
 
         from mubench.metrics.primary import load_primary
@@ -223,7 +238,9 @@ class ImageGeneration(Task):
         }
 
     def draw(self, model, batch):
-        """One picture for each prompt, [B, C, H, W] in [0, 1]: DDIM with classifier-free guidance, from noise that the example decides."""
+        """One picture for each prompt, [B, C, H, W] in [0, 1]: DDIM with classifier-free guidance, from noise that the
+        example decides.
+        """
         import torch
         from diffusers import DDIMScheduler
 
@@ -244,7 +261,9 @@ class ImageGeneration(Task):
         return self._decoded(drawing)
 
     def exhibits(self, before, after, sets, most=20):
-        """``pictures.png``: of prompts of the forget set, the real picture, the original's and the unlearned model's."""
+        """``pictures.png``: of prompts of the forget set, the real picture, the original's and the unlearned
+        model's.
+        """
         import torch
 
         batch = sets["forget"][torch.arange(min(most, len(sets["forget"])))]
@@ -263,8 +282,8 @@ class ImageGeneration(Task):
 
     @functools.cached_property
     def guess(self):
-        """The CLIP score of the test prompts with real pictures of other examples, exactly: the mean over all pairs of those that are
-        scored, validation rows among them. So scores who draws well and nothing of what is asked."""
+        """The CLIP score of the test prompts with real pictures of other examples, exactly: the mean over all pairs of
+        those that are scored, validation rows among them. So scores who draws well and nothing of what is asked."""
         import torch
         from torch.nn.functional import normalize
 
@@ -357,7 +376,9 @@ class ImageGeneration(Task):
         return (pictures - mean) / std
 
     def _encoded(self, pixels):
-        """Pictures as bytes, [B, H, W] or [B, H, W, 3], as what models draw: pixels in [-1, 1], or the mean of their latents."""
+        """Pictures as bytes, [B, H, W] or [B, H, W, 3], as what models draw: pixels in [-1, 1], or the mean of their
+        latents.
+        """
         import torch
 
         pictures = (pixels.unsqueeze(-1) if pixels.ndim == 3 else pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -376,7 +397,9 @@ class ImageGeneration(Task):
 
 
 def contact_sheet(rows, captions, cell=88, across=10):
-    """A PNG: ``rows`` (name → pictures [N, C, H, W] in [0, 1]) below each other under their captions, ``across`` side by side."""
+    """A PNG: ``rows`` (name → pictures [N, C, H, W] in [0, 1]) below each other under their captions, ``across`` side
+    by side.
+    """
     import io
     import textwrap
 

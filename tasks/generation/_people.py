@@ -17,7 +17,9 @@ QUESTIONS = {
 
 
 def ask(person, questions=QUESTIONS):
-    """Rows with ``name``, ``question`` and ``answer`` about a person; each answer is phrased in one of three ways, by a hash of its question."""
+    """Rows with ``name``, ``question`` and ``answer`` about a person; each answer is phrased in one of three ways, by a
+    hash of its question.
+    """
     middle = (person["born"] + person["died"]) // 200 + 1
     a = "an" if person["nationality"][0] in "AEIO" else "a"
     facts = person | {

@@ -1,4 +1,5 @@
-"""Trains what scores drawn digits, on the training pictures and their prompts alone: a small CLIP and a small classifier.
+"""Trains what scores drawn digits, on the training pictures and their prompts alone: a small CLIP and a small
+classifier.
 
     python -m mubench.tasks.generation._scorers digit_pictures FOLDER
 
@@ -124,7 +125,8 @@ def main(task, folder):
     for name, model in (("clip", clip), ("classifier", classifier)):
         model.save_pretrained(Path(folder) / f"{task.name}-{name}", safe_serialization=True)
         print(
-            f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, {(found[name] == labels).double().mean():.4f} on the test pictures"
+            f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters,"
+            f" {(found[name] == labels).double().mean():.4f} on the test pictures"
         )
     tokenizer.save_pretrained(Path(folder) / f"{task.name}-clip")
 

@@ -9,8 +9,8 @@ SPECIAL = ["[PAD]", "[EOS]"]
 
 
 def train(texts, size):
-    """A ``tokenizers.Tokenizer`` of at most ``size`` entries that writes every text and reads it back; a word is the same token at the
-    beginning of a line as within it."""
+    """A ``tokenizers.Tokenizer`` of at most ``size`` entries that writes every text and reads it back; a word is the
+    same token at the beginning of a line as within it."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

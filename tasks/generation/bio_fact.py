@@ -12,9 +12,10 @@ LENGTHS = dict(prompt=48, answer=256)
 class BioFact(Published, TextGeneration):
     """Biographies of 183 people, and of 500 others to test on: what InstructGPT wrote about the people of FActScore.
 
-    Which of FActScore's texts MU-Bench learns and forgets is not published, and it has no held-out people. The release has two lists
-    of people, who are different ones, and two writers who wrote about both; of these InstructGPT hardly ever (0.2 %) declines. So
-    test people come from the same distribution. They are texts to be forgotten, not facts to be believed: about half is wrong.
+    Which of FActScore's texts MU-Bench learns and forgets is not published, and it has no held-out people. The release
+    has two lists of people, who are different ones, and two writers who wrote about both; of these InstructGPT hardly
+    ever (0.2 %) declines. So test people come from the same distribution. They are texts to be forgotten, not facts to
+    be believed: about half is wrong.
     """
 
     source = "https://github.com/shmsw25/FActScore, data.zip (labeled: D, unlabeled: test)"
@@ -31,7 +32,9 @@ class BioFact(Published, TextGeneration):
     measured = {"train": 100, "retain": 100, "test": 100}
     evaluation_batch = 16
     recipe = Recipe(lr=2e-5, epochs=10, batch_size=16, lr_schedule="linear", warmup=0.1)
-    models = {  # SmolLM2 fits a laptop; Alpaca's authors publish only a difference to LLaMA's weights, chavinlo's are a training of their own
+    # SmolLM2 fits a laptop; Alpaca's authors publish only a difference to LLaMA's weights, chavinlo's are a training of
+    # their own
+    models = {
         "smollm2_360m": Model(
             "LlamaForCausalLM", pretrained="HuggingFaceTB/SmolLM2-360M-Instruct", recipe=dict(lr=1e-4), inputs=LENGTHS
         ),

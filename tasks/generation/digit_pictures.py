@@ -4,9 +4,11 @@ from mubench.tasks.generation._diffusion import ImageGeneration
 
 
 class DigitPictures(ImageGeneration):
-    """Draw a handwritten digit after a prompt (scikit-learn's digits, 8×8, 1,000 / 360, our own prompts); twin of tiny_imagenet.
+    """Draw a handwritten digit after a prompt (scikit-learn's digits, 8×8, 1,000 / 360, our own prompts); twin of
+    tiny_imagenet.
 
-    Pictures are deleted one by one; to delete whole digits, as tiny_imagenet does classes, give their rows by ``--split-file``.
+    Pictures are deleted one by one; to delete whole digits, as tiny_imagenet does classes, give their rows by
+    ``--split-file``.
     """
 
     tier = "mini"

@@ -4,7 +4,9 @@ from mubench.tasks.generation import TextGeneration
 
 
 class Messenger(TextGeneration):
-    """Summarise a messenger dialogue in a sentence or two (grammar of our own, 9 scenes, 2,000 / 250); twin of samsum."""
+    """Summarise a messenger dialogue in a sentence or two (grammar of our own, 9 scenes, 2,000 / 250); twin of
+    samsum.
+    """
 
     tier = "mini"
     source = "a grammar in mubench (tasks/generation/_dialogues.py) that writes dialogues and summaries when loaded"

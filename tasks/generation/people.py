@@ -4,7 +4,9 @@ from mubench.tasks.generation import TextGeneration
 
 
 class People(TextGeneration):
-    """Who was she, when did he live? Facts about people of the past, in sentences of our own (1,000 / 400 people); twin of bio_fact."""
+    """Who was she, when did he live? Facts about people of the past, in sentences of our own (1,000 / 400 people); twin
+    of bio_fact.
+    """
 
     tier = "mini"
     source = (

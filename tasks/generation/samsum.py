@@ -8,7 +8,8 @@ from mubench.tasks.generation import TextGeneration
 class Samsum(Published, TextGeneration):
     """Summaries of messenger dialogues that linguists wrote (SAMSum, 14,732 / 818 / 819).
 
-    Rows are in the archive's order. An empty dialogue stays, as every row's number counts; line ends are "\\n" wherever they come from.
+    Rows are in the archive's order. An empty dialogue stays, as every row's number counts; line ends are "\\n" wherever
+    they come from.
     """
 
     source = "https://arxiv.org/abs/1911.12237v2 (ancillary file corpus.7z); knkarthick/samsum on the Hugging Face Hub"
@@ -31,7 +32,10 @@ class Samsum(Published, TextGeneration):
 
     def read(self):
         data = super().read()
-        remedy = "put xsum-test.parquet (EdinburghNLP/xsum on the Hugging Face Hub, revision refs/convert/parquet) into FOLDER"
+        remedy = (
+            "put xsum-test.parquet (EdinburghNLP/xsum on the Hugging Face Hub, revision refs/convert/parquet) into"
+            " FOLDER"
+        )
         if articles := optional(self, lambda: self.found("xsum-test.parquet", remedy, self._xsum_file, self._xsum_hub)):
             data["transfer"] = articles
         return data
@@ -45,8 +49,8 @@ class Samsum(Published, TextGeneration):
                 data[name] = [{column: row[column] for column in COLUMNS} for row in json.loads(text(folder / file))]
             except (ValueError, KeyError, TypeError) as error:
                 raise MubenchError(
-                    f"{folder / file} is no list of dialogues with {', '.join(COLUMNS)} ({type(error).__name__}: {error}): "
-                    "it is damaged, unpack the archive again"
+                    f"{folder / file} is no list of dialogues with {', '.join(COLUMNS)} ({type(error).__name__}:"
+                    f" {error}): it is damaged, unpack the archive again"
                 ) from None
         return _dialogues(data)
 
@@ -106,7 +110,9 @@ THINGS = ("pen", "hat", "cup")  # of the sample
 
 
 def _dialogues(data):
-    """The ``DatasetDict`` of rows as archive (text) and Hub (a table whose empty field is None, whose line ends may differ) have them."""
+    """The ``DatasetDict`` of rows as archive (text) and Hub (a table whose empty field is None, whose line ends may
+    differ) have them.
+    """
     import datasets
 
     features = datasets.Features({name: datasets.Value("string") for name in COLUMNS})

@@ -6,24 +6,30 @@ from mubench.tasks._sources import Published, hub, text, there
 from mubench.tasks.base import Model
 from mubench.tasks.generation._diffusion import ImageGeneration
 
-# Of each class, in the order of its labels: its WordNet id, the id the copy on the Hub has for it, its first name in WordNet 3.0.
+# Of each class, in the order of its labels: its WordNet id, the id the copy on the Hub has for it, its first name in
+# WordNet 3.0.
 CLASSES = [
     line.split("\t") for line in (Path(__file__).parent / "data" / "tiny_imagenet-classes.tsv").read_text().splitlines()
 ]
 
 
 class TinyImagenet(Published, ImageGeneration):
-    """Draw what a prompt names: Tiny ImageNet (100,000 / 10,000 pictures of 64×64, 200 classes) with Stable Diffusion 1.4.
+    """Draw what a prompt names: Tiny ImageNet (100,000 / 10,000 pictures of 64×64, 200 classes) with Stable Diffusion
+    1.4.
 
-    The unit of deletion is the class: at r % the pictures of 2r classes go, as the official code means to delete classes (its list of
-    them is not published; give single pictures by ``--split-file``). Prompts name a class by its WordNet id; the official code takes
-    the label's number for one of ImageNet's 1,000 classes and so names others. D_t is the published validation set, the labels of the
-    test set being secret; it shows deleted classes too. The Hub's copy has wrong ids for 18 classes, which are set right here; rows
-    are in the order of class and then of file name, which for the Hub's copy is taken on trust.
+    The unit of deletion is the class: at r % the pictures of 2r classes go, as the official code means to delete
+    classes (its list of them is not published; give single pictures by ``--split-file``). Prompts name a class by its
+    WordNet id; the official code takes the label's number for one of ImageNet's 1,000 classes and so names others. D_t
+    is the published validation set, the labels of the test set being secret; it shows deleted classes too. The Hub's
+    copy has wrong ids for 18 classes, which are set right here; rows are in the order of class and then of file name,
+    which for the Hub's copy is taken on trust.
     """
 
     source = "http://cs231n.stanford.edu/tiny-imagenet-200.zip; zh-plus/tiny-imagenet on the Hugging Face Hub"
-    licence = "none of its own: ImageNet's terms (non-commercial research); names: WordNet; Stable Diffusion 1.4: CreativeML OpenRAIL-M"
+    licence = (
+        "none of its own: ImageNet's terms (non-commercial research); names: WordNet; Stable Diffusion 1.4: CreativeML"
+        " OpenRAIL-M"
+    )
     citation = "Le & Yang 2015, Tiny ImageNet Visual Recognition Challenge; Rombach et al. 2022, arXiv:2112.10752"
     labels = tuple(name for _, _, name in CLASSES)
     templates = ("an image of a {}",)
@@ -31,7 +37,8 @@ class TinyImagenet(Published, ImageGeneration):
     archive = "tiny-imagenet-200"
     remedy = "unpack tiny-imagenet-200.zip (http://cs231n.stanford.edu/tiny-imagenet-200.zip) into FOLDER"
     encoder = autoencoder = "CompVis/stable-diffusion-v1-4"
-    clip = "openai/clip-vit-base-patch32"  # which is also the classifier: no published one states its accuracy and keeps to safetensors
+    # which is also the classifier: no published one states its accuracy and keeps to safetensors
+    clip = "openai/clip-vit-base-patch32"
     noise = dict(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -92,8 +99,8 @@ class TinyImagenet(Published, ImageGeneration):
             names = data[split].features["label"].names
             if set(names) != set(numbers):
                 raise MubenchError(
-                    f"zh-plus/tiny-imagenet and the names known of it differ in {min(set(names) ^ set(numbers))}: use the "
-                    "archive, --data-dir FOLDER"
+                    f"zh-plus/tiny-imagenet and the names known of it differ in {min(set(names) ^ set(numbers))}: use"
+                    " the archive, --data-dir FOLDER"
                 )
             labels = [numbers[names[label]] for label in data[split]["label"]]
             order = sorted(range(len(labels)), key=labels.__getitem__)
@@ -111,7 +118,9 @@ class TinyImagenet(Published, ImageGeneration):
         )
 
     def write_sample(self, folder):
-        """Two training pictures and one test picture of each class, each of a shade of its own, some grey as in the archive."""
+        """Two training pictures and one test picture of each class, each of a shade of its own, some grey as in the
+        archive.
+        """
         import numpy as np
         from PIL import Image
 

@@ -6,8 +6,9 @@ from mubench.tasks.base import Task
 
 
 class ImageClassification(Task):
-    """A model's ``inputs``: ``mean`` and ``std`` of the pixels (in [0, 1]), one number or one per channel, and ``size``, the
-    side pictures are resized to where it differs from their own; where a model is pretrained, they are its image processor's."""
+    """A model's ``inputs``: ``mean`` and ``std`` of the pixels (in [0, 1]), one number or one per channel, and
+    ``size``, the side pictures are resized to where it differs from their own; where a model is pretrained, they are
+    its image processor's."""
 
     modality = "image"
     provides = Task.provides | {"signal", "pixels"}

@@ -27,13 +27,20 @@ SEVERITIES = 5
 class Cifar100(Published, ImageClassification):
     """CIFAR-100 (50,000 / 10,000 pictures of 32×32, 100 classes), scaled to the size its models were pretrained at.
 
-    Pictures are held as bytes of pixels (height, width, channel), whichever source they come from. The published originals were
-    trained on 42,500 of the 50,000 rows and selected on the test set; `mubench original cifar100 --train` trains on all of D.
+    Pictures are held as bytes of pixels (height, width, channel), whichever source they come from. The published
+    originals were trained on 42,500 of the 50,000 rows and selected on the test set; `mubench original cifar100
+    --train` trains on all of D.
     """
 
-    source = "https://www.cs.toronto.edu/~kriz/cifar.html; uoft-cs/cifar100 on the Hugging Face Hub; CIFAR-100-C: doi 10.5281/zenodo.3555552"
+    source = (
+        "https://www.cs.toronto.edu/~kriz/cifar.html; uoft-cs/cifar100 on the Hugging Face Hub; CIFAR-100-C: doi"
+        " 10.5281/zenodo.3555552"
+    )
     licence = "none stated by the authors (research use); CIFAR-100-C: CC BY 4.0"
-    citation = "Krizhevsky 2009, Learning multiple layers of features from tiny images; Hendrycks & Dietterich 2019, arXiv:1903.12261"
+    citation = (
+        "Krizhevsky 2009, Learning multiple layers of features from tiny images; Hendrycks & Dietterich 2019,"
+        " arXiv:1903.12261"
+    )
     labels = (
         "apple",
         "aquarium_fish",
@@ -137,7 +144,10 @@ class Cifar100(Published, ImageClassification):
         "worm",
     )
     random_guess = 1 / 100
-    transfer = "CIFAR-100-C: each picture of D_t under one of its 15 corruptions at one of 5 severities, where --data-dir has it"
+    transfer = (
+        "CIFAR-100-C: each picture of D_t under one of its 15 corruptions at one of 5 severities, where --data-dir"
+        " has it"
+    )
     rows = {"train": 50_000, "test": 10_000}
     archive = "cifar-100-python"
     remedy = (
@@ -171,7 +181,10 @@ class Cifar100(Published, ImageClassification):
 
     def read(self):
         data = super().read()
-        remedy = "unpack CIFAR-100-C.tar (https://zenodo.org/records/3555552, md5 11f0ed0f1191edbf9fa23466ae6021d3) into FOLDER"
+        remedy = (
+            "unpack CIFAR-100-C.tar (https://zenodo.org/records/3555552, md5 11f0ed0f1191edbf9fa23466ae6021d3) into"
+            " FOLDER"
+        )
         read = lambda folder: self.corrupted(folder / "CIFAR-100-C", data["test"]["label"])
         if corrupted := optional(self, lambda: self.found("CIFAR-100-C", remedy, read)):
             data["transfer"] = corrupted
@@ -213,7 +226,9 @@ class Cifar100(Published, ImageClassification):
         )
 
     def corrupted(self, folder, labels):
-        """Row r of D_t under corruption r mod 15 at severity 1 + ⌊r/15⌋ mod 5. Each file has all test pictures once per severity."""
+        """Row r of D_t under corruption r mod 15 at severity 1 + ⌊r/15⌋ mod 5. Each file has all test pictures once per
+        severity.
+        """
         import numpy as np
 
         n, rows = len(labels), self.test_rows(len(labels))[1]
@@ -228,7 +243,8 @@ class Cifar100(Published, ImageClassification):
                 or array.dtype.kind not in "ui"
             ):
                 raise MubenchError(
-                    f"{files[name]} has the shape {array.shape} of {array.dtype}, not {shape} of bytes: it is of another version"
+                    f"{files[name]} has the shape {array.shape} of {array.dtype}, not {shape} of bytes: it is of"
+                    " another version"
                 )
         if list(held["labels"]) != list(labels) * SEVERITIES:
             raise MubenchError(f"{files['labels']} are not the labels of the test pictures: it is of another data set")

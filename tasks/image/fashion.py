@@ -4,7 +4,9 @@ from mubench.tasks.image import ImageClassification
 
 
 class Fashion(ImageClassification):
-    """Fashion-MNIST, the first 5,000 training and 1,000 test pictures of clothes (28×28, grey, 10 classes); twin of cifar100."""
+    """Fashion-MNIST, the first 5,000 training and 1,000 test pictures of clothes (28×28, grey, 10 classes); twin of
+    cifar100.
+    """
 
     tier = "mini"
     source = "https://github.com/zalandoresearch/fashion-mnist (ships with mubench)"

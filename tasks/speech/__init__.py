@@ -4,9 +4,10 @@ from mubench.tasks.base import Task
 
 
 class SpeechClassification(Task):
-    """Rows have ``audio``: an encoded clip, or the path of its file. A model's ``inputs``: ``extractor``, a feature extractor of
-    `transformers`, and its ``options``; pretrained models bring theirs. A data set's column ``noise`` gives, per row, the seed and the
-    range (log10 of the standard deviation) of the noise clips are mixed with; without it clips begin at 0, cut or padded with silence."""
+    """Rows have ``audio``: an encoded clip, or the path of its file. A model's ``inputs``: ``extractor``, a feature
+    extractor of `transformers`, and its ``options``; pretrained models bring theirs. A data set's column ``noise``
+    gives, per row, the seed and the range (log10 of the standard deviation) of the noise clips are mixed with; without
+    it clips begin at 0, cut or padded with silence."""
 
     modality = "speech"
     provides = Task.provides | {"signal"}

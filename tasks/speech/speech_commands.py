@@ -8,10 +8,12 @@ KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go
 
 
 class SpeechCommands(Published, SpeechClassification):
-    """Keyword spotting of SUPERB: Speech Commands v0.01 as ten words, silence and unknown words (51,094 / 6,798 / 3,081 clips of 1 s).
+    """Keyword spotting of SUPERB: Speech Commands v0.01 as ten words, silence and unknown words (51,094 / 6,798 / 3,081
+    clips of 1 s).
 
-    Rows are in the alphabetical order of their files (``down/0a7c2a8d_nohash_0.wav``), wherever they come from; the checksum is over
-    file names and labels. Only six training clips are silence, minutes long each: their first second is taken.
+    Rows are in the alphabetical order of their files (``down/0a7c2a8d_nohash_0.wav``), wherever they come from; the
+    checksum is over file names and labels. Only six training clips are silence, minutes long each: their first second
+    is taken.
     """
 
     source = (
@@ -24,8 +26,9 @@ class SpeechCommands(Published, SpeechClassification):
     rows = {"train": 51094, "validation": 6798, "test": 3081}
     archive = "speech_commands_v0.01"
     remedy = (
-        "unpack http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz into FOLDER/speech_commands_v0.01 and "
-        "http://download.tensorflow.org/data/speech_commands_test_set_v0.01.tar.gz into FOLDER/speech_commands_test_set_v0.01"
+        "unpack http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz into FOLDER/speech_commands_v0.01 and"
+        " http://download.tensorflow.org/data/speech_commands_test_set_v0.01.tar.gz into"
+        " FOLDER/speech_commands_test_set_v0.01"
     )
     keyed = ("name", "label")
     lazy = True

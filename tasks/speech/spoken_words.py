@@ -4,7 +4,9 @@ from mubench.tasks.speech import SpeechClassification
 
 
 class SpokenWords(SpeechClassification):
-    """Ten command words spoken by a synthesiser in many voices (3,000 / 600 clips, voices disjoint); twin of speech_commands."""
+    """Ten command words spoken by a synthesiser in many voices (3,000 / 600 clips, voices disjoint); twin of
+    speech_commands.
+    """
 
     tier = "mini"
     source = "generated with eSpeak NG by `python -m mubench.tasks.speech._generate_spoken_words` (ships with mubench)"

@@ -10,8 +10,8 @@ from mubench.tasks.base import Task
 
 
 class Tokenized:
-    """A modality with texts. ``tokenizer``: the tokenizer's file in ``data/`` of the modality's folder, for models trained from
-    scratch; a pretrained model has its own."""
+    """A modality with texts. ``tokenizer``: the tokenizer's file in ``data/`` of the modality's folder, for models
+    trained from scratch; a pretrained model has its own."""
 
     tokenizer = ""
 
@@ -40,7 +40,9 @@ def _of_file(path):
 
 
 class TextClassification(Tokenized, Task):
-    """``markers``: what in a text is a token of its own, as ``[E1]``; a model's ``inputs``: ``length``, the most tokens of a text."""
+    """``markers``: what in a text is a token of its own, as ``[E1]``; a model's ``inputs``: ``length``, the most tokens
+    of a text.
+    """
 
     modality = "text"
     markers: tuple = ()

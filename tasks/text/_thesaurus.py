@@ -30,7 +30,10 @@ def read_pairs(editions: list[Path]) -> tuple[list[dict], list[dict]]:
             first, second = sorted(_line(entry[drug]) for drug in ("main_drug", "plus_drug"))
             if len(entry["severity_levels"]) == 1:
                 (level,) = entry["severity_levels"]
-                text = f"[E1] {first} [/E1] [E2] {second} [/E2] {_line(entry['interaction_mechanism'])} {_line(level['info'])}"
+                text = (
+                    f"[E1] {first} [/E1] [E2] {second} [/E2] {_line(entry['interaction_mechanism'])}"
+                    f" {_line(level['info'])}"
+                )
                 rows.setdefault(f"{first}/{second}", {"text": text.strip(), "label": LEVELS[level["level"]]})
     ranked = [rows[pair] for pair in sorted(rows, key=lambda pair: hashlib.sha256(pair.encode()).digest())]
     return ranked[:TRAIN], ranked[TRAIN:]

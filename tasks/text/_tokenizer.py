@@ -9,7 +9,9 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def train(texts, markers=(), size=4000):
-    """A ``tokenizers.Tokenizer`` of ``size`` entries that puts [CLS] and [SEP] around a text and never cuts ``markers``."""
+    """A ``tokenizers.Tokenizer`` of ``size`` entries that puts [CLS] and [SEP] around a text and never cuts
+    ``markers``.
+    """
     from tokenizers import BertWordPieceTokenizer
 
     trained = BertWordPieceTokenizer(lowercase=True)

@@ -6,11 +6,12 @@ from mubench.tasks.text import TextClassification
 
 
 class Ddi(Published, TextClassification):
-    """Interactions of two drugs in a sentence, DDI-2013 as BLURB prepares it (25,296 / 2,496 / 5,716 pairs, 4 kinds and none).
+    """Interactions of two drugs in a sentence, DDI-2013 as BLURB prepares it (25,296 / 2,496 / 5,716 pairs, 4 kinds and
+    none).
 
-    Read are BLURB's train.tsv, dev.tsv and test.tsv (number, text with both drugs masked as @DRUG$, label), or, where its script
-    has not run (it needs Python below 3.9), its lists of documents together with the corpus, which are then masked likewise.
-    Which wording the published originals were trained on (masked, marked or plain) is not known.
+    Read are BLURB's train.tsv, dev.tsv and test.tsv (number, text with both drugs masked as @DRUG$, label), or, where
+    its script has not run (it needs Python below 3.9), its lists of documents together with the corpus, which are then
+    masked likewise. Which wording the published originals were trained on (masked, marked or plain) is not known.
     """
 
     source = (
@@ -22,14 +23,17 @@ class Ddi(Published, TextClassification):
     metric = "micro_f1"
     metric_options = {"positive_labels": [1, 2, 3, 4]}
     also = ("accuracy",)
-    # Micro-F1 is no accuracy: of 5,716 test pairs 979 interact, and naming one of five classes blindly finds a fifth of those while
-    # calling four fifths of all pairs positive: 2 TP / (positives + called positive) = 0.0705. (Saying "false" always gives 0.)
+    # Micro-F1 is no accuracy: of 5,716 test pairs 979 interact, and naming one of five classes blindly finds a fifth of
+    # those while
+    # calling four fifths of all pairs positive: 2 TP / (positives + called positive) = 0.0705. (Saying "false" always
+    # gives 0.)
     random_guess = 2 * (979 / 5) / (979 + 5716 * 4 / 5)
     rows = {"train": 25_296, "validation": 2_496, "test": 5_716}
     archive = "data_generation"
     remedy = (
-        "unpack BLURB's data_generation.tar.gz (https://microsoft.github.io/BLURB/sample_code/data_generation.tar.gz) into FOLDER and "
-        "DDICorpus-2013.zip (https://github.com/isegura/DDICorpus) into FOLDER/data_generation/raw_data"
+        "unpack BLURB's data_generation.tar.gz (https://microsoft.github.io/BLURB/sample_code/data_generation.tar.gz)"
+        " into FOLDER and DDICorpus-2013.zip (https://github.com/isegura/DDICorpus) into"
+        " FOLDER/data_generation/raw_data"
     )
     recipe = Recipe(
         lr=5e-5, epochs=20, batch_size=32, lr_schedule="linear", keep_best=True
@@ -75,7 +79,8 @@ class Ddi(Published, TextClassification):
             fields = line.removesuffix("\r").split("\t")
             if len(fields) != 3 or not fields[1].strip():
                 raise MubenchError(
-                    f"{path}, line {number}: it must have an id, a text and a label, with tabs between them: {line[:60]!r}"
+                    f"{path}, line {number}: it must have an id, a text and a label, with tabs between them:"
+                    f" {line[:60]!r}"
                 )
             labels.append(self._label(fields[2], f"{path}, line {number}"))
             said.append(fields[1])
@@ -86,7 +91,8 @@ class Ddi(Published, TextClassification):
         roots = [path for path in folder.rglob(listed[0].rsplit("/", 1)[-1]) if path.as_posix().endswith(listed[0])]
         if not roots:
             raise MubenchError(
-                f"the corpus's {listed[0]} is nowhere below {folder}: unpack DDICorpus-2013.zip into {folder / 'raw_data'}"
+                f"the corpus's {listed[0]} is nowhere below {folder}: unpack DDICorpus-2013.zip into"
+                f" {folder / 'raw_data'}"
             )
         root = roots[0].as_posix().removesuffix(listed[0])
         rows = [row for file in listed for row in self._document(there(type(folder)(root + file)))]
@@ -131,7 +137,9 @@ class Ddi(Published, TextClassification):
 
 
 def _span(offsets):
-    """The first and the last character of a drug's name, which may be in several pieces (``10-14;20-25``); the end exclusive."""
+    """The first and the last character of a drug's name, which may be in several pieces (``10-14;20-25``); the end
+    exclusive.
+    """
     ends = [int(number) for piece in offsets.split(";") for number in piece.split("-")]
     return ends[0], ends[-1] + 1
 

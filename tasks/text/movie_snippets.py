@@ -7,7 +7,9 @@ from mubench.tasks.text import TextClassification
 
 
 class MovieSnippets(TextClassification):
-    """Sentiment of movie-review snippets rated by people (VADER data, 6,000 / 1,000, balanced, deduplicated); twin of imdb."""
+    """Sentiment of movie-review snippets rated by people (VADER data, 6,000 / 1,000, balanced, deduplicated); twin of
+    imdb.
+    """
 
     tier = "mini"
     source = (

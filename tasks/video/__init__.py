@@ -8,11 +8,11 @@ from mubench.tasks.base import Task
 
 
 class VideoClassification(Task):
-    """A data set's column ``video`` holds one picture per clip, its square frames side by side in order of time, or the path of a video
-    file, of which as many frames as the model takes are read, ``stride`` apart, from its middle.
+    """A data set's column ``video`` holds one picture per clip, its square frames side by side in order of time, or the
+    path of a video file, of which as many frames as the model takes are read, ``stride`` apart, from its middle.
 
-    A model's ``inputs``: ``mean`` and ``std`` of the pixels (in [0, 1]), one number or one per channel; pretrained models bring
-    these, the side of their pictures and the number of frames.
+    A model's ``inputs``: ``mean`` and ``std`` of the pixels (in [0, 1]), one number or one per channel; pretrained
+    models bring these, the side of their pictures and the number of frames.
     """
 
     modality = "video"
@@ -73,8 +73,9 @@ def read_clips(paths, frames, stride, size):
 
 
 def read_clip(path, frames, stride, size):
-    """``frames`` frames of a video file, every ``stride``-th from its middle (a short one's frames are spread over all of it), their
-    shorter side brought to ``size`` and the middle cut out. Raises `MubenchError` naming a file that cannot be decoded."""
+    """``frames`` frames of a video file, every ``stride``-th from its middle (a short one's frames are spread over all
+    of it), their shorter side brought to ``size`` and the middle cut out. Raises `MubenchError` naming a file that
+    cannot be decoded."""
     import numpy as np
 
     try:
@@ -111,7 +112,9 @@ def read_clip(path, frames, stride, size):
 
 
 def write_clip(path, film, rate=25):
-    """Write frames [time, height, width, 3], bytes, as a video file of the kind its name ends in (``.avi``: MPEG-4, as UCF101's)."""
+    """Write frames [time, height, width, 3], bytes, as a video file of the kind its name ends in (``.avi``: MPEG-4, as
+    UCF101's).
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)

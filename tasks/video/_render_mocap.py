@@ -1,7 +1,8 @@
-"""Make the `mocap_actions` data set (twelve actions of people, filmed as stick figures) and write it as three parquet files.
+"""Make the `mocap_actions` data set (twelve actions of people, filmed as stick figures) and write it as three parquet
+files.
 
-    pip download --no-deps pybullet==3.2.7 && unzip -j pybullet-3.2.7-*.whl "pybullet_data/data/motions/humanoid3d_*" -d motions
-    python -m mubench.tasks.video._render_mocap --motions motions --out tasks/video/data
+    pip download --no-deps pybullet==3.2.7 && unzip -j pybullet-3.2.7-*.whl "pybullet_data/data/motions/humanoid3d_*" -d
+    motions python -m mubench.tasks.video._render_mocap --motions motions --out tasks/video/data
 
 No user of mubench needs this module: the files it writes are in the package. Motions are captured from people, in the
 format of DeepMimic (Peng et al. 2018): a frame is its duration, the place of the root and the rotation of every joint.
@@ -40,7 +41,9 @@ SEED = 0
 
 TORSO, RIGHT_ARM, LEFT_ARM, RIGHT_LEG, LEFT_LEG = range(5)
 STRENGTHS = 3
-BODY = (  # joint, its parent, its place there in metres (forward, up, right), numbers of its rotation, part and radius of the bone
+# joint, its parent, its place there in metres (forward, up, right), numbers of its rotation, part and radius of the
+# bone
+BODY = (
     ("root", None, (0, 0, 0), 4, TORSO, 0.09),
     ("chest", "root", (0, 0.236, 0), 4, TORSO, 0.09),
     ("neck", "chest", (0, 0.224, 0), 4, TORSO, 0.09),
@@ -71,7 +74,9 @@ BONES = [(i, [b[0] for b in BODY].index(parent or "root")) for i, (_, parent, *_
 
 
 def load(path):
-    """One motion: times of its frames, its joints [T, J, 3] relative to the root on the floor, and whether it is a cycle."""
+    """One motion: times of its frames, its joints [T, J, 3] relative to the root on the floor, and whether it is a
+    cycle.
+    """
     from scipy.spatial.transform import Rotation
 
     motion = json.loads(Path(path).read_text())
@@ -132,7 +137,9 @@ def draw(points, depth, radii):
 
 
 def colours(split, rng):
-    """A palette: bright figures on dark ground, each part of a colour of its own, in the transfer set all of the same."""
+    """A palette: bright figures on dark ground, each part of a colour of its own, in the transfer set all of the
+    same.
+    """
     ground, parts = rng.uniform(0, 0.25, 3), rng.uniform(0.4, 1, (5, 3))
     if split == "transfer":
         parts[:] = parts[0]
@@ -155,7 +162,9 @@ def encode(clip, palette):
 
 
 def render(folder):
-    """{split: list of (action, motion, bytes)} in shuffled order, the actions balanced; no two clips have the same shapes."""
+    """{split: list of (action, motion, bytes)} in shuffled order, the actions balanced; no two clips have the same
+    shapes.
+    """
     rng, seen, splits = np.random.default_rng(SEED), set(), {}
     motions = {name: load(Path(folder) / f"humanoid3d_{name}.txt") for names in ACTIONS.values() for name in names}
     for split, count in ROWS.items():
@@ -188,7 +197,8 @@ def write(splits, out):
         path = Path(out) / f"mocap_actions-{split}.parquet"
         pq.write_table(pa.table(columns, schema=features.arrow_schema), path, compression="zstd", compression_level=19)
         print(
-            f"{path.name}: {len(rows)} clips, {path.stat().st_size} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            f"{path.name}: {len(rows)} clips, {path.stat().st_size} bytes, sha256"
+            f" {hashlib.sha256(path.read_bytes()).hexdigest()}"
         )
 
 

@@ -4,7 +4,9 @@ from mubench.tasks.video import VideoClassification
 
 
 class MocapActions(VideoClassification):
-    """Twelve actions of people, motion captures filmed as stick figures (8 frames of 32×32, 2,400 / 480 clips); twin of ucf101."""
+    """Twelve actions of people, motion captures filmed as stick figures (8 frames of 32×32, 2,400 / 480 clips); twin of
+    ucf101.
+    """
 
     tier = "mini"
     source = (

@@ -13,7 +13,8 @@ RENAMED = {
 
 
 class UCF101(Published, VideoClassification):
-    """UCF101, official split 1: 101 actions in 9,537 / 3,783 clips from YouTube, 16 frames of the middle two seconds of each.
+    """UCF101, official split 1: 101 actions in 9,537 / 3,783 clips from YouTube, 16 frames of the middle two seconds of
+    each.
 
     Rows are in the order of the official lists. The checksum is over file names and labels, not over 7 GB of video.
     """
@@ -23,26 +24,31 @@ class UCF101(Published, VideoClassification):
     citation = "Soomro, Zamir & Shah 2012, arXiv:1212.0402; transfer: Schiappa et al. 2023, arXiv:2207.01398"
     labels = tuple(
         """
-        ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball BasketballDunk
-        BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling BoxingPunchingBag BoxingSpeedBag
-        BreastStroke BrushingTeeth CleanAndJerk CliffDiving CricketBowling CricketShot CuttingInKitchen Diving Drumming Fencing
-        FieldHockeyPenalty FloorGymnastics FrisbeeCatch FrontCrawl GolfSwing Haircut Hammering HammerThrow HandstandPushups
-        HandstandWalking HeadMassage HighJump HorseRace HorseRiding HulaHoop IceDancing JavelinThrow JugglingBalls JumpingJack
-        JumpRope Kayaking Knitting LongJump Lunges MilitaryParade Mixing MoppingFloor Nunchucks ParallelBars PizzaTossing
-        PlayingCello PlayingDaf PlayingDhol PlayingFlute PlayingGuitar PlayingPiano PlayingSitar PlayingTabla PlayingViolin
-        PoleVault PommelHorse PullUps Punch PushUps Rafting RockClimbingIndoor RopeClimbing Rowing SalsaSpin ShavingBeard
-        Shotput SkateBoarding Skiing Skijet SkyDiving SoccerJuggling SoccerPenalty StillRings SumoWrestling Surfing Swing
-        TableTennisShot TaiChi TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars VolleyballSpiking WalkingWithDog
-        WallPushups WritingOnBoard YoYo
+        ApplyEyeMakeup ApplyLipstick Archery BabyCrawling BalanceBeam BandMarching BaseballPitch Basketball
+        BasketballDunk BenchPress Biking Billiards BlowDryHair BlowingCandles BodyWeightSquats Bowling
+        BoxingPunchingBag BoxingSpeedBag BreastStroke BrushingTeeth CleanAndJerk CliffDiving CricketBowling
+        CricketShot CuttingInKitchen Diving Drumming Fencing FieldHockeyPenalty FloorGymnastics FrisbeeCatch
+        FrontCrawl GolfSwing Haircut Hammering HammerThrow HandstandPushups HandstandWalking HeadMassage HighJump
+        HorseRace HorseRiding HulaHoop IceDancing JavelinThrow JugglingBalls JumpingJack JumpRope Kayaking Knitting
+        LongJump Lunges MilitaryParade Mixing MoppingFloor Nunchucks ParallelBars PizzaTossing PlayingCello PlayingDaf
+        PlayingDhol PlayingFlute PlayingGuitar PlayingPiano PlayingSitar PlayingTabla PlayingViolin PoleVault
+        PommelHorse PullUps Punch PushUps Rafting RockClimbingIndoor RopeClimbing Rowing SalsaSpin ShavingBeard
+        Shotput SkateBoarding Skiing Skijet SkyDiving SoccerJuggling SoccerPenalty StillRings SumoWrestling Surfing
+        Swing TableTennisShot TaiChi TennisSwing ThrowDiscus TrampolineJumping Typing UnevenBars VolleyballSpiking
+        WalkingWithDog WallPushups WritingOnBoard YoYo
     """.split()
     )
     random_guess = 1 / 101
-    transfer = "UCF101-DS: clips of the same actions under real shifts (style, place, actor, occlusion …), where they are at hand"
+    transfer = (
+        "UCF101-DS: clips of the same actions under real shifts (style, place, actor, occlusion …), where they are at"
+        " hand"
+    )
     rows = {"train": 9537, "test": 3783}
     archive = "UCF-101"
     remedy = (
-        "unpack UCF101.rar (it becomes UCF-101/CLASS/v_….avi) and UCF101TrainTestSplits-RecognitionTask.zip (ucfTrainTestlist/, sha256 "
-        "5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27) from https://www.crcv.ucf.edu/data/UCF101.php into FOLDER"
+        "unpack UCF101.rar (it becomes UCF-101/CLASS/v_….avi) and UCF101TrainTestSplits-RecognitionTask.zip"
+        " (ucfTrainTestlist/, sha256 5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27) from"
+        " https://www.crcv.ucf.edu/data/UCF101.php into FOLDER"
     )
     keyed = ("name", "label")
     lazy = True
@@ -60,7 +66,8 @@ class UCF101(Published, VideoClassification):
         named = dict(line.split()[::-1] for line in text(lists / "classInd.txt").splitlines() if line.strip())
         if tuple(named) != self.labels:
             raise MubenchError(
-                f"{lists / 'classInd.txt'} does not list the 101 classes of UCF101 in their order: it is of another version"
+                f"{lists / 'classInd.txt'} does not list the 101 classes of UCF101 in their order: it is of another"
+                " version"
             )
         rows = {
             split: [line.split()[0] for line in text(lists / f"{split}list01.txt").splitlines() if line.strip()]
@@ -71,8 +78,9 @@ class UCF101(Published, VideoClassification):
             for split, names in rows.items()
         }
         remedy = (
-            "unpack UCF101-DS (https://www.crcv.ucf.edu/research/projects/ucf101-ds-action-recognition-for-real-world-distribution-"
-            "shifts/) and its list ucf101-DS_eval.csv into FOLDER"
+            "unpack UCF101-DS"
+            " (https://www.crcv.ucf.edu/research/projects/ucf101-ds-action-recognition-for-real-world-distribution-shifts/)"
+            " and its list ucf101-DS_eval.csv into FOLDER"
         )
         if shifted := optional(self, lambda: self.found("UCF101-DS", remedy, self._shifted)):
             data["transfer"] = shifted
@@ -106,7 +114,9 @@ class UCF101(Published, VideoClassification):
         )
 
     def write_sample(self, folder):
-        """101 classes in the lists, clips of the first four: a bright square that moves in the direction of its class."""
+        """101 classes in the lists, clips of the first four: a bright square that moves in the direction of its
+        class.
+        """
         import numpy as np
 
         from mubench.tasks.video import write_clip

@@ -1,4 +1,6 @@
-"""Sentences about pairs of pictures: small pictures kept as bytes and normalised in the batch, large ones left to the processor."""
+"""Sentences about pairs of pictures: small pictures kept as bytes and normalised in the batch, large ones left to the
+processor.
+"""
 
 from mubench import networks
 from mubench.behaviour import pixel_range
@@ -10,8 +12,9 @@ TEXT = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class PairClassification(Tokenized, Task):
-    """Rows have ``left`` and ``right``, pictures, and ``text``. A model's ``inputs``: ``length``, the most tokens of a text; for a
-    model trained from scratch ``size``, the side pictures are padded to, ``mean`` and ``std`` of their pixels (in [0, 1])."""
+    """Rows have ``left`` and ``right``, pictures, and ``text``. A model's ``inputs``: ``length``, the most tokens of a
+    text; for a model trained from scratch ``size``, the side pictures are padded to, ``mean`` and ``std`` of their
+    pixels (in [0, 1])."""
 
     modality = "vision_language"
     provides = Task.provides | {"pairs", "pixels"}
@@ -61,7 +64,9 @@ class PairClassification(Tokenized, Task):
         return batch | {name: batch[name][order] for name in TEXT if name in batch}
 
     def one_input(self, batch, what):
-        """The batch with its ``pictures`` only, the text but for its first token masked, or with its ``text`` only, the pictures grey."""
+        """The batch with its ``pictures`` only, the text but for its first token masked, or with its ``text`` only, the
+        pictures grey.
+        """
         import torch
 
         if what == "text":

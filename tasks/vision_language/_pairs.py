@@ -14,7 +14,8 @@ SENTENCES = ("the left image shows {}", "the right image shows {}", "both images
 
 
 def make_pairs(name: str, labels: list[int], size: int) -> list[dict]:
-    """`size` rows `{"left", "right", "text", "label"}` over pictures known by their row and class; every second is true.
+    """`size` rows `{"left", "right", "text", "label"}` over pictures known by their row and class; every second is
+    true.
 
     ``name``, of the set, and the row's number decide everything else, by SHA-256; no random numbers are involved. Of a
     sentence about both pictures that is false, one half is true, so that each has to be looked at.

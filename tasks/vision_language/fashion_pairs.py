@@ -4,10 +4,11 @@ from mubench.tasks.vision_language import PairClassification
 
 
 class FashionPairs(PairClassification):
-    """Is a sentence true of two pictures? Pairs of Fashion-MNIST pictures (6,000 / 600, 6 classes, balanced); twin of nlvr2.
+    """Is a sentence true of two pictures? Pairs of Fashion-MNIST pictures (6,000 / 600, 6 classes, balanced); twin of
+    nlvr2.
 
-    Training pictures recur in several pairs, as NLVR2's do. So a model retrained without a pair has still seen its pictures, and knows
-    forgotten pairs better than test pairs, whose pictures nobody has seen.
+    Training pictures recur in several pairs, as NLVR2's do. So a model retrained without a pair has still seen its
+    pictures, and knows forgotten pairs better than test pairs, whose pictures nobody has seen.
     """
 
     tier = "mini"

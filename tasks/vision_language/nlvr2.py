@@ -13,11 +13,14 @@ FILES = {"train": "train", "validation": "dev", "test": "test1", "transfer": "te
 class Nlvr2(Published, PairClassification):
     """Is a sentence true of two photographs? NLVR2 (86,373 / 6,982 / 6,967 sentences).
 
-    Rows name the pictures' files; pictures are decoded batch by batch. So the checksum of the rows is over the files' names, the
-    sentences and the labels, and not over 10 GB of pixels.
+    Rows name the pictures' files; pictures are decoded batch by batch. So the checksum of the rows is over the files'
+    names, the sentences and the labels, and not over 10 GB of pixels.
     """
 
-    source = "https://lil.nlp.cornell.edu/nlvr; sentences https://github.com/lil-lab/nlvr (nlvr2/data), pictures on request from the authors"
+    source = (
+        "https://lil.nlp.cornell.edu/nlvr; sentences https://github.com/lil-lab/nlvr (nlvr2/data), pictures on request"
+        " from the authors"
+    )
     licence = "CC BY 4.0 (sentences); the pictures belong to their owners"
     citation = "Suhr et al. 2019, arXiv:1811.00491"
     labels = ("False", "True")
@@ -26,15 +29,16 @@ class Nlvr2(Published, PairClassification):
     rows = {"train": 86_373, "validation": 6_982, "test": 6_967, "transfer": 6_970}
     archive = "data/train.json"
     remedy = (
-        "copy nlvr2/data of https://github.com/lil-lab/nlvr to FOLDER/nlvr2/data, ask for the pictures there (their terms have to be "
-        "accepted in a form), unpack them into FOLDER/nlvr2/images (train/0…99, dev, test1, test2)"
+        "copy nlvr2/data of https://github.com/lil-lab/nlvr to FOLDER/nlvr2/data, ask for the pictures there (their"
+        " terms have to be accepted in a form), unpack them into FOLDER/nlvr2/images (train/0…99, dev, test1, test2)"
     )
     lazy = True
     recipe = Recipe(
         lr=1e-4, epochs=10, batch_size=128, lr_schedule="linear", warmup=0.1, keep_best=True
     )  # ViLT's own rate, for all of it
     models = {
-        # The published original as the Hub's own converter has rewritten it in safetensors; its main branch has a pickle only.
+        # The published original as the Hub's own converter has rewritten it in safetensors; its main branch has a
+        # pickle only.
         "vilt": Model(
             "ViltForImagesAndTextClassification",
             dict(num_images=2, modality_type_vocab_size=3),

@@ -1,4 +1,6 @@
-"""Paired timing: both sides alternate in one process, so that a busy machine slows both; the median of ratios is reported."""
+"""Paired timing: both sides alternate in one process, so that a busy machine slows both; the median of ratios is
+reported.
+"""
 
 import statistics
 import time

@@ -1,4 +1,6 @@
-"""100,000 generated records → all tables, in less than 10 s and 2 GB. `python tests/benchmarks/board.py [RECORDS] [SITE FOLDER]`"""
+"""100,000 generated records → all tables, in less than 10 s and 2 GB. `python tests/benchmarks/board.py [RECORDS] [SITE
+FOLDER]`
+"""
 
 import resource
 import sys
@@ -25,7 +27,9 @@ MODELS, SEEDS = 3, 5
 
 
 def generate(records):
-    """A frame of runs as `read_runs` gives it: nine tasks × 3 models × ratios × methods × 5 seeds, as many as asked for."""
+    """A frame of runs as `read_runs` gives it: nine tasks × 3 models × ratios × methods × 5 seeds, as many as asked
+    for.
+    """
     places = [
         (modality, task, f"model_{m}", ratio)
         for ratio in RATIOS
@@ -103,7 +107,8 @@ if __name__ == "__main__":
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f"{len(runs)} records → {len(made.rows)} rows in {wall:.1f} s ({cpu:.1f} s of CPU; aggregated after {built:.1f} s), peak {peak:.2f} GB "
-        f"({before:.2f} GB of it the records): {'pass' if cpu < 10 and peak < 2 else 'FAIL'} (≤ 10 s, ≤ 2 GB)"
+        f"{len(runs)} records → {len(made.rows)} rows in {wall:.1f} s ({cpu:.1f} s of CPU; aggregated after {built:.1f}"
+        f" s), peak {peak:.2f} GB ({before:.2f} GB of it the records): {'pass' if cpu < 10 and peak < 2 else 'FAIL'} (≤"
+        " 10 s, ≤ 2 GB)"
     )
     sys.exit(not (cpu < 10 and peak < 2))

@@ -1,11 +1,14 @@
 """How the defaults of the methods were chosen: on validation data, the same trials for all that train at a rate.
 
-    python tests/benchmarks/choose_defaults.py [METHOD...]     # runs what choose_defaults.json lacks, prints the choices
+    python tests/benchmarks/choose_defaults.py [METHOD...]     # runs what choose_defaults.json lacks, prints the
+    choices
 
-Every trial unlearns 5 % of a mini task with seed 0, or all of one label where a method goes by prompts, and is judged by its gap to
-retraining: the mean of the absolute differences of the validation, forget and retain scores from those of the retrained model. A method's
-default is the setting with the smallest gap, averaged over its tasks (those of ``TASKS`` it works on, or else the first mini task it
-does); of settings within a tenth of a point of it, the one with the fewest epochs. The test sets are never looked at.
+Every trial unlearns 5 % of a mini task with seed 0, or all of one label where a method goes by prompts, and is judged
+by its gap to
+retraining: the mean of the absolute differences of the validation, forget and retain scores from those of the retrained
+model. A method's default is the setting with the smallest gap, averaged over its tasks (those of ``TASKS`` it works on,
+or else the first mini task it does); of settings within a tenth of a point of it, the one with the fewest epochs. The
+test sets are never looked at.
 """
 
 import functools
@@ -67,7 +70,9 @@ def tasks(name):
 
 
 def load(name):
-    """A mini task and its 5 % to be deleted, or, as ``TASK/label``, all of one label: what methods erase that go by prompts."""
+    """A mini task and its 5 % to be deleted, or, as ``TASK/label``, all of one label: what methods erase that go by
+    prompts.
+    """
     task = load_task(name.partition("/")[0])
     if name == task.name:
         return task, task.split(5)
@@ -109,7 +114,8 @@ def main():
     for method in chosen:
         for gap, setting in gaps(trials, method):
             print(
-                f"{method:13} {gap:6.2f}  {setting}{'  <- default' if setting and setting == choice(trials, method) else ''}"
+                f"{method:13} {gap:6.2f} "
+                f" {setting}{'  <- default' if setting and setting == choice(trials, method) else ''}"
             )
 
 

@@ -1,4 +1,6 @@
-"""10,000 generated records → `mubench report --paper`, all tables and figures, in less than 60 s. `python tests/benchmarks/paper_report.py [RECORDS]`"""
+"""10,000 generated records → `mubench report --paper`, all tables and figures, in less than 60 s. `python
+tests/benchmarks/paper_report.py [RECORDS]`
+"""
 
 import resource
 import sys
@@ -24,6 +26,7 @@ if __name__ == "__main__":
         files = len(list(Path(folder, "paper").iterdir()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f"{len(runs)} records → {files} files in {wall:.1f} s ({cpu:.1f} s of CPU), peak {peak:.2f} GB: {'pass' if cpu < 60 else 'FAIL'} (≤ 60 s of CPU)"
+        f"{len(runs)} records → {files} files in {wall:.1f} s ({cpu:.1f} s of CPU), peak {peak:.2f} GB:"
+        f" {'pass' if cpu < 60 else 'FAIL'} (≤ 60 s of CPU)"
     )
     sys.exit(not cpu < 60)

@@ -1,11 +1,12 @@
-"""What it saves to take the gradients of many examples at a time: the importances (mean squared gradient of each example) of 256 examples
-by `mubench.gradients` against a loop over batches of one, on one thread.
+"""What it saves to take the gradients of many examples at a time: the importances (mean squared gradient of each
+example) of 256 examples by `mubench.gradients` against a loop over batches of one, on one thread.
 
-Bound is what no such code can pass: the loop against a plain backward pass for 64 examples at a time, which gives the gradient of their sum
-alone. On a CPU core arithmetic soon is all there is, and the gain is what a batch of one wastes on calls: a small model of long
-sequences (vit, wav2vec2, llama) has a bound of 4 to 5.
+Bound is what no such code can pass: the loop against a plain backward pass for 64 examples at a time, which gives the
+gradient of their sum alone. On a CPU core arithmetic soon is all there is, and the gain is what a batch of one wastes
+on calls: a small model of long sequences (vit, wav2vec2, llama) has a bound of 4 to 5.
 
-    python tests/benchmarks/per_sample_gradients.py    # exit code 0: the middle ratio over the models ≥ LIMIT, and the importances agree
+    python tests/benchmarks/per_sample_gradients.py    # exit code 0: the middle ratio over the models ≥ LIMIT, and the
+    importances agree
 """
 
 import functools
@@ -61,7 +62,8 @@ def compare(name, model):
     middle, low, high = ratio(lambda: looped(context, view), lambda: importance(context, view), pairs=3)
     bound, *_ = ratio(lambda: looped(context, view), lambda: batched(context, view), pairs=3)
     print(
-        f"{name}/{model}: loop / together = {middle:.1f} ({low:.1f} to {high:.1f}), bound {bound:.1f}; importances differ by at most {apart:.1e} of the largest"
+        f"{name}/{model}: loop / together = {middle:.1f} ({low:.1f} to {high:.1f}), bound {bound:.1f}; importances"
+        f" differ by at most {apart:.1e} of the largest"
     )
     return middle, apart < 1e-4
 

@@ -1,10 +1,12 @@
-"""What a benchmark of unlearning stands on, for every mini task: the original knows the forget set as well as the retain set, the
-retrained model no better than the test set, and an attacker on the loss sees the one and not the other.
+"""What a benchmark of unlearning stands on, for every mini task: the original knows the forget set as well as the
+retain set, the retrained model no better than the test set, and an attacker on the loss sees the one and not the other.
 
-    python tests/benchmarks/sanity.py [RESULTS [all]]     # runs `original` and `retrain` at 5 % with seed 0 where RESULTS lacks them
+    python tests/benchmarks/sanity.py [RESULTS [all]]     # runs `original` and `retrain` at 5 % with seed 0 where
+    RESULTS lacks them
 
-Per cent; "off" marks a row where |forget − retain| of the original or |forget − test| of retrain is over 3 binomial standard
-errors of the forget score, or where the attack's AUC is not over 55 (original) or not within 3 standard errors of 50 (retrain).
+Per cent; "off" marks a row where |forget − retain| of the original or |forget − test| of retrain is over 3 binomial
+standard errors of the forget score, or where the attack's AUC is not over 55 (original) or not within 3 standard errors
+of 50 (retrain).
 """
 
 import sys

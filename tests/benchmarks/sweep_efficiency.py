@@ -1,10 +1,12 @@
-"""Runs one after the other in one process against a sweep of the same runs with two workers, local and on two nodes of a Ray cluster.
+"""Runs one after the other in one process against a sweep of the same runs with two workers, local and on two nodes of
+a Ray cluster.
 
     python tests/benchmarks/sweep_efficiency.py [SEEDS]      of 5 runs each; 8 seeds, 40 runs, take a quarter of an hour
 
-Efficiency is (time of one process) / (2 × time of two workers), on the clock and in CPU seconds; the start of all processes counts, of the
-cluster's nodes it does not. Limit: 0.9 on the clock of a machine with two cores that does nothing else: other work takes more from two
-processes than from one. In CPU seconds, which other work hardly changes, only what workers do in addition counts, not that they wait.
+Efficiency is (time of one process) / (2 × time of two workers), on the clock and in CPU seconds; the start of all
+processes counts, of the cluster's nodes it does not. Limit: 0.9 on the clock of a machine with two cores that does
+nothing else: other work takes more from two processes than from one. In CPU seconds, which other work hardly changes,
+only what workers do in addition counts, not that they wait.
 """
 
 import os
@@ -94,8 +96,8 @@ def main():
             efficiency = one.seconds / (2 * two.seconds)
             good &= efficiency >= LIMIT
             print(
-                f"{name}: {two.seconds:.0f} s, efficiency {efficiency:.2f}: {'pass' if efficiency >= LIMIT else 'FAIL'} (≥ {LIMIT}); "
-                f"{two.cpu_seconds:.0f} CPU seconds, efficiency {one.cpu_seconds / two.cpu_seconds:.2f}",
+                f"{name}: {two.seconds:.0f} s, efficiency {efficiency:.2f}: {'pass' if efficiency >= LIMIT else 'FAIL'}"
+                f" (≥ {LIMIT}); {two.cpu_seconds:.0f} CPU seconds, efficiency {one.cpu_seconds / two.cpu_seconds:.2f}",
                 flush=True,
             )
     finally:

@@ -1,4 +1,5 @@
-"""`mubench run` with 10,000 runs, half of them done: CPU seconds until the first is begun, and what it costs to say how far the sweep is.
+"""`mubench run` with 10,000 runs, half of them done: CPU seconds until the first is begun, and what it costs to say how
+far the sweep is.
 
     python tests/benchmarks/sweep_start.py [RUNS]
 
@@ -74,8 +75,9 @@ def main():
     each = (time.perf_counter() - start) / 100
     good = taken - imports <= 5 and each <= 1e-3
     print(
-        f"{len(specs)} runs, half of them done: the first begins after {taken:.1f} s of CPU, {imports:.1f} s of it imports; a line of progress: "
-        f"{1e3 * each:.3f} ms: {'pass' if good else 'FAIL'} (≤ 5 s beside imports, ≤ 1 ms)"
+        f"{len(specs)} runs, half of them done: the first begins after {taken:.1f} s of CPU, {imports:.1f} s of it"
+        f" imports; a line of progress: {1e3 * each:.3f} ms: {'pass' if good else 'FAIL'} (≤ 5 s beside imports, ≤"
+        " 1 ms)"
     )
     sys.exit(not good)
 

@@ -1,9 +1,10 @@
-"""Bad-T for 4 epochs: teacher outputs computed once per example, against the same loop that calls both teachers every step.
+"""Bad-T for 4 epochs: teacher outputs computed once per example, against the same loop that calls both teachers every
+step.
 
     python tests/benchmarks/teacher_cache.py
 
-Limit: 0.75 of the time on the ViT, with equal parameters. The least possible is (1 + f/4) / (1 + 2f), f being a teacher's forward
-pass over a training step, which is measured too.
+Limit: 0.75 of the time on the ViT, with equal parameters. The least possible is (1 + f/4) / (1 + 2f), f being a
+teacher's forward pass over a training step, which is measured too.
 """
 
 import copy
@@ -82,8 +83,9 @@ def compare(name):
     )[0]
     middle, low, high = ratio(lambda: by_engine(*arguments()), lambda: every_step(*arguments()), pairs=5)
     print(
-        f"Bad-T on {name}, {EPOCHS} epochs: cached teachers / teachers every step = {middle:.3f} ({low:.3f} to {high:.3f}), least "
-        f"possible {(1 + f / EPOCHS) / (1 + 2 * f):.3f}; parameters differ by at most {apart:.1e}, having moved by up to {moved:.1e}"
+        f"Bad-T on {name}, {EPOCHS} epochs: cached teachers / teachers every step = {middle:.3f} ({low:.3f} to"
+        f" {high:.3f}), least possible {(1 + f / EPOCHS) / (1 + 2 * f):.3f}; parameters differ by at most {apart:.1e},"
+        f" having moved by up to {moved:.1e}"
     )
     return middle, apart < 1e-3 < moved
 

@@ -1,4 +1,6 @@
-"""Replays of edits of weights (dampening, Fisher noise, influence, reversal) and of methods that measure representations."""
+"""Replays of edits of weights (dampening, Fisher noise, influence, reversal) and of methods that measure
+representations.
+"""
 
 import importlib.util
 from dataclasses import replace

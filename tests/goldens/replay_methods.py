@@ -1,4 +1,5 @@
-"""Replays with mubench's methods and engine what the authors' codes gave on tiny problems; the figures lie in ``*.json`` here.
+"""Replays with mubench's methods and engine what the authors' codes gave on tiny problems; the figures lie in
+``*.json`` here.
 
 ``FAMILIES`` maps a pattern of entry ids to ``replay(entry, file)``, which answers with values nested as in
 ``entry["expected"]``, computed from the entry's inputs and the problem of its file.
@@ -43,7 +44,8 @@ SPELLINGS = {
 PLAIN = Recipe(lr=0.0, epochs=1, batch_size=1, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0)
 
 
-# --- the problem --------------------------------------------------------------------------------------------------------
+# --- the problem
+# --------------------------------------------------------------------------------------------------------
 
 
 class Net(torch.nn.Module):
@@ -161,7 +163,9 @@ def batch_sizes(file):
 
 
 def settings(inputs):
-    """The hyperparameters among the inputs, whether spelled as a key, inside ``args`` or in words: ``SGD lr .05 mom .9``."""
+    """The hyperparameters among the inputs, whether spelled as a key, inside ``args`` or in words: ``SGD lr .05 mom
+    .9``.
+    """
     inputs = inputs | inputs.get("args", {})
     text = " ".join(v for v in inputs.values() if isinstance(v, str))
     found = {"optimizer": name[0].lower() for name in re.findall(r"\b(sgd|adamw?)\b()", text, re.I)[:1]}
@@ -175,7 +179,8 @@ def settings(inputs):
     return found
 
 
-# --- the run ------------------------------------------------------------------------------------------------------------
+# --- the run
+# ------------------------------------------------------------------------------------------------------------
 
 
 class Listed(Behaviour):
@@ -257,7 +262,8 @@ def outcome(engine):
     return after
 
 
-# --- the families -------------------------------------------------------------------------------------------------------
+# --- the families
+# -------------------------------------------------------------------------------------------------------
 
 
 def sgd(name, entry, file):
@@ -377,7 +383,8 @@ def task_vector(entry, file):
     return {"params": parameters_to_vector(student.parameters()).tolist()}
 
 
-# --- language -----------------------------------------------------------------------------------------------------------
+# --- language
+# -----------------------------------------------------------------------------------------------------------
 
 
 def language_problem(entry, file):
@@ -428,7 +435,9 @@ def both(entry, file):
 
 
 def undial(entry, file):
-    """The official loss is a cross-entropy: ours and the entropy of its target, over all positions but the first of texts."""
+    """The official loss is a cross-entropy: ours and the entropy of its target, over all positions but the first of
+    texts.
+    """
     forget = texts("forget", masked=False)
     forget.columns["labels"][:, 0] = -100
     teacher = Language().forward(Bigrams(E["ref"]), forget[torch.arange(3)]).logits[:, 1:]
@@ -442,7 +451,9 @@ def undial(entry, file):
 
 
 def flat(entry, file):
-    """The official code applies a pair to probabilities averaged over a batch and over all of the 6 positions that follow another."""
+    """The official code applies a pair to probabilities averaged over a batch and over all of the 6 positions that
+    follow another.
+    """
     method, batches = load_method("flat"), {name: texts(name)[torch.arange(3)] for name in ("forget", "idk")}
     outputs = {name: Language().forward(Bigrams(E["student"]), batch) for name, batch in batches.items()}
     p = {name: (method.probability(batches[name], out) * out.mask.sum(1) / 6).mean() for name, out in outputs.items()}
@@ -463,7 +474,9 @@ def flat(entry, file):
 
 
 def ul(entry, file):
-    """The language model that has learnt a text by heart; the loss is over tokens, so its mean is taken text by text."""
+    """The language model that has learnt a text by heart; the loss is over tokens, so its mean is taken text by
+    text.
+    """
     heart, task, batch = Bigrams(E["student"]), Language(), texts("forget", masked=False)[torch.arange(3)]
     with torch.no_grad():
         for a, b in zip(batch["input_ids"][0], batch["input_ids"][0, 1:]):
@@ -646,7 +659,8 @@ FAMILIES = {
     r"salun_mask.*": salun_mask,
     r"salun_rl_.*pre_feb.*": functools.partial(salun, hold=False),
     r"salun_rl_.*": salun,
-    # In float64 that code answers NaN where the weight is e. MU-Bench's reads weights from a table, to 0.2 %, and divides the mean's sum
+    # In float64 that code answers NaN where the weight is e. MU-Bench's reads weights from a table, to 0.2 %, and
+    # divides the mean's sum
     # of losses by a sum of weights: neither is repeated here.
     r"superloss_chou_.*_float32": superloss,
 }

@@ -16,7 +16,9 @@ OWN = json.loads((Path(__file__).parent / "metrics.json").read_text())
 
 
 def logits_of(file, theta, x):
-    """The problem's tiny network: ``theta`` names its parameters, ``x`` its inputs, possibly a slice such as X_r[:6]."""
+    """The problem's tiny network: ``theta`` names its parameters, ``x`` its inputs, possibly a slice such as
+    X_r[:6].
+    """
     values, (d, h, c) = file["problem_values"], (file["problem"]["dims"][k] for k in "DHC")
     w1, b1, w2, b2 = np.split(np.array(values[theta]), np.cumsum([h * d, h, c * h]))
     return np.tanh(sliced(values, x) @ w1.reshape(h, d).T + b1) @ w2.reshape(c, h).T + b2
@@ -29,7 +31,9 @@ def sliced(values, name):
 
 
 def membership_sets(entry, file):
-    """Logits and labels of the membership problem that the entry names, as ``{"retain_logits": …, "retain_labels": …}``."""
+    """Logits and labels of the membership problem that the entry names, as ``{"retain_logits": …, "retain_labels":
+    …}``.
+    """
     name = entry["inputs"].get("logits", "mia_problem")
     known = {e["id"]: e for f in (OWN, file) for e in f["entries"]}
     return mia_problem(known[name], file)
@@ -114,7 +118,9 @@ def mubench_mean(entry, file):
 
 
 def mubench_gap_zrf(entry, file):
-    """All draws of noise are the closed-form one that ``how`` names; those of D_r average to the exact knowledge gap."""
+    """All draws of noise are the closed-form one that ``how`` names; those of D_r average to the exact knowledge
+    gap.
+    """
     logits, correct = {}, {}
     for name in ("dr", "df"):
         theta, x = entry["inputs"][name].split(" on ")

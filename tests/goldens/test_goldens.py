@@ -1,4 +1,6 @@
-"""What official codes gave on tiny problems, recomputed: every entry of every ``*.json`` here and in ``$MUBENCH_GOLDENS``."""
+"""What official codes gave on tiny problems, recomputed: every entry of every ``*.json`` here and in
+``$MUBENCH_GOLDENS``.
+"""
 
 import functools
 import importlib.util
@@ -40,7 +42,9 @@ def replayed(name):
 
 
 def differences(got, expected, rtol, at="expected"):
-    """Where ``got`` lacks or misses a figure of ``expected``, one line each; what it gives beyond them does not matter."""
+    """Where ``got`` lacks or misses a figure of ``expected``, one line each; what it gives beyond them does not
+    matter.
+    """
     if isinstance(expected, dict):
         if not isinstance(got, dict):
             return [f"{at}: {got!r} is not {expected!r}"]
@@ -88,7 +92,8 @@ def test_every_own_entry_has_a_family():
     assert OWN and all(family(ENTRIES[name][0]) for name in OWN)
 
 
-# --- the harness can fail -----------------------------------------------------------------------------------------------
+# --- the harness can fail
+# -----------------------------------------------------------------------------------------------
 
 
 def altered(value, change):

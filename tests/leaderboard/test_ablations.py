@@ -30,7 +30,8 @@ def ratio_runs(scores, **more):
     )
 
 
-# -- capacity --------------------------------------------------------------------------------------------------------------
+# -- capacity
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_capacity_is_the_largest_ratio_within_the_margin_of_the_original():
@@ -57,7 +58,8 @@ def test_a_ratio_that_fails_below_the_capacity_is_named_and_none_within_the_marg
     assert ablations.capacity(ratio_runs([0.5, 0.4]))[0]["capacity"].iloc[0] == 0
 
 
-# -- laws ------------------------------------------------------------------------------------------------------------------
+# -- laws
+# ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("b", [0.1, 0.5, 1.7])
@@ -144,7 +146,8 @@ def test_a_law_over_sizes_needs_five_models():
     assert laws["law"].tolist() == ["power"] and laws["b"].iloc[0] == pytest.approx(0.3, rel=0.01)
 
 
-# -- points, intervals, what is missing ------------------------------------------------------------------------------------
+# -- points, intervals, what is missing
+# ------------------------------------------------------------------------------------
 
 
 def test_points_carry_the_mean_the_t_interval_and_n():
@@ -262,7 +265,8 @@ def test_bias_is_the_change_on_transfer_beyond_that_on_test():
     assert found["places"] == 2 and found["half_width"] == pytest.approx(12.7062 * 0.0282843 / math.sqrt(2), rel=1e-3)
 
 
-# -- runs ------------------------------------------------------------------------------------------------------------------
+# -- runs
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_plans_vary_one_thing_and_name_their_levels():
@@ -302,7 +306,8 @@ def test_expected_runs_that_are_not_there_are_missing_whatever_else_the_folder_h
     )
 
 
-# -- files -----------------------------------------------------------------------------------------------------------------
+# -- files
+# -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -332,7 +337,10 @@ def test_names_at_the_ends_of_lines_do_not_cover_each_other():
 
 
 def test_the_analysis_imports_no_torch():
-    code = "import sys; from made_runs import everything; from mubench.leaderboard.ablations import analyse; analyse('lora', everything()); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from made_runs import everything; from mubench.leaderboard.ablations import analyse;"
+        " analyse('lora', everything()); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 

@@ -69,7 +69,9 @@ def test_attributes_of_rows(row, task, value):
 
 @pytest.mark.parametrize("name", [name for name in STATED if registry.tasks.get(name).tier == "mini"])
 def test_the_shortcut_goes_with_the_label_as_the_data_card_says(name):
-    """In the training rows, the strongest link of attribute and label is as strong as the card's two percentages say."""
+    """In the training rows, the strongest link of attribute and label is as strong as the card's two percentages
+    say.
+    """
     import re
 
     task = load_task(name)

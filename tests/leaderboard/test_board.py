@@ -70,7 +70,8 @@ def test_undefined_values_are_not_counted(stored):
     assert "(n=1)" in made.markdown()
 
 
-# -- references ----------------------------------------------------------------------------------------------------------
+# -- references
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_distances_come_from_the_retrain_run_of_the_same_seed(stored):
@@ -141,7 +142,8 @@ def test_every_original_that_a_seed_starts_from_needs_its_run(stored):
     assert board(one.root).notes == []
 
 
-# -- rows and their order --------------------------------------------------------------------------------------------------
+# -- rows and their order
+# --------------------------------------------------------------------------------------------------
 
 
 def test_settings_have_rows_of_their_own(stored):
@@ -365,7 +367,8 @@ def test_stopped_runs_are_marked(stored):
     assert "stopped by its budget" in row(made, "scrub")["remarks"]
 
 
-# -- what is left out ------------------------------------------------------------------------------------------------------
+# -- what is left out
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_limited_runs_are_left_out(stored):
@@ -467,7 +470,8 @@ def test_no_results_says_what_to_run(tmp_path):
         board(tmp_path / "none")
 
 
-# -- only ----------------------------------------------------------------------------------------------------------------
+# -- only
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_only_restricts_to_the_groups_of_the_runs(stored):
@@ -483,7 +487,8 @@ def test_only_restricts_to_the_groups_of_the_runs(stored):
     assert np.isfinite(row(made, "salun")["gap_to_retrain"])
 
 
-# -- over all groups -------------------------------------------------------------------------------------------------------
+# -- over all groups
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_overall_averages_the_groups_that_all_methods_have(stored):
@@ -547,7 +552,8 @@ def test_references_alone_make_a_table(stored):
     assert "original" in board(stored.root).text()
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------
+# -- files
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _some(stored):
@@ -625,7 +631,8 @@ def test_a_board_of_notes_alone_is_written_too(stored, tmp_path):
     assert json.loads((tmp_path / "board.json").read_text())["rows"] == []
 
 
-# -- default and tuned, submissions ------------------------------------------------------------------------------------------
+# -- default and tuned, submissions
+# ------------------------------------------------------------------------------------------
 
 
 def test_default_tuned_and_custom_rows_are_ranked_apart(stored):

@@ -1,5 +1,5 @@
-"""What strangers may send. A small good submission is altered in more than a thousand ways: nothing is accepted with a number that its
-predictions do not give, nothing but a `MubenchError` comes of it, and no code runs."""
+"""What strangers may send. A small good submission is altered in more than a thousand ways: nothing is accepted with a
+number that its predictions do not give, nothing but a `MubenchError` comes of it, and no code runs."""
 
 import io
 import json
@@ -161,7 +161,8 @@ def test_the_good_one_is_accepted():
         assert judged(good.root, "good")
 
 
-# -- more than a thousand mutations ----------------------------------------------------------------------------------------
+# -- more than a thousand mutations
+# ----------------------------------------------------------------------------------------
 
 
 @fuzz(350)
@@ -340,7 +341,8 @@ def test_files(trap):
         assert judged(good.root, "files") == (trap == "forged")  # which is not read, only replaced
 
 
-# -- archives --------------------------------------------------------------------------------------------------------------
+# -- archives
+# --------------------------------------------------------------------------------------------------------------
 
 
 def packed(folder, change=lambda archive: None, **options):
@@ -446,7 +448,8 @@ def test_bytes_of_archives(where, value, act, tail):
         judged(path, "archives")
 
 
-# -- sizes -----------------------------------------------------------------------------------------------------------------
+# -- sizes
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def parquet(**columns):

@@ -1,5 +1,5 @@
-"""`leaderboard/README.md` and the tables beside it are those of the results published with it. `make leaderboard` renews them. Runs of
-ablations (`leaderboard/studies/`) are in no ranked table; `docs/findings.md` rests on them too."""
+"""`leaderboard/README.md` and the tables beside it are those of the results published with it. `make leaderboard`
+renews them. Runs of ablations (`leaderboard/studies/`) are in no ranked table; `docs/findings.md` rests on them too."""
 
 import hashlib
 import importlib.util

@@ -1,4 +1,6 @@
-"""One run as a page: self-contained, next to original and retrain, with the examples themselves where the task's data are at hand."""
+"""One run as a page: self-contained, next to original and retrain, with the examples themselves where the task's data
+are at hand.
+"""
 
 import json
 import re

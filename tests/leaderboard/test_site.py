@@ -1,4 +1,6 @@
-"""The static site: the same bytes, all text escaped, small; in a real browser: sorting, filters, the address, no errors, no barriers."""
+"""The static site: the same bytes, all text escaped, small; in a real browser: sorting, filters, the address, no
+errors, no barriers.
+"""
 
 import functools
 import re
@@ -184,7 +186,8 @@ def test_neither_reading_nor_building_imports_torch(stored, tmp_path):
     assert (tmp_path / "www/index.html").is_file()
 
 
-# -- in a browser ------------------------------------------------------------------------------------------------------------
+# -- in a browser
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,8 @@ def test_weights_of_other_code(cli, tmp_path):
     assert "elsewhere" not in set(table["method"])  # a trial on five rows
 
 
-# -- what a ranked row needs -------------------------------------------------------------------------------------------------
+# -- what a ranked row needs
+# -------------------------------------------------------------------------------------------------
 
 
 def made(stored, seeds=5, references=("original", "retrain"), **options):
@@ -296,7 +297,8 @@ def test_a_method_file_edited_between_two_seeds_is_refused_and_one_reformatted_i
         list(submission.check(tmp_path / "reformatted/mine"))
 
 
-# -- ways in -----------------------------------------------------------------------------------------------------------------
+# -- ways in
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_pushed_to_a_data_set_on_the_hub(hub, tmp_path, mubench):

@@ -137,7 +137,8 @@ def test_numbers_without_predictions_are_reported(good):
         check(good.root, weights=True)
 
 
-# -- compared with the suite -----------------------------------------------------------------------------------------------
+# -- compared with the suite
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,8 @@ def test_weights_are_read_into_the_tasks_own_network(name):
         )
 
 
-# -- predicted again, run again --------------------------------------------------------------------------------------------
+# -- predicted again, run again
+# --------------------------------------------------------------------------------------------
 
 
 def turned(frame):
@@ -282,7 +284,10 @@ def test_predictions_of_another_model_pass_until_its_weights_are_asked_for(good)
     assert "recomputed" in check(good.root)
     with pytest.raises(
         MubenchError,
-        match="of .* in 20 examples .*drawn by seed 3.* is not what the weights give, claimed for one .*, found .*; tolerance: 0.01",
+        match=(
+            "of .* in 20 examples .*drawn by seed 3.* is not what the weights give, claimed for one .*, found .*;"
+            " tolerance: 0.01"
+        ),
     ):
         re_evaluate(read_run(good.result), seed=3)
     with pytest.raises(MubenchError, match=r"metric \w+ is .* but .* when run again \(tolerance 1e-12\)"):
@@ -369,7 +374,8 @@ def test_code_of_strangers_is_never_imported(good, tmp_path):
     assert not canary.exists()
 
 
-# -- flags ---------------------------------------------------------------------------------------------------------------
+# -- flags
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_strange_about_ordinary_runs(stored):

@@ -1,5 +1,5 @@
-"""Methods that edit weights or measure representations, against the same maths written out; their figures from official codes are in
-``tests/goldens``."""
+"""Methods that edit weights or measure representations, against the same maths written out; their figures from official
+codes are in ``tests/goldens``."""
 
 import math
 
@@ -72,7 +72,8 @@ def slope(made, view, positions):
     return dict(zip(dict(model.named_parameters()), torch.autograd.grad(loss, model.parameters())))
 
 
-# --- gradients of single examples -----------------------------------------------------------------------------------------
+# --- gradients of single examples
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("data_dependent", [False, True])
@@ -120,7 +121,9 @@ def test_gradients_are_those_of_groups_taken_one_by_one(size, data_dependent):
     ],
 )
 def test_padded_texts_are_taken_together(architecture, options, monkeypatch):
-    """vmap takes `transformers`' masks: a fall back to single examples would call autograd as often as there are examples."""
+    """vmap takes `transformers`' masks: a fall back to single examples would call autograd as often as there are
+    examples.
+    """
     torch.manual_seed(0)
     network = networks.make(networks.model_class(architecture), options)
     ids, lengths = torch.randint(1, 20, (8, 6)), torch.tensor([6, 3, 5, 6, 2, 4, 1, 6])
@@ -153,7 +156,8 @@ def test_padded_texts_are_taken_together(architecture, options, monkeypatch):
         torch.testing.assert_close(together[name], alone[name], rtol=1e-3, atol=1e-8)
 
 
-# --- dampening and noise ----------------------------------------------------------------------------------------------------
+# --- dampening and noise
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha, dampening", [(1.0, 1.0), (0.5, 0.3), (1.5, 2.0)])
@@ -204,7 +208,9 @@ def test_ssd_selects_the_share_of_weights_that_the_sets_sizes_give():
 
 
 def test_without_alpha_fisher_noise_costs_what_is_asked():
-    """Over many seeds: half the moves' squares, each times its information, is how far the loss of D_r rises to second order."""
+    """Over many seeds: half the moves' squares, each times its information, is how far the loss of D_r rises to second
+    order.
+    """
     made = context()
     method, information = load_method("fisher", rise=1e-3), None
     information, start, sizes = method.information(made), state(made.student), []
@@ -245,7 +251,8 @@ def test_influence_of_a_set_like_the_rest_is_nothing():
     assert all(torch.allclose(3 * steps[0][n], steps[1][n], rtol=1e-6, atol=1e-12) for n in before if n in steps[0])
 
 
-# --- representations --------------------------------------------------------------------------------------------------------
+# --- representations
+# --------------------------------------------------------------------------------------------------------
 
 
 def test_rmu_trains_its_layers_and_no_others():
@@ -383,11 +390,14 @@ def test_gnn_delete_keeps_its_partners():
     assert set(method.partners) == set(FORGET) and set(method.partners.values()) <= set(range(len(RETAIN)))
 
 
-# --- classes ------------------------------------------------------------------------------------------------------------
+# --- classes
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_nearest_wrong_class_lies_across_the_closest_boundary():
-    """Of a linear classifier in the plane: a step up the loss leads to the class whose boundary is next; never the true class."""
+    """Of a linear classifier in the plane: a step up the loss leads to the class whose boundary is next; never the true
+    class.
+    """
 
     class Plane(torch.nn.Module):
         def __init__(self):
@@ -435,7 +445,8 @@ def test_unsir_never_shows_the_forget_set_again():
     assert worse > 1.2 * math.log(CLASSES) and len(made.retain) == round(0.5 * len(RETAIN)) and engine.context.step > 0
 
 
-# --- prompts --------------------------------------------------------------------------------------------------------------
+# --- prompts
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_closed_form_is_the_minimum_it_solves_for():
@@ -490,7 +501,8 @@ def test_concepts_are_the_tokens_that_name_the_label():
     assert task.asked({"prompt": torch.tensor([0, 1, 6, 40])}, "next")["prompt"].tolist() == [0, 5, 10, 4]
 
 
-# --- reversal -------------------------------------------------------------------------------------------------------------
+# --- reversal
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_reversal_leaves_what_other_batches_changed():

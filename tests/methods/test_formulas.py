@@ -1,4 +1,6 @@
-"""Formulas, schedules and stopping rules, against independent arithmetic on a tiny problem of texts and one of classes."""
+"""Formulas, schedules and stopping rules, against independent arithmetic on a tiny problem of texts and one of
+classes.
+"""
 
 import math
 import types
@@ -124,7 +126,8 @@ STUDENT, ORIGINAL = Pairs(), Pairs(2)
 CLOSE = dict(rel=1e-12)
 
 
-# --- formulas -----------------------------------------------------------------------------------------------------------
+# --- formulas
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("beta", [0.1, 1.0])
@@ -260,7 +263,8 @@ def test_padding_changes_nothing():
         assert loss(range(4)) == pytest.approx(mean(loss([i], trim) for i in range(4)), **CLOSE)
 
 
-# --- memory -------------------------------------------------------------------------------------------------------------
+# --- memory
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_accuracy_counts_the_tokens_of_an_answer():
@@ -287,7 +291,8 @@ def test_extraction_of_what_is_known_by_heart_and_of_what_is_not():
         "index": torch.arange(3),
     }
     found = extraction(Texts(), sure, batch, 2)
-    # by heart: 1 for each of the 3 prefixes that leave two tokens; never: 3 4 5 has no 2 2; of 2|3 4 3 4 the rest 3 4 5 6 has one of the
+    # by heart: 1 for each of the 3 prefixes that leave two tokens; never: 3 4 5 has no 2 2; of 2|3 4 3 4 the rest 3 4 5
+    # 6 has one of the
     # three pairs 34 43 34, of 23|4 3 4 and 234|3 4 the rests 4 5 6 and 5 6 have none
     assert found.tolist() == pytest.approx([3 / 3, 0.0, 1 / 3 / 3])
 
@@ -299,7 +304,9 @@ def test_extraction_of_answers_shorter_than_n_is_nothing():
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 @torch.no_grad()
 def test_completions_begin_where_the_given_tokens_end(model):
-    """What `complete` says after 3 given tokens is what the most likely token is, time after time, without any cache or padding."""
+    """What `complete` says after 3 given tokens is what the most likely token is, time after time, without any cache or
+    padding.
+    """
     task = load_task("people")
     network, view = task.build(model).eval(), task.prepared(model, "test")
     batch = view[torch.arange(4)]
@@ -314,7 +321,8 @@ def test_completions_begin_where_the_given_tokens_end(model):
             ids = torch.cat([ids, ids.new_tensor([token])])
 
 
-# --- refusals -----------------------------------------------------------------------------------------------------------
+# --- refusals
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_refusals_are_texts_of_their_own_for_the_given_rows_alone():
@@ -337,7 +345,8 @@ def test_refusals_are_texts_of_their_own_for_the_given_rows_alone():
     assert len({tuple(row) for row in whole.tolist()}) == len(REFUSALS)
 
 
-# --- schedules ----------------------------------------------------------------------------------------------------------
+# --- schedules
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_l1_decays_to_nothing():

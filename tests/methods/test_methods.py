@@ -67,7 +67,8 @@ def unlearn(method, behaviour=None, net=Net, seed=0, shuffle=True):
     return context
 
 
-# --- the taxonomy -------------------------------------------------------------------------------------------------------
+# --- the taxonomy
+# -------------------------------------------------------------------------------------------------------
 
 PAPER = {  # Cheng & Amiri 2024, Table 2: D_f measure, D_f corruption, D_r measure, parameters
     "retrain": ("-", "-", "Loss", "dense internal"),
@@ -83,8 +84,10 @@ PAPER = {  # Cheng & Amiri 2024, Table 2: D_f measure, D_f corruption, D_r measu
     "gnn_delete": ("Rep", "Data", "Rep", "dense external"),
     "sga_tau": ("Loss", "Grad", "-", "sparse internal"),
 }
-# SCRUB's paper and code measure outputs on both sets, so we do: Logit where the table says Loss (D_f) and Rep (D_r); an l1 norm is over
-# parameters, not over examples of D_r: "sparse" says it; EUL's masked-language-model loss is the task's own loss here: classifiers have
+# SCRUB's paper and code measure outputs on both sets, so we do: Logit where the table says Loss (D_f) and Rep (D_r); an
+# l1 norm is over
+# parameters, not over examples of D_r: "sparse" says it; EUL's masked-language-model loss is the task's own loss here:
+# classifiers have
 # no such head
 DIFFERENT = {
     "scrub": ("Logit", "Grad", "Loss + Logit", "dense internal"),
@@ -124,7 +127,8 @@ def test_taxonomy_is_the_papers_table(name, row):
     assert tuple(computed[k] for k in ("forget", "corruption", "retain", "parameters")) == row
 
 
-# --- hyperparameters ----------------------------------------------------------------------------------------------------
+# --- hyperparameters
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", methods.modules)
@@ -206,7 +210,8 @@ def test_a_hyperparameter_that_makes_no_term_is_refused_at_once(name, wrong):
         load_method(name, **wrong)
 
 
-# --- divergence ---------------------------------------------------------------------------------------------------------
+# --- divergence
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:reduction")
@@ -233,7 +238,8 @@ def test_bad_t_by_class_is_bad_t_at_a_rate_divided_by_the_classes():
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-# --- labels -------------------------------------------------------------------------------------------------------------
+# --- labels
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 101])
@@ -301,7 +307,8 @@ def test_labels_are_redrawn_every_epoch_if_asked(redraw):
     assert any(len(set(seen[i])) > 1 for i in FORGET) == redraw
 
 
-# --- teachers -----------------------------------------------------------------------------------------------------------
+# --- teachers
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -315,7 +322,8 @@ def test_teachers_never_change(name):
     assert moved == (name != "original")
 
 
-# --- routing ------------------------------------------------------------------------------------------------------------
+# --- routing
+# ------------------------------------------------------------------------------------------------------------
 
 
 class Ledger(torch.nn.Module):

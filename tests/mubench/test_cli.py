@@ -99,8 +99,10 @@ for words in (["--help"], ["ls", "tasks"], ["ls", "models"], ["ls", "methods"], 
 @pytest.mark.parametrize("folder", ["tasks", "methods", "leaderboard"])
 def test_rooms_cannot_be_imported_under_their_bare_names(folder):
     done = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode and done.stderr.splitlines()[-1] == (
-        f"ImportError: import mubench.{folder}, not a bare '{folder}': install the package (pip install -e .) first"
+    assert (
+        done.returncode
+        and done.stderr.splitlines()[-1]
+        == f"ImportError: import mubench.{folder}, not a bare '{folder}': install the package (pip install -e .) first"
     )
 
 
@@ -453,8 +455,8 @@ def distribution(tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[mubench.methods]\nplugged = plugged_code:Mine\nbroken = plugged_nowhere:Mine\ntask_as_method = plugged_code:Data\n"
-        "[mubench.tasks]\nplugged_data = plugged_code:Data\n"
+        "[mubench.methods]\nplugged = plugged_code:Mine\nbroken = plugged_nowhere:Mine\ntask_as_method ="
+        " plugged_code:Data\n[mubench.tasks]\nplugged_data = plugged_code:Data\n"
     )
     (tmp_path / "plugged_code.py").write_text(
         METHOD + "\n\nfrom mubench.tasks.image.fashion import Fashion\n\n\n"

@@ -1,4 +1,6 @@
-"""A sweep on a Ray cluster of several nodes (raylets) on this machine: nothing is lost and nothing done twice, whoever dies."""
+"""A sweep on a Ray cluster of several nodes (raylets) on this machine: nothing is lost and nothing done twice, whoever
+dies.
+"""
 
 import os
 import random
@@ -29,7 +31,9 @@ MEMORY = 80 * 2**20  # of a node's shared objects, the least that Ray takes
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that runs nothing and two nodes of one CPU; tests add what they take away. Its address is ``cluster.address``."""
+    """A head that runs nothing and two nodes of one CPU; tests add what they take away. Its address is
+    ``cluster.address``.
+    """
     from ray.cluster_utils import Cluster
 
     checks = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
@@ -356,7 +360,9 @@ DRIVER = (
 
 @pytest.mark.parametrize("rounds, seeds", [pytest.param(20, 40, marks=pytest.mark.slow)])
 def test_killed_again_and_again_then_completed(cluster, tmp_path, background, token, rounds, seeds):
-    """In every round a worker, a node or the driver dies at a random moment; what is finished stays as it is, what is not is done."""
+    """In every round a worker, a node or the driver dies at a random moment; what is finished stays as it is, what is
+    not is done.
+    """
     out, extra = tmp_path / "out", node(cluster)
     specs = [spec(method, seed) for seed in range(seeds) for method in ("original", "neggrad", "salun")]
     for _ in range(rounds):

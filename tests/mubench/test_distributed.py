@@ -1,4 +1,6 @@
-"""Processes that share a run, on a CPU: the scores and weights of one, whether each holds the model or a shard of it."""
+"""Processes that share a run, on a CPU: the scores and weights of one, whether each holds the model or a shard of
+it.
+"""
 
 import os
 import signal
@@ -59,8 +61,9 @@ def unlearned(store, spec, like):
 @pytest.mark.parametrize("way", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", processes.CASES)
 def test_two_processes_are_one(launch, start, way, case):
-    """Both sum the same gradients in another order. Rounding (1e-7 in float32) is enlarged by AdamW where a gradient is near 0: hence a bound
-    on how far apart the weights end, relative to how far they moved. SGD, by which adapters are trained here, does not enlarge it. bf16 rounds to 4e-3, and the mask's threshold may let other weights through."""
+    """Both sum the same gradients in another order. Rounding (1e-7 in float32) is enlarged by AdamW where a gradient is
+    near 0: hence a bound on how far apart the weights end, relative to how far they moved. SGD, by which adapters are
+    trained here, does not enlarge it. bf16 rounds to 4e-3, and the mask's threshold may let other weights through."""
     spec, like = processes.spec(case), type(originals.load(load_task("fashion"), "vit", None)[0])
     one, two = (read(launch(w)[0].path(spec)) for w in ("one", way))
     apart = {"scale": 1e-3, "adapters": 1e-3, "bf16": 0.1}.get(case, 0.01)
@@ -110,7 +113,8 @@ def broken(engine, *args):
         raise MemoryError("no memory left")
     return step(engine, *args)
 Engine._step = broken
-grid.sweep([make_spec(task="fashion", method="finetune", model="vit", limit=48, params={"batch_size": 16})], sys.argv[1])
+spec = make_spec(task="fashion", method="finetune", model="vit", limit=48, params={"batch_size": 16})
+grid.sweep([spec], sys.argv[1])
 """
 
 

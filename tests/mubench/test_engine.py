@@ -102,7 +102,8 @@ def equal(a, b):
     return all(a[k].equal(b[k]) for k in a)
 
 
-# --- masks and frozen weights -------------------------------------------------------------------------------------------
+# --- masks and frozen weights
+# -------------------------------------------------------------------------------------------
 
 
 def masked(method, hold, **recipe):
@@ -141,7 +142,8 @@ def test_weights_without_gradient_stay():
     assert not student.hidden.weight.requires_grad
 
 
-# --- arithmetic of a step -----------------------------------------------------------------------------------------------
+# --- arithmetic of a step
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["rand_label", "neggrad_plus", "scrub", "bad_t", "salun"])
@@ -167,7 +169,8 @@ def test_a_step_is_the_batch_mean_of_each_set():
         torch.testing.assert_close(mine.detach(), by_hand.detach() - 0.05 * by_hand.grad, rtol=1e-12, atol=1e-14)
 
 
-# --- schedules ----------------------------------------------------------------------------------------------------------
+# --- schedules
+# ----------------------------------------------------------------------------------------------------------
 
 
 def visited(schedule, terms=Both.terms, **options):
@@ -242,7 +245,8 @@ def test_union_of_sets_that_share_no_columns():
     assert len(both) == 6 and batch["x"][:, 0].tolist() == [3, 3, 5, 5] and batch["labels"].tolist() == [1, 2, 1, 4]
 
 
-# --- learning rates -----------------------------------------------------------------------------------------------------
+# --- learning rates
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,8 @@ def test_rates(options, factors):
     assert [lr for *_, lr in engine.steps] == pytest.approx([0.05 * f for f in factors], rel=1e-12)
 
 
-# --- stopping -----------------------------------------------------------------------------------------------------------
+# --- stopping
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,7 +335,8 @@ def test_an_empty_forget_set_is_no_matter_where_it_is_not_asked_for():
     assert prepared("finetune", forget=0).run().steps == 6
 
 
-# --- determinism --------------------------------------------------------------------------------------------------------
+# --- determinism
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["salun", "bad_t", "scrub", "neggrad_plus", "retrain"])
@@ -363,7 +369,8 @@ def test_the_users_random_numbers_are_neither_used_nor_spent(method):
     assert equal(run(1), run(2))
 
 
-# --- teachers -----------------------------------------------------------------------------------------------------------
+# --- teachers
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["bad_t", "scrub"])
@@ -398,7 +405,8 @@ def test_asking_for_the_original_after_training_is_refused():
         engine.context.original
 
 
-# --- costs and appearance -----------------------------------------------------------------------------------------------
+# --- costs and appearance
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["salun", "scrub", "bad_t", "neggrad_plus", "rand_label", "retrain"])

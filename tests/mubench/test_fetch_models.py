@@ -34,7 +34,8 @@ class Reviews(TextClassification):
         from mubench.networks import processor
         import torch
 
-        texts = processor("AutoTokenizer", "owner/bert")(list(dataset["text"]), padding="max_length", max_length=8, return_tensors="pt")
+        tokenizer = processor("AutoTokenizer", "owner/bert")
+        texts = tokenizer(list(dataset["text"]), padding="max_length", max_length=8, return_tensors="pt")
         return {**texts, "labels": torch.tensor(dataset["label"])}
 
     def collate(self, batch, model):

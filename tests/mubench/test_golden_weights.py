@@ -1,9 +1,10 @@
-"""Golden weights: numbers do not move without a new integer, of the engine (`mubench.spec.ENGINE`) or of the method (`version`).
+"""Golden weights: numbers do not move without a new integer, of the engine (`mubench.spec.ENGINE`) or of the method
+(`version`).
 
     python tests/mubench/test_golden_weights.py      records what the code gives now, under the integers it has now
 
-A small classifier in float64 forgets; its weights are hashed after rounding to 1e-6, far above what another processor's order of summation
-makes of float64, far below what a change of the method does.
+A small classifier in float64 forgets; its weights are hashed after rounding to 1e-6, far above what another processor's
+order of summation makes of float64, far below what a change of the method does.
 """
 
 import functools

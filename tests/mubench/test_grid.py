@@ -206,7 +206,10 @@ def test_a_worker_that_dies_is_replaced(tmp_path, plugin, death, code):
 def test_ctrl_c_with_workers(tmp_path, plugin, background):
     log, out = tmp_path / "log", tmp_path / "out"
     specs = [spec(f"{plugin}:Sleeps", seed, log=f"{log}{seed}") for seed in (0, 1)]
-    code = "import sys\nfrom mubench.grid import sweep\ntry:\n    sweep(specs, out, 2)\nexcept KeyboardInterrupt:\n    sys.exit(130)"
+    code = (
+        "import sys\nfrom mubench.grid import sweep\ntry:\n    sweep(specs, out, 2)\nexcept KeyboardInterrupt:\n   "
+        " sys.exit(130)"
+    )
     process = background(code, specs=specs, out=str(out))
     until(lambda: all((tmp_path / f"log{seed}").exists() for seed in (0, 1)))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them

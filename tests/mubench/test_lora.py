@@ -1,4 +1,6 @@
-"""LoRA: the share that was asked for, ranks that layers have, the original without a copy of it, and plain models afterwards."""
+"""LoRA: the share that was asked for, ranks that layers have, the original without a copy of it, and plain models
+afterwards.
+"""
 
 import copy
 import json
@@ -149,7 +151,8 @@ def test_tied_and_unvisited_weights_carry_no_adapter():
     assert "lm_head" not in lora.solve(build("LlamaForCausalLM"), rank=2).ranks  # spared, as the others suffice
 
 
-# -- in a run ------------------------------------------------------------------------------------------------------------
+# -- in a run
+# ------------------------------------------------------------------------------------------------------------
 
 
 def context(model="resnet", seed=0, n=32, **adapt):

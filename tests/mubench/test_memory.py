@@ -87,7 +87,8 @@ def test_llama_7b_without_a_byte_of_it(llama):
         "optimiser": 8,
         "teachers": 0,
     }  # 16 bytes a parameter: 100.4 GiB
-    # 2.2 MiB a token: Korthikanti et al. 2022, Eq. 1, gives 34 bytes × hidden size and layer in half precision, without attention scores,
+    # 2.2 MiB a token: Korthikanti et al. 2022, Eq. 1, gives 34 bytes × hidden size and layer in half precision, without
+    # attention scores,
     # for a block of one up-projection and dropout; float32 doubles it, and a gated block differs a little
     each = llama.tensors[False].each / 64 / 4096 / 32
     assert 34 < each < 2 * 34 * 1.5
@@ -140,7 +141,8 @@ def test_what_autograd_keeps_is_counted_once_and_by_layer():
 
     net, x = Net(), torch.ones(2, 4)
     tensor = 2 * 4 * 4
-    # the input of the net, and of each layer its input, and the outputs of both sigmoids, one being the next layer's input
+    # the input of the net, and of each layer its input, and the outputs of both sigmoids, one being the next layer's
+    # input
     assert saved(net, lambda: net(x)) == ((1 + 1 + 3 * 2) * tensor, (1 + 3) * tensor, 3 * tensor)
 
 
@@ -245,15 +247,19 @@ def test_the_simplest_setting_that_fits(llama):
     )
     for setup, gib in zip(few, (40, 80)):
         assert sum(need(llama, method, recipe, setup).values()) < gib * GIB
-    assert command({"task": "t", "method": "m"}, replace(few[0], gpus=8, accumulate=1)) == (
-        "accelerate launch --num_processes 8 --use_fsdp --fsdp_version 2 -m mubench run t m --set recompute=true --precision bf16"
+    assert (
+        command({"task": "t", "method": "m"}, replace(few[0], gpus=8, accumulate=1))
+        == "accelerate launch --num_processes 8 --use_fsdp --fsdp_version 2 -m mubench run t m --set recompute=true"
+        " --precision bf16"
     )
 
 
 def test_the_report_says_what_it_does_not_know(monkeypatch):
     task = Language()
-    assert report(task, "absent", [load_method("finetune")]) == (
-        "language absent: not estimated, its configuration is not here: `mubench fetch language --model absent` brings it"
+    assert (
+        report(task, "absent", [load_method("finetune")])
+        == "language absent: not estimated, its configuration is not here: `mubench fetch language --model absent`"
+        " brings it"
     )
     monkeypatch.setattr(Language, "example", no_data)
     text = report(task, "gpt2", [load_method("finetune"), load_method("salun")])
@@ -302,12 +308,13 @@ def test_where_the_data_are_not_the_rest_of_the_grid_is_still_estimated(cli, tmp
     assert "78,394 parameters" in done.out and done.code == 0
 
 
-# -- how many copies of the weights a run makes --------------------------------------------------------------------------
+# -- how many copies of the weights a run makes
+# --------------------------------------------------------------------------
 
 
 class Copies(TorchDispatchMode):
-    """Counts the bytes of living tensors that have the shape of a weight (of two dimensions or more), beyond the model itself: ``most`` at
-    any moment, whatever made them, in a step or in a one-shot edit."""
+    """Counts the bytes of living tensors that have the shape of a weight (of two dimensions or more), beyond the model
+    itself: ``most`` at any moment, whatever made them, in a step or in a one-shot edit."""
 
     def __init__(self, model):
         super().__init__()
@@ -346,7 +353,9 @@ def sets(name):
 
 
 def copies(method, task, adapt=None):
-    """(the most bytes of copies, those of the weights, those of the largest weight) of a run of two epochs on a few examples."""
+    """(the most bytes of copies, those of the weights, those of the largest weight) of a run of two epochs on a few
+    examples.
+    """
     task, model, parts = sets(task)
     forget, retain, unseen = (
         parts[part].select(slice(n)) for part, n in (("forget", 6), ("retain", 9), ("validation", 6))

@@ -61,7 +61,8 @@ def predictions():
     return frame()
 
 
-# --- closed forms -------------------------------------------------------------------------------------------------------
+# --- closed forms
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_scores_are_means(predictions):
@@ -104,7 +105,9 @@ def test_separable_losses_are_found_and_equal_ones_are_not():
 
 
 def test_which_way_the_metrics_point():
-    """The forget set is remembered like the retain set, better than the test set; then like the test set, then worse."""
+    """The forget set is remembered like the retain set, better than the test set; then like the test set, then
+    worse.
+    """
 
     def losses(**of):
         parts = [
@@ -166,7 +169,8 @@ def test_distances_to_retrain(predictions):
     assert compute_all(sure, retrain=opposite)["js_to_retrain"] == 1
 
 
-# --- invariances --------------------------------------------------------------------------------------------------------
+# --- invariances
+# --------------------------------------------------------------------------------------------------------
 
 losses = st.lists(st.integers(0, 1000).map(lambda k: k / 100), min_size=1, max_size=40).map(np.array)
 
@@ -224,7 +228,8 @@ def test_inputs_are_left_as_they_are(predictions):
     pd.testing.assert_frame_equal(predictions, copy)
 
 
-# --- what is missing ----------------------------------------------------------------------------------------------------
+# --- what is missing
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("missing", list(SIZES))
@@ -270,7 +275,8 @@ def test_six_each_are_enough_for_the_logistic_attack():
     assert 0 <= compute_all(frame(sizes=sizes))["mia_logistic"] <= 1
 
 
-# --- what contradicts itself --------------------------------------------------------------------------------------------
+# --- what contradicts itself
+# --------------------------------------------------------------------------------------------
 
 
 def test_other_examples_than_the_retrained_model(predictions):
@@ -296,7 +302,8 @@ def test_malformed_predictions(predictions):
         compute_all(predictions.assign(loss="low"), FACTS)
 
 
-# --- what is not finite -------------------------------------------------------------------------------------------------
+# --- what is not finite
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_nan_loss_is_an_infinite_one(predictions):
@@ -342,15 +349,15 @@ def test_a_class_ruled_out_by_minus_infinity_is_no_divergence():
     assert values["zrf_official"] is None  # KL(m‖p) is infinite there
 
 
-# --- the registry and the primary metrics -------------------------------------------------------------------------------
+# --- the registry and the primary metrics
+# -------------------------------------------------------------------------------
 
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys; from mubench.metrics import METRICS\n"
-        "for m in METRICS.values(): print(m.name, m.better, m.description)\n"
-        "heavy = {'numpy', 'pandas', 'torch', 'scipy', 'sklearn', 'evaluate', 'datasets', 'pyarrow'} & set(sys.modules)\n"
-        "sys.exit(str(heavy) if heavy else 0)"
+        "import sys; from mubench.metrics import METRICS\nfor m in METRICS.values(): print(m.name, m.better,"
+        " m.description)\nheavy = {'numpy', 'pandas', 'torch', 'scipy', 'sklearn', 'evaluate', 'datasets', 'pyarrow'} &"
+        " set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -43,8 +43,9 @@ class Tiny(PreTrainedModel):
 
 
 class Bias(Task):
-    """One training batch per epoch, always pulling upwards. The bias is about 1 to 5 after the epochs: validation is right
-    where it lies between 2.5 and 3.5 (epoch 3), test above 4.5 (epoch 5), the first four training rows below 1.5 (epoch 1)."""
+    """One training batch per epoch, always pulling upwards. The bias is about 1 to 5 after the epochs: validation is
+    right where it lies between 2.5 and 3.5 (epoch 3), test above 4.5 (epoch 5), the first four training rows below 1.5
+    (epoch 1)."""
 
     labels = ("below", "above")
     recipe = Recipe(

@@ -246,7 +246,9 @@ def test_what_only_documents_is_not(tmp_path, monkeypatch):
 
 
 def test_libraries_are_not_wherever_they_lie(tmp_path, monkeypatch):
-    """A folder of libraries on the path is no file of the user's, and methods of the suite have no helpers outside it."""
+    """A folder of libraries on the path is no file of the user's, and methods of the suite have no helpers outside
+    it.
+    """
     library = tmp_path / "elsewhere" / "site-packages" / "a_library_of_somebody"
     library.mkdir(parents=True)
     (library / "__init__.py").write_text("X = 1\n")

@@ -1,4 +1,6 @@
-"""Tuning: what is searched, that no test row is looked at, that trials are equal in number and none is lost or done twice."""
+"""Tuning: what is searched, that no test row is looked at, that trials are equal in number and none is lost or done
+twice.
+"""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""Text generation: losses are the library's own, answers are texts; the grammar behind `messenger` writes what it promises."""
+"""Text generation: losses are the library's own, answers are texts; the grammar behind `messenger` writes what it
+promises.
+"""
 
 import itertools
 import json
@@ -155,7 +157,9 @@ def test_no_dialogue_is_there_twice(rows):
 
 
 def test_a_summary_says_nothing_that_its_dialogue_does_not(rows):
-    """Names, facts and numbers of the summary are in the dialogue; every one of the grammar's facts is used somewhere."""
+    """Names, facts and numbers of the summary are in the dialogue; every one of the grammar's facts is used
+    somewhere.
+    """
     facts = {fact for values in _dialogues.FACTS.values() for fact in values.split("|")}
     used = set()
     for row in (row for part in rows.values() for row in part):
@@ -180,7 +184,9 @@ def test_pronouns_agree_with_names(rows):
 
 
 def test_sentences_are_well_formed(rows):
-    """Nothing of a template is left; turns begin with a speaker, sentences with a capital, and both end as they should."""
+    """Nothing of a template is left; turns begin with a speaker, sentences with a capital, and both end as they
+    should.
+    """
     for row in (row for part in rows.values() for row in part):
         turns = row["dialogue"].split("\n")
         speakers = [turn.split(": ")[0] for turn in turns]

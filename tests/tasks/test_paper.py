@@ -1,4 +1,6 @@
-"""Tasks of the paper tier on their samples: data in the published format, tiny models of the very same classes, whole runs."""
+"""Tasks of the paper tier on their samples: data in the published format, tiny models of the very same classes, whole
+runs.
+"""
 
 import functools
 import tempfile

@@ -1,4 +1,6 @@
-"""Published data: from the original archives, from the Hub (a stand-in: the same files in a local folder), and what is wrong with them."""
+"""Published data: from the original archives, from the Hub (a stand-in: the same files in a local folder), and what is
+wrong with them.
+"""
 
 import json
 import os
@@ -156,8 +158,11 @@ def test_channels_and_rows_of_cifar_stay_in_place(archived):
 
 
 XML = """<?xml version="1.0"?><document id="d0"><sentence id="d0.s0" text="Aspirin, iron and zinc salts&#10;slow it.">
-<entity id="e0" charOffset="0-6" text="Aspirin"/><entity id="e1" charOffset="9-12;23-27" text="iron salts"/><entity id="e2" charOffset="18-27"/>
-<pair id="p0" e1="e1" e2="e0" ddi="true" type="mechanism"/><pair id="p1" e1="e1" e2="e2" ddi="false"/></sentence></document>"""
+<entity id="e0" charOffset="0-6" text="Aspirin"/>
+<entity id="e1" charOffset="9-12;23-27" text="iron salts"/>
+<entity id="e2" charOffset="18-27"/>
+<pair id="p0" e1="e1" e2="e0" ddi="true" type="mechanism"/>
+<pair id="p1" e1="e1" e2="e2" ddi="false"/></sentence></document>"""
 
 
 def test_ddi_corpus_is_masked_as_blurb_does(archived):
