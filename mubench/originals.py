@@ -40,18 +40,10 @@ def trained_root():
 
 
 def trained_dir(task, model, seed=0):
-    """Where `train` puts an original of the user's own making: a folder for each seed, recipe, architecture and version
-    of the code.
+    """Where `train_original` puts an original of the user's own making: a folder for each seed, recipe, declaration of
+    the model and version of the code.
     """
-    declared = task.models[model]
-    key = [
-        ENGINE,
-        registry.tasks.code(type(task)),
-        asdict(task.model_recipe(model)),
-        declared.architecture,
-        declared.config,
-        declared.pretrained,
-    ]
+    key = [ENGINE, registry.tasks.code(type(task)), asdict(task.model_recipe(model)), asdict(task.models[model])]
     return (
         trained_root()
         / task.name

@@ -204,9 +204,10 @@ class Budget:
 
     @classmethod
     def of(cls, spec, method, task, retain=None):
-        """The budget of a run, a function of its spec: by default the examples that retraining uses, the epochs of the
-        original's recipe times
-        |D_r| (``retain``, where it is known); none for a method that needs more than that by its definition."""
+        """The budget of a run, a function of its spec. By default it is the examples that retraining uses: the epochs
+        of the original's recipe times |D_r| (``retain``, where it is known). A method that needs more than that by its
+        definition has none.
+        """
         examples = spec.max_examples
         if examples is None and not method.unbounded:
             retain = len(task.split(spec.ratio, spec.split_file).retain) if retain is None else retain
