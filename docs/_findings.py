@@ -1,5 +1,5 @@
 """The tables of findings.md, from the published runs: `leaderboard/runs.parquet` and, of ablations,
-`leaderboard/studies/`.
+`leaderboard/study_results/`.
 
 `python docs/_findings.py` (part of `make leaderboard`) reads the studies anew and renews the page and its figures, in
 `figures/`. What can be measured only with data that are not here (bias amplification) stays as it is.
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from mubench.leaderboard import ablations, bias, claims
-from mubench.leaderboard.figures import csv
+from mubench.leaderboard.studies import ablations, bias, claims
+from mubench.leaderboard.studies.figures import csv
 from mubench.leaderboard.records import read_runs
 from mubench.leaderboard.rows import REFERENCES
 
 ROOT = Path(__file__).parent.parent
-PAGE, RUNS, STUDIES = ROOT / "docs/findings.md", ROOT / "leaderboard/runs.parquet", ROOT / "leaderboard/studies"
+PAGE, RUNS, STUDIES = ROOT / "docs/findings.md", ROOT / "leaderboard/runs.parquet", ROOT / "leaderboard/study_results"
 FIGURES, SHOWN, ROWS = ROOT / "docs/figures", 4, 50  # sentences on what an ablation lacks, rows of a table
 ABLATION = re.compile(r"(<!-- ablation: (\w+) -->\n).*?(<!-- /ablation -->)", re.S)
 MARKED = re.compile(r"(?<=<!-- claims -->\n).*(?=<!-- /claims -->)", re.S)

@@ -13,10 +13,11 @@ import textwrap
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from mubench import cli, listing, originals, registry, splits
+from mubench import cli, listing, registry, splits
+from mubench.models import originals
 from mubench.methods.base import Method, always
-from mubench.metrics import METRICS
-from mubench.recipe import Recipe
+from mubench.measure.metrics import METRICS
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.tasks.base import Task
 
@@ -304,7 +305,7 @@ def metric(name):
 
 def scores():
     """The primary metrics, one of which each task has."""
-    from mubench.metrics.primary import PRIMARY
+    from mubench.measure.metrics.primary import PRIMARY
 
     used = {name: [t for t in KINDS["tasks/"]() if registry.tasks.get(t).metric == name] for name in PRIMARY}
     return join(

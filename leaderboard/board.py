@@ -18,7 +18,7 @@ from mubench.errors import MubenchError
 from mubench.leaderboard import records, statistics
 from mubench.leaderboard.records import LEVELS, VALUES, clean
 from mubench.leaderboard.rows import GROUP, REFERENCES, SEEDS, SETTINGS, STANDARD, VARIANTS, outdated
-from mubench.metrics import METRICS, VERSION as FORMULAS
+from mubench.measure.metrics import METRICS, VERSION as FORMULAS
 from mubench.spec import command
 
 SHORT = {

@@ -23,9 +23,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from mubench import registry
 from mubench.errors import MubenchError
-from mubench.metrics import METRICS, compute_all
+from mubench.measure.metrics import METRICS, compute_all
 from mubench.leaderboard.rows import Placed
-from mubench.results import PREDICTIONS, RESULT, Result, agree
+from mubench.records.result import PREDICTIONS, RESULT, Result, agree
 from mubench.spec import RunSpec
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mubench import metrics, registry
+from mubench import registry
+from mubench.measure import metrics
 from mubench.cache import cache_dir, file_hash, whole
 from mubench.errors import MubenchError
-from mubench.metrics import METRICS
+from mubench.measure.metrics import METRICS
 from mubench.leaderboard import reading
 from mubench.leaderboard.reading import read_record, read_run
 from mubench.leaderboard.rows import GROUP, SETTINGS, Placed, alike, repeated
 from mubench.leaderboard.verify import SUBMISSION, Level, level
-from mubench.results import ERROR, PREDICTIONS, RESULT, Store
+from mubench.records.result import ERROR, PREDICTIONS, RESULT, Store
 from mubench.spec import RunSpec
 
 LEVELS = tuple(map(str, Level))  # each is worth more than those before it
@@ -281,7 +282,7 @@ def roc(frame):
     """True-positive rates of the attack that calls forget examples of low loss members, at the false-positive
     `RATES`.
     """
-    from mubench.metrics.arrays import known
+    from mubench.measure.metrics.arrays import known
 
     losses = (
         {name: frame.loc[frame["set"] == name, "loss"].to_numpy("float64") for name in ("forget", "test")}

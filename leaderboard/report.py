@@ -17,8 +17,8 @@ from mubench.leaderboard.board import HEADERS, SCALES
 from mubench.leaderboard.records import COSTS, RATES
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.site import HERE, environment
-from mubench.metrics import METRICS
-from mubench.results import Store
+from mubench.measure.metrics import METRICS
+from mubench.records.result import Store
 from mubench.spec import command, retrain_of
 
 EXAMPLES = 6

@@ -6,7 +6,7 @@ import json
 import math
 
 from mubench import registry
-from mubench.results import SCHEMA
+from mubench.records.result import SCHEMA
 from mubench.spec import ENGINE
 from mubench.splits import parse_ratio
 

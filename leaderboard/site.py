@@ -23,7 +23,7 @@ from mubench.leaderboard import charts, records
 from mubench.leaderboard.board import HEADERS, MAIN, RANKED, ROW_COLUMNS, SCALES
 from mubench.leaderboard.records import RATES
 from mubench.leaderboard.rows import REFERENCES, SEEDS
-from mubench.metrics import METRICS, VERSION
+from mubench.measure.metrics import METRICS, VERSION
 
 HERE = Path(__file__).parent
 SHOWN = (*MAIN, "relative_seconds")  # values of the table page

@@ -24,14 +24,15 @@ from typing import Annotated, Literal, Optional
 import numpy as np
 from pydantic import Field, ValidationError
 
-from mubench import networks, registry
+from mubench import registry
+from mubench.models import networks
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
 from mubench.leaderboard import reading, verify
 from mubench.leaderboard.reading import LIMITS, Count, Line, Part, Taxonomy
 from mubench.leaderboard.rows import REFERENCES, SEEDS, SETTINGS, repeated
 from mubench.leaderboard.verify import SAMPLE, SUBMISSION, VERIFIED, Level, Verdict, Verified
-from mubench.results import MODEL, PREDICTIONS, RESULT, Store
+from mubench.records.result import MODEL, PREDICTIONS, RESULT, Store
 from mubench.spec import command, retrain_of
 
 PARTS = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
@@ -267,7 +268,7 @@ def check(
 
 def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=LIMITS):
     """The `Run` in a result's folder and a `Verdict` on it."""
-    from mubench.machine import hardware
+    from mubench.records.machine import hardware
 
     run = reading.read_run(folder, limits)
     if folder.parts[-5:] != run.home.parts:

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from mubench import networks, registry
+from mubench import registry
+from mubench.models import networks
 from mubench.errors import MubenchError
 from mubench.leaderboard.reading import LIMITS, Hash, Line, Part, content, foreign, parsed, plain, read_record, sentence
-from mubench.results import MODEL, PREDICTIONS, RESULT, agree, split_facts, task_facts
+from mubench.records.result import MODEL, PREDICTIONS, RESULT, agree, split_facts, task_facts
 from mubench.spec import Budget
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
@@ -131,7 +132,7 @@ def _same(run, what, claimed, found):
 def _compare_original(run, task):
     """With the card that ships with the suite or, of an original that everybody trains, with the one here. Records of
     schema 1 all start from the first."""
-    from mubench.originals import CARD, trained_dir
+    from mubench.models.originals import CARD, trained_dir
 
     seed = run.result.checkpoint.get("seed") or 0
     card = (trained_dir(task, run.spec.model, seed) if seed else task.originals_dir(run.spec.model)) / CARD
@@ -172,7 +173,7 @@ def _loaded(name):
 
 
 def _shown(task, model, split, limit):
-    from mubench.evaluation import SETS
+    from mubench.measure.predict import SETS
 
     sets = task.sets(model, split, limit)
     return task.scored({name: sets[name] for name in SETS if name in sets})
@@ -184,7 +185,7 @@ def _coherent(run):
     """
     from scipy.special import logsumexp
 
-    from mubench.metrics.primary import Primary, load_primary
+    from mubench.measure.metrics.primary import Primary, load_primary
 
     frame, where = run.frame, f"{run.folder / PREDICTIONS}:"
     primary = load_primary(run.result.task["metric"], **run.result.task.get("metric_options", {}))
@@ -234,8 +235,8 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
     sentence; raises where they differ."""
     import torch
 
-    from mubench.engine import threads
-    from mubench.evaluation import UNTRAINED, predict
+    from mubench.train.engine import threads
+    from mubench.measure.predict import UNTRAINED, predict
 
     spec = run.spec
     task = _loaded(spec.task)
@@ -322,7 +323,7 @@ def _network(task, model, folder, limits):
 def rerun(run):
     """Do the run again and compare: the weights, and where these are others, as on another machine, the metrics.
     Returns a sentence; raises where a metric differs by more than `RERUN`."""
-    from mubench.results import Store, read
+    from mubench.records.result import Store, read
     from mubench.runner import run_spec
     from mubench.spec import make_spec
 

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass, fields, replace
 
 from mubench.errors import MubenchError, nearest
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 
 MEASURES = {"loss": "Loss", "logit": "Logit", "rep": "Rep"}
 LABELS = ("true", "wrong", "random", "refusal")

@@ -59,7 +59,7 @@ class BoundaryShrink(Method):
     def shrink(self, context, batch, mine, theirs):
         from torch.nn.functional import cross_entropy
 
-        from mubench.behaviour import masked_mean
+        from mubench.models.behaviour import masked_mean
 
         loss = cross_entropy(
             mine.logits.movedim(-1, 1), self.nearest(context, batch), reduction="none", ignore_index=-100

@@ -38,7 +38,7 @@ class Esd(Method):
         )
 
     def erased(self, context, batch, mine, theirs):
-        from mubench.behaviour import Output
+        from mubench.models.behaviour import Output
 
         free = context.teacher("original").answer(context.task.asked(batch, "nothing"), slice(None))
         return context.task.divergence(mine, Output(None, self.target(theirs.logits, free.logits)))

@@ -44,7 +44,7 @@ class Eul(Method):
 
         from peft import LoraConfig, get_peft_model
 
-        from mubench import networks
+        from mubench.models import networks
 
         context.teacher("original")  # a copy of the student, so before it is changed
         layers = networks.layers(context.student, context.task.head)

@@ -70,7 +70,7 @@ class Fisher(Method):
         """Parameter name → the diagonal of the Fisher information of D_r."""
         import torch
 
-        from mubench.gradients import gradients, importance
+        from mubench.train.gradients import gradients, importance
 
         if self.labels == "given":
             return importance(context, context.retain)

@@ -42,7 +42,7 @@ class GnnDelete(Method):
         import torch
         from torch.nn.utils.parametrize import register_parametrization
 
-        from mubench import networks
+        from mubench.models import networks
 
         context.teacher("original")  # a copy of the student, so before it is changed
         layers = networks.layers(context.student, context.task.head)

@@ -39,14 +39,14 @@ class Influence(Method):
 
     def gradient(self, context, view):
         """The sum over a view of the gradients of its examples' losses, as a vector."""
-        from mubench.gradients import gradients
+        from mubench.train.gradients import gradients
 
         parts = [(len(batch["index"]), found) for batch, found in gradients(context, view, context.batch_size)]
         return sum(self._vectors(found).mean(0) * count for count, found in parts)
 
     def inverse(self, context, view, vector):
         """H⁻¹ · vector, one example's gradient after the other."""
-        from mubench.gradients import gradients
+        from mubench.train.gradients import gradients
 
         first, count = None, 1000
         for _, found in gradients(context, view):

@@ -48,8 +48,8 @@ class Rmu(Method):
     def prepare(self, context):
         import torch
 
-        from mubench import networks
-        from mubench.behaviour import States
+        from mubench.models import networks
+        from mubench.models.behaviour import States
 
         layers = networks.layers(context.student, context.task.head)
         at = round(self.depth * (len(layers) - 1))
@@ -64,6 +64,6 @@ class Rmu(Method):
         self.direction = self.scale * length * direction / direction.norm()
 
     def misdirected(self, context, batch, mine, theirs):
-        from mubench.behaviour import Output
+        from mubench.models.behaviour import Output
 
         return context.task.distance(mine, Output(None, features=self.direction))

@@ -36,7 +36,7 @@ class Ssd(Method):
     def finish(self, context):
         import torch
 
-        from mubench.gradients import importance
+        from mubench.train.gradients import importance
 
         everything = context.forget + context.retain
         order = torch.randperm(len(everything), generator=context.generator("importance"))

@@ -4,15 +4,16 @@ import copy
 import re
 from dataclasses import dataclass
 
-from mubench import networks, registry
-from mubench.behaviour import Custom
-from mubench.costs import Costs
+from mubench import registry
+from mubench.models import networks
+from mubench.models.behaviour import Custom
+from mubench.train.costs import Costs
 from mubench.errors import MubenchError
 from mubench.examples import Examples, Wrapped
 from mubench.job import Job
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_task
-from mubench.results import Store
+from mubench.records.result import Store
 from mubench.runner import carry_out
 from mubench.spec import Options, RunSpec, command
 from mubench.splits import ratio_name
@@ -141,7 +142,7 @@ def evaluate(
     seconds: what unlearning took on this machine (None: not known); paper: where the code is described; save_model:
     keep the weights too. Raises `MubenchError` where the checkpoint cannot be read or does not fit the task.
     """
-    from mubench import originals
+    from mubench.models import originals
 
     _nameable(name, out, seconds)
     reference, task = task if isinstance(task, str) else task.name, load_task(task)
@@ -188,78 +189,3 @@ def _nameable(name, out, seconds):
         raise MubenchError(f"name {name!r}: give a snake_case name that is no method of mubench, such as my_method")
     if seconds is not None and not 0 <= seconds < float("inf"):
         raise MubenchError(f"seconds {seconds!r}: what unlearning took, a number from 0")
-
-
-def submit(results, name, **options):
-    """Check results and pack them for the leaderboard; see `mubench.leaderboard.submission.submit`."""
-    from mubench.leaderboard.submission import submit as pack
-
-    return pack(results, name, **options)
-
-
-def board(results="results", out=None, **options):
-    """Aggregate result folders into tables; see `mubench.leaderboard.board`."""
-    from mubench.leaderboard.board import board as make
-
-    return make(results, out, **options)
-
-
-def report(run, out=None, **options):
-    """One stored run as a self-contained HTML page; see `mubench.leaderboard.report`."""
-    from mubench.leaderboard.report import report as make
-
-    return make(run, out, **options)
-
-
-def ablate(
-    kind,
-    tasks,
-    methods=None,
-    *,
-    models=None,
-    ratios=None,
-    seeds=None,
-    at=None,
-    out="results",
-    figures=None,
-    workers=1,
-    eval_every=10,
-    margin=None,
-    limit=None,
-    run=True,
-    **options,
-):
-    """Vary one thing, run what ``out`` does not hold yet, and draw; returns the exhibits (see
-    `mubench.leaderboard.ablations`).
-
-    kind: lora, curriculum, ratio, scale, budget or bias; tasks, methods: names (default: those the MU-Bench paper
-    compares); at: levels instead of the kind's own; figures: a folder to write to; eval_every: steps between the points
-    of curves, where the kind draws curves;
-    margin: of the deletion capacity, a fraction; limit: trials on so many rows; run: whether to run what is
-    missing, not only to draw; options: as in `mubench.run`.
-    """
-    from mubench import grid
-    from mubench.progress import reason
-    from mubench.errors import MubenchError
-    from mubench.leaderboard.ablations import MARGIN, METHODS, analyse, named, plan
-    from mubench.leaderboard.records import read_runs
-
-    kind = named(kind, at)
-    references, specs, left_out = plan(kind, tasks, methods or METHODS, models, ratios, seeds, limit=limit, **options)
-    if run:
-        grid.sweep(references, out, workers)
-        _, _, failed = grid.sweep(specs, out, workers, **({"eval_every": eval_every} if kind.along else {}))
-        if len(failed) == len(specs):
-            raise MubenchError(
-                f"no run of this ablation succeeded, the first, {failed[0].folder}, failed with:"
-                f" {reason(failed[0], out)}"
-            )
-    runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
-    trial = [f"a trial on {limit} rows of each set: no result"] if limit else []
-    exhibits = analyse(
-        kind, runs, [*references, *specs], MARGIN if margin is None else margin, [*trial, *left_out, *notes]
-    )
-    if figures:
-        for exhibit in exhibits:
-            exhibit.write(figures)
-    return exhibits

@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import MubenchError
+from mubench.errors import MubenchError
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mubench import curriculum, networks, originals
+from mubench.models import networks, originals
+from mubench.train import curriculum
 from mubench.cache import whole, writing
-from mubench.engine import Context, Engine, make_accelerator, threads
+from mubench.train.engine import Context, Engine, make_accelerator, threads
 from mubench.errors import MubenchError
-from mubench.evaluation import SETS, UNTRAINED, predict, scores, validator
+from mubench.measure.predict import SETS, UNTRAINED, predict, scores, validator
 from mubench.fingerprint import fingerprint
-from mubench.machine import environment
-from mubench.metrics import compute_all
-from mubench.recipe import Recipe
+from mubench.records.machine import environment
+from mubench.measure.metrics import compute_all
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
-from mubench.results import SCHEMA, Result, split_facts, task_facts
+from mubench.records.result import SCHEMA, Result, split_facts, task_facts
 from mubench.spec import ENGINE, Budget, Options, command
 
 
@@ -274,7 +275,7 @@ def train_original(task, model, folder=None, seed=0, progress=True):
 def _trained(job, task, model, folder, seed, progress):
     costs, student = job.train(progress), job.context.student
     with threads(task.threads):
-        frame, here = predict(task, student, originals.scored(task, job.sets)), environment(job.context.accelerator)
+        frame, here = predict(task, student, scored(task, job.sets)), environment(job.context.accelerator)
     with whole(folder / originals.CARD) as card_file:
         with networks.no_bars():
             student.save_pretrained(folder, safe_serialization=True)
@@ -296,6 +297,32 @@ def _trained(job, task, model, folder, seed, progress):
         }
         card_file.write_text(json.dumps(card, indent=1) + "\n")
     return card
+
+
+def verify_original(task, model, checkpoint=None, seed=0):
+    """Measure an original again; returns ``{"card", "scores"}``, raising if a recorded score cannot be reproduced to
+    0.005.
+    """
+    network, facts = originals.load(task, model, checkpoint, seed)
+    sets = task.sets(model, task.split(5))
+    with threads(task.threads):
+        found = scores(task, predict(task, network, scored(task, sets)))
+    recorded = (facts["card"] or {}).get("scores", {})
+    off = {
+        name: (recorded[name], found[name]) for name in recorded if abs(recorded[name] - found.get(name, -1)) > 0.005
+    }
+    if off:
+        raise MubenchError(
+            f"original {model} of {task.name} does not score what its card says: {off} (recorded, found)"
+        )
+    return {"sha256": facts["sha256"], "source": facts["source"], "scores": found}
+
+
+def scored(task, sets):
+    """The sets that an original's card has scores of."""
+    return task.scored(
+        {name: view for name, view in sets.items() if name in ("train", "validation", "test", "transfer")}
+    )
 
 
 def portable(source):

@@ -74,7 +74,7 @@ def _models():
 
 
 def _metrics():
-    from mubench.metrics import METRICS
+    from mubench.measure.metrics import METRICS
 
     return [{"metric": m.name, "better": m.better, "about": m.description} for m in METRICS.values()]
 

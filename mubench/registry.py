@@ -19,6 +19,10 @@ from pathlib import Path
 from mubench.errors import MubenchError, nearest
 
 
+class OtherKind(MubenchError):
+    """What a reference names is there, and is no class of this kind."""
+
+
 class Registry:
     """Classes of one ``kind`` ('task' or 'method') below a package, each the subclass of ``Base`` its file defines."""
 
@@ -43,6 +47,15 @@ class Registry:
         from importlib.metadata import entry_points
 
         return {e.name: e for e in entry_points(group=self.group)}
+
+    def holds(self, reference):
+        """Whether a name, or a file with its class, is of this kind. A file that cannot be imported raises."""
+        if ".py" not in str(reference):
+            return reference in self.names()
+        try:
+            return bool(self.get(reference))
+        except OtherKind:
+            return False
 
     def names(self):
         return sorted({*self.modules, *self.plugins})
@@ -137,7 +150,7 @@ class Registry:
             if isinstance(c, type) and issubclass(c, self.base) and c.__module__ == module.__name__
         ]
         if len(mine) != 1:
-            raise MubenchError(
+            raise OtherKind(
                 f"{module.__file__} must define one subclass of {self.base.__name__}, it has {len(mine)}: "
                 f"name the one meant as file.py:Class"
             )
@@ -145,7 +158,7 @@ class Registry:
 
     def _checked(self, cls, reference):
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
-            raise MubenchError(f"{reference} is not a subclass of {self.group}.base.{self.base.__name__}")
+            raise OtherKind(f"{reference} is not a subclass of {self.group}.base.{self.base.__name__}")
         return cls
 
     def _named(self, cls, name):

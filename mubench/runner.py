@@ -4,12 +4,13 @@ or a part of it.
 
 import time
 
-from mubench.engine import threads
+from mubench.train.engine import threads
 from mubench.errors import MubenchError
-from mubench.evaluation import Curve
+from mubench.measure.predict import Curve
 from mubench.job import Job
-from mubench.results import Store, now, read
+from mubench.records.result import Store, now, read
 from mubench.spec import make_spec
+from mubench.sweep import plan
 
 
 def run(task, method="salun", *, out="results", save_model=False, eval_every=None, force=False, **options):
@@ -35,7 +36,7 @@ def run_spec(spec, store, save_model=False, progress=True, task=None, **options)
     """`carry_out` the job of a `RunSpec`; returns the folder of its result, on every process. What makes it fail is
     left there.
     """
-    with store.recording(spec):
+    with store.recording(spec, plan.exhausted):
         carry_out(Job.of(spec, task), store, save_model, progress, **options)
     return store.path(spec)
 

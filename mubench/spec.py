@@ -11,7 +11,8 @@ from typing import Any, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from mubench import networks, registry
+from mubench import registry
+from mubench.models import networks
 from mubench.errors import MubenchError
 from mubench.splits import ratio_name
 

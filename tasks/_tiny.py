@@ -4,7 +4,7 @@ here.
 
 from dataclasses import replace
 
-from mubench import networks
+from mubench.models import networks
 
 
 def letters(task):

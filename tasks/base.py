@@ -10,12 +10,12 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mubench import networks
-from mubench.behaviour import Behaviour
+from mubench.models import networks
+from mubench.models.behaviour import Behaviour
 from mubench.cache import cache_dir, whole
 from mubench.errors import MubenchError, nearest
 from mubench.fetch import fetch
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.splits import file_split, make_split, rank
 
 VALIDATION_SHARE = 0.2
@@ -130,7 +130,7 @@ class Task(Behaviour):
     def fetch_model(self, model):
         """Bring what a model starts from, and its published original unless there is one here, into the Hugging Face
         cache; returns the names of what was fetched."""
-        from mubench.originals import trained_dir
+        from mubench.models.originals import trained_dir
 
         declared, here = self.models[model], (self.originals_dir(model), trained_dir(self, model))
         if declared.pretrained:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hub import Hub
 
-from mubench import originals
+from mubench.models import originals
 from mubench.cache import cache_dir
 from mubench.cli import main
 from mubench.registry import load_task

@@ -3,9 +3,9 @@
 import sys
 
 from mubench import registry
-from mubench.engine import sharding
+from mubench.train.engine import sharding
 from mubench.errors import MubenchError
-from mubench.results import Store
+from mubench.records.result import Store
 from mubench.runner import run_spec
 from mubench.spec import make_spec
 

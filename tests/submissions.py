@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 import mubench
-from mubench.metrics import compute_all
-from mubench.results import Result
+from mubench.measure.metrics import compute_all
+from mubench.records.result import Result
 
 FILES = "result.json", "predictions.parquet"
 

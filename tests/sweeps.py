@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mubench.results import Store, score
+from mubench.records.result import Store, score
 from mubench.spec import make_spec
 
 PLUGIN = '''
@@ -100,8 +100,8 @@ def check_full_disk(out, **options):
     """What a sweep does when one run's weights are too much for the disk: it says so, goes on, and nothing half-written
     stays.
     """
-    from mubench.grid import sweep
-    from mubench.progress import reason
+    from mubench.sweep.grid import sweep
+    from mubench.sweep.progress import reason
 
     large, *others = specs = [
         make_spec(task="fashion", method="original", model=model, limit=LIMIT) for model in ("vit", "resnet")

@@ -172,7 +172,7 @@ def site(tmp_path_factory):
 
 def test_the_site_builds_and_every_link_leads_somewhere(site):
     from mubench import registry
-    from mubench.metrics import METRICS
+    from mubench.measure.metrics import METRICS
 
     folder, warned = site
     assert not warned

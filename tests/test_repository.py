@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import graphlib
 import re
 import subprocess
 from pathlib import Path
@@ -18,37 +19,59 @@ ROOMS = {
     "leaderboard": "mubench.leaderboard",
 }
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-CORE = r"mubench(\.(?!tasks|methods|leaderboard).*)?"
-# A registry is how the core reaches tasks and methods; `mubench.api`, checks and the command line hand over to the
-# leaderboard.
-MAY_IMPORT = {
-    "tasks": rf"{CORE}|mubench\.tasks.*",
-    "methods": rf"{CORE}|mubench\.methods.*",
-    "leaderboard": rf"{CORE}|mubench\.leaderboard.*",
-    "mubench": CORE,
-}
-EXCEPTIONS = {
-    "registry.py": r"mubench\.(tasks|methods)\.base",
-    "api.py": r"mubench\.leaderboard\.\w+",
-    "checks.py": r"mubench\.leaderboard(\.verify)?",
-    "cli.py": r"mubench\.leaderboard(\.\w+)?",
-}
+CORE = ("models", "train", "measure", "records", "sweep")  # rooms of the core, from the lowest
 
 
-def imports(path):
+def module_of(path):
+    """The import name of a file."""
+    room, *inside = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join([ROOMS[room], *(part for part in inside if part != "__init__")])
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports(module):
+    """The names of the package's modules that a module imports, at its top or inside a function."""
+    path, found = MODULES[module], set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            yield node.module if not node.level else "mubench"
+            assert not node.level, f"{path}: an import says where from, not from how many folders up"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module for name in inner}
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name in MODULES and name not in (module, "mubench")}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_run_one_way(path):
-    room = path.relative_to(ROOT).parts[0]
-    allowed = MAY_IMPORT[room] + ("|" + EXCEPTIONS[path.name] if room == "mubench" and path.name in EXCEPTIONS else "")
-    for name in imports(path):
-        assert not name.startswith("mubench") or re.fullmatch(allowed, name), f"{path.name} imports {name}"
+def level(module):
+    """How high a module stands: what it imports stands no higher, and of equals all are in the same room."""
+    room = module.removeprefix("mubench.").partition(".")[0]
+    if module.startswith("mubench.leaderboard.studies"):
+        return 12, "studies"
+    high = {"cli": 13, "__main__": 14, "leaderboard": 11, "tasks": 10, "methods": 10}
+    return (high[room], room) if room in high else (1, "core")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module):
+    mine = level(module)
+    for name in imports(module):
+        theirs = level(name)
+        assert theirs == mine or theirs[0] < mine[0], f"{module} imports {name}"
+        assert theirs[1] not in ("tasks", "methods") or theirs == mine, f"{module} imports {name}, past its registry"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if level(m)[1] == "core"])
+def test_rooms_of_the_core_import_from_lower_rooms(module):
+    place = lambda name: name.split(".")[1] if name.count(".") else ""
+    for name in imports(module):
+        if place(module) in CORE and place(name) in CORE:
+            assert CORE.index(place(name)) <= CORE.index(place(module)), f"{module} imports {name}"
+
+
+def test_no_module_imports_itself_through_others():
+    graphlib.TopologicalSorter({module: imports(module) for module in MODULES}).prepare()
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "mubench"], ids=lambda p: p.name)

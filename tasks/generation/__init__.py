@@ -50,7 +50,7 @@ class TextGeneration(Task):
         """The tokenizer of a model, padding prompts on the left, so that all answers of a batch begin in the same
         place.
         """
-        from mubench import networks
+        from mubench.models import networks
 
         if self.models[model].pretrained:
             tokenizer = networks.processor("AutoTokenizer", self.models[model].pretrained, padding_side="left")
@@ -67,7 +67,7 @@ class TextGeneration(Task):
         """The score of other training examples' answers: each example is given that of the next by
         SHA-256(``"{task}/guess/{row}"``). So scores who knows what such texts are like and nothing of what is asked;
         what ``random_guess`` states."""
-        from mubench.metrics.primary import load_primary
+        from mubench.measure.metrics.primary import load_primary
 
         answers = [self.answer.format(**row) for row in self.data["train"]]
         order = rank([f"{self.name}/guess/{row}" for row in range(len(answers))])
@@ -127,7 +127,7 @@ class TextGeneration(Task):
         import torch
         from torch.nn.functional import cross_entropy
 
-        from mubench.behaviour import Output, Representation
+        from mubench.models.behaviour import Output, Representation
 
         labels, mask, config = batch["labels"], batch["labels"] != -100, getattr(model, "module", model).config
         answer = labels.clamp(min=0)
@@ -214,7 +214,7 @@ class TextGeneration(Task):
         ``score`` their ROUGE-L, ``confidence`` the geometric mean of the probabilities of the reference's tokens."""
         import torch
 
-        from mubench.metrics.primary import load_primary
+        from mubench.measure.metrics.primary import load_primary
 
         name = list(self.models)[batch["which"][0]]
         out, tokenizer = self.forward(model, batch), self.tokens(name)

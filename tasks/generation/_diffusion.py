@@ -57,7 +57,7 @@ class ImageGeneration(Task):
 
     def fetch_model(self, model):
         """And what is frozen, where it comes from elsewhere."""
-        from mubench import networks
+        from mubench.models import networks
 
         others = [name for name in (self.clip, self.classifier) if name and _source(name) == name]
         for name in others:
@@ -126,7 +126,7 @@ class ImageGeneration(Task):
         from diffusers import AutoencoderKL
         from transformers import CLIPTextModel
 
-        from mubench import networks
+        from mubench.models import networks
         from mubench.tasks.generation._scorers import make_clip, make_tokenizer
 
         twin, folder = super().sample(folder), Path(folder) / "frozen"
@@ -153,7 +153,7 @@ class ImageGeneration(Task):
     # -- behaviour ---------------------------------------------------------------------------------------------------
 
     def forward(self, model, batch, features=False):
-        from mubench.behaviour import Output, Representation
+        from mubench.models.behaviour import Output, Representation
 
         batch = batch if "noise" in batch else self._examined(batch)
         noise, times = batch["noise"], batch["timesteps"]
@@ -221,7 +221,7 @@ class ImageGeneration(Task):
         real picture."""
         import torch
 
-        from mubench.metrics.primary import load_primary
+        from mubench.measure.metrics.primary import load_primary
 
         with torch.no_grad():
             out, pictures = self.forward(model, batch), self.draw(model, batch)
@@ -310,13 +310,13 @@ class ImageGeneration(Task):
     @functools.lru_cache(maxsize=None)
     def _frozen(self, architecture, source, part="", device="cpu"):
         """A frozen model of a hub id (``part``: its folder there), or of a folder in ``data/``."""
-        from mubench import networks
+        from mubench.models import networks
 
         model = networks.pretrained(networks.model_class(architecture), _source(source), part)
         return model.to(device).eval().requires_grad_(False)
 
     def _tokens(self, source, part=""):
-        from mubench import networks
+        from mubench.models import networks
 
         tokenizer = networks.processor("AutoTokenizer", _source(source), subfolder=part)
         return tokenizer(self.prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids

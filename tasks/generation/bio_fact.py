@@ -1,7 +1,7 @@
 import json
 
 from mubench.errors import MubenchError
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks._sources import Published, text
 from mubench.tasks.base import Model
 from mubench.tasks.generation import TextGeneration

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from mubench.errors import MubenchError
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks._sources import Published, hub, text, there
 from mubench.tasks.base import Model
 from mubench.tasks.generation._diffusion import ImageGeneration

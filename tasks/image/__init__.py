@@ -1,7 +1,7 @@
 """Image classification: pictures kept as bytes, normalised in the batch."""
 
-from mubench import networks
-from mubench.behaviour import pixel_range
+from mubench.models import networks
+from mubench.models.behaviour import pixel_range
 from mubench.tasks.base import Task
 
 

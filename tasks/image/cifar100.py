@@ -1,5 +1,5 @@
 from mubench.errors import MubenchError
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks._sources import Published, dataset, hub, optional, plain_pickle, there
 from mubench.tasks.base import Model
 from mubench.tasks.image import ImageClassification

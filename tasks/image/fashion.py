@@ -1,4 +1,4 @@
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model, stored
 from mubench.tasks.image import ImageClassification
 

@@ -42,7 +42,7 @@ class SpeechClassification(Task):
     def _extractor(self, model):
         import transformers
 
-        from mubench import networks
+        from mubench.models import networks
 
         declared = self.models[model]
         if declared.pretrained:

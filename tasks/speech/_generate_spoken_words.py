@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._audio import RATE, decode
+from mubench.tasks.speech._audio import RATE, decode
 
 WORDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 ACCENTS = ["en-us", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc"]

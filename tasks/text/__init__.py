@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from mubench import networks
+from mubench.models import networks
 from mubench.tasks.base import Task
 
 

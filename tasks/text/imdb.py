@@ -1,6 +1,6 @@
 import re
 
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks._sources import Published, dataset, hub, optional, text, texts, there
 from mubench.tasks.base import Model
 from mubench.tasks.text import TextClassification

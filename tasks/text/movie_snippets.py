@@ -1,7 +1,7 @@
 import re
 
 from mubench.fetch import Archive
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model
 from mubench.tasks.text import TextClassification
 

@@ -1,7 +1,7 @@
 """Video classification: clips as film strips or video files, normalised in the batch."""
 
-from mubench import networks
-from mubench.behaviour import pixel_range
+from mubench.models import networks
+from mubench.models.behaviour import pixel_range
 from mubench.errors import MubenchError
 from mubench.tasks._sources import whole_riff
 from mubench.tasks.base import Task

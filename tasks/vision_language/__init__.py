@@ -2,8 +2,8 @@
 processor.
 """
 
-from mubench import networks
-from mubench.behaviour import pixel_range
+from mubench.models import networks
+from mubench.models.behaviour import pixel_range
 from mubench.tasks.base import Task
 from mubench.tasks.text import Tokenized
 

@@ -1,8 +1,8 @@
 import json
 
-from mubench import networks
+from mubench.models import networks
 from mubench.errors import MubenchError
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks._sources import Published, dataset, optional, pictures, text
 from mubench.tasks.base import Model
 from mubench.tasks.vision_language import PairClassification

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from mubench import originals
-from mubench.engine import Context, Engine, NonFiniteLoss
-from mubench.evaluation import predict, scores
+from mubench.models import originals
+from mubench.train.engine import Context, Engine, NonFiniteLoss
+from mubench.measure.predict import predict, scores
 from mubench.listing import pairs
 from mubench.registry import load_method, load_task, methods
 from mubench.splits import make_split

@@ -11,8 +11,8 @@ import torch
 import transformers
 from _paired import ratio
 
-from mubench.behaviour import Behaviour
-from mubench.engine import Context, Engine
+from mubench.models.behaviour import Behaviour
+from mubench.train.engine import Context, Engine
 from mubench.examples import Examples
 from mubench.registry import load_method, load_task
 

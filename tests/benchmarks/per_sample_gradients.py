@@ -1,5 +1,5 @@
 """What it saves to take the gradients of many examples at a time: the importances (mean squared gradient of each
-example) of 256 examples by `mubench.gradients` against a loop over batches of one, on one thread.
+example) of 256 examples by `mubench.train.gradients` against a loop over batches of one, on one thread.
 
 Bound is what no such code can pass: the loop against a plain backward pass for 64 examples at a time, which gives the
 gradient of their sum alone. On a CPU core arithmetic soon is all there is, and the gain is what a batch of one wastes
@@ -15,8 +15,8 @@ import statistics
 import torch
 from _paired import ratio
 
-from mubench.engine import Context
-from mubench.gradients import importance
+from mubench.train.engine import Context
+from mubench.train.gradients import importance
 from mubench.registry import load_task
 
 MODELS = {

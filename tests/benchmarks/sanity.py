@@ -13,7 +13,8 @@ import sys
 
 from tabulate import tabulate
 
-from mubench import grid, results
+from mubench.records import result as results
+from mubench.sweep import grid
 
 
 def main(out="results/sanity", models=None):

@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from mubench import grid
-from mubench.progress import Progress
-from mubench.results import Store
+from mubench.sweep import grid
+from mubench.sweep.progress import Progress
+from mubench.records.result import Store
 
 METHODS, MODELS, RATIOS = "neggrad,rand_label,bad_t,scrub,salun", ["resnet", "vit"], ["1", "2", "5", "7", "10"]
 

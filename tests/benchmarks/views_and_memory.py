@@ -10,11 +10,11 @@ import time
 
 import torch
 
-from mubench.behaviour import Behaviour
-from mubench.costs import Meter
-from mubench.engine import Context, Engine
+from mubench.models.behaviour import Behaviour
+from mubench.train.costs import Meter
+from mubench.train.engine import Context, Engine
 from mubench.examples import Examples
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method
 from mubench.splits import make_split
 

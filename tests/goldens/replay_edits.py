@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from mubench.behaviour import Behaviour, Output
-from mubench.engine import Context
+from mubench.models.behaviour import Behaviour, Output
+from mubench.train.engine import Context
 from mubench.examples import Examples
-from mubench.gradients import importance
+from mubench.train.gradients import importance
 from mubench.methods import laf
 from mubench.registry import load_method
 

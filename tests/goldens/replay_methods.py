@@ -17,12 +17,12 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from mubench.behaviour import Behaviour, Output
-from mubench.curriculum import SuperLoss
-from mubench.engine import Context, Engine
+from mubench.models.behaviour import Behaviour, Output
+from mubench.train.curriculum import SuperLoss
+from mubench.train.engine import Context, Engine
 from mubench.examples import Examples
 from mubench.methods._memory import accuracy, extraction
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method
 
 OWN = json.loads((Path(__file__).parent / "methods.json").read_text())

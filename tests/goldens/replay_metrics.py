@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mubench.metrics import arrays
+from mubench.measure.metrics import arrays
 
 OWN = json.loads((Path(__file__).parent / "metrics.json").read_text())
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from mubench import registry
-from mubench.machine import ALIKE
-from mubench.metrics import compute_all
-from mubench.results import Result, Store
+from mubench.records.machine import ALIKE
+from mubench.measure.metrics import compute_all
+from mubench.records.result import Result, Store
 from mubench.spec import ENGINE, RunSpec
 
 SIZES = {"test": 40, "forget": 20, "retain": 60}

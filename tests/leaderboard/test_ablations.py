@@ -13,8 +13,8 @@ from PIL import Image
 import mubench as mu
 from made_runs import everything, frame
 from mubench.errors import MubenchError
-from mubench.leaderboard import ablations, figures
-from mubench.leaderboard.ablations import KINDS, analyse, fit, plan
+from mubench.leaderboard.studies import ablations, figures
+from mubench.leaderboard.studies.ablations import KINDS, analyse, fit, plan
 
 SEEDS = (0, 1, 2)
 
@@ -338,7 +338,7 @@ def test_names_at_the_ends_of_lines_do_not_cover_each_other():
 
 def test_the_analysis_imports_no_torch():
     code = (
-        "import sys; from made_runs import everything; from mubench.leaderboard.ablations import analyse;"
+        "import sys; from made_runs import everything; from mubench.leaderboard.studies.ablations import analyse;"
         " analyse('lora', everything()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0

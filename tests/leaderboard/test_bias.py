@@ -7,9 +7,9 @@ import pytest
 from made_runs import frame
 from mubench import registry
 from mubench.errors import MubenchError
-from mubench.leaderboard import bias
-from mubench.leaderboard.ablations import analyse
-from mubench.leaderboard.bias import amplification
+from mubench.leaderboard.studies import bias
+from mubench.leaderboard.studies.ablations import analyse
+from mubench.leaderboard.studies.bias import amplification
 from mubench.registry import load_task
 
 A = ["x"] * 10 + ["y"] * 10

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from made_runs import frame
-from mubench.leaderboard.claims import CLAIMS, FAILS, HOLDS, OPEN, exhibits, judge
+from mubench.leaderboard.studies.claims import CLAIMS, FAILS, HOLDS, OPEN, exhibits, judge
 
 CLAIM = {claim.name: claim for claim in CLAIMS}
 PAPERS = ("neggrad", "rand_label", "bad_t", "scrub", "salun")

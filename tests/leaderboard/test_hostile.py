@@ -26,10 +26,10 @@ from submissions import Altered, tiny
 
 import mubench
 from mubench.errors import MubenchError
-from mubench.evaluation import scorer
+from mubench.measure.predict import scorer
 from mubench.leaderboard import submission
 from mubench.leaderboard.reading import LIMITS, parsed, read_run
-from mubench.metrics import compute_all
+from mubench.measure.metrics import compute_all
 
 TEXTS = [
     "../../x",

@@ -10,9 +10,9 @@ import pytest
 from made_runs import everything, frame
 from mubench import cli
 from mubench.errors import MubenchError
-from mubench.leaderboard import paper as module
-from mubench.leaderboard.paper import FIVE, TWINS, exhibits, paper
-from mubench.results import read
+from mubench.leaderboard.studies import paper as module
+from mubench.leaderboard.studies.paper import FIVE, TWINS, exhibits, paper
+from mubench.records.result import read
 
 ALL = [*(f"Table {n}" for n in range(1, 7)), *(f"Figure {n}" for n in (2, 3, *range(5, 16)))]
 

@@ -1,5 +1,7 @@
 """`leaderboard/README.md` and the tables beside it are those of the results published with it. `make leaderboard`
-renews them. Runs of ablations (`leaderboard/studies/`) are in no ranked table; `docs/findings.md` rests on them too."""
+renews them. Runs of ablations (`leaderboard/study_results/`) are in no ranked table; `docs/findings.md` rests on them
+too.
+"""
 
 import hashlib
 import importlib.util
@@ -25,7 +27,7 @@ def stale(folder):
     there = {
         hashlib.sha256(path.read_bytes()).hexdigest(): path
         for path in folder.rglob("result.json")
-        if folder / "studies" not in path.parents
+        if folder / "study_results" not in path.parents
     }
     known = set(published["result_sha256"])
     found = [f"{path} is in no table" for digest, path in there.items() if digest not in known]
@@ -81,7 +83,7 @@ def test_stale_findings_are_noticed(tmp_path):
     assert stale_findings(tmp_path) == ["docs/findings.md is not what the runs give"]
     renew()
     assert stale_findings(tmp_path) == []
-    added = tmp_path / "leaderboard/studies/fashion/resnet/salun/5/x/result.json"
+    added = tmp_path / "leaderboard/study_results/fashion/resnet/salun/5/x/result.json"
     added.parent.mkdir(parents=True)
     added.write_text("{}")
     assert stale_findings(tmp_path) == ["the studies are not those that were read"]

@@ -11,12 +11,13 @@ from hub import Hub, commit
 from submissions import Altered, tiny
 
 import mubench
-from mubench import originals, registry
+from mubench import registry
+from mubench.models import originals
 from mubench.errors import MubenchError
 from mubench.leaderboard import submission, verify
 from mubench.leaderboard.reading import read_run
 from mubench.leaderboard.verify import Level, compare, flags, level, re_evaluate, rerun
-from mubench.networks import weights_hash
+from mubench.models.networks import weights_hash
 
 
 @pytest.fixture

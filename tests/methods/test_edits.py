@@ -8,13 +8,13 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
-from mubench import networks
-from mubench.behaviour import Behaviour, Output, States
-from mubench.engine import Context, Engine
+from mubench.models import networks
+from mubench.models.behaviour import Behaviour, Output, States
+from mubench.train.engine import Context, Engine
 from mubench.examples import Examples
-from mubench.gradients import gradients, importance
+from mubench.train.gradients import gradients, importance
 from mubench.methods.base import Term
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method
 
 FORGET, RETAIN, CLASSES = [1, 4, 6, 7, 12], [0, 2, 3, 5, 8, 9, 10, 11, 13], 3
@@ -144,7 +144,7 @@ def test_padded_texts_are_taken_together(architecture, options, monkeypatch):
             return Output(cross_entropy(logits, batch["labels"], reduction="none"), logits)
 
     made, calls = Context(Last(), network, None, Examples(columns), Examples(columns)), []
-    import mubench.gradients as module
+    import mubench.train.gradients as module
 
     monkeypatch.setattr(module, "vmap", lambda f, **k: lambda *a: [torch.func.vmap(f, **k)(*a), calls.append(1)][0])
     together = importance(made, made.forget)

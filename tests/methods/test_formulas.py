@@ -8,13 +8,13 @@ import types
 import pytest
 import torch
 
-from mubench.behaviour import Behaviour, Output
-from mubench.engine import Context, Engine
+from mubench.models.behaviour import Behaviour, Output
+from mubench.train.engine import Context, Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods._memory import accuracy, extraction
 from mubench.methods.base import Method, Term, after, first
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 
 V, PROMPT, LENGTHS = 7, 2, (3, 5, 4, 1, 5, 2)  # tokens, those of a prompt, those of the answers

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import kl_div
 
-from mubench.behaviour import Behaviour, Output
-from mubench.engine import Context, Engine
+from mubench.models.behaviour import Behaviour, Output
+from mubench.train.engine import Context, Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import MEASURES, Term
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method, methods
 
 NAMES = sorted(n for n in methods.modules if load_method(n).needs <= Behaviour.provides)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mubench import registry, results
+from mubench import registry
+from mubench.records import result as results
 from mubench.listing import pairs
 from mubench.runner import run_spec
 from mubench.spec import Incompatible, make_spec

@@ -9,7 +9,7 @@ import transformers
 
 import mubench
 from mubench.errors import MubenchError
-from mubench.checks import PROBLEM
+from mubench.contracts import PROBLEM
 from mubench.registry import load_method, methods
 
 

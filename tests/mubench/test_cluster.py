@@ -18,11 +18,11 @@ import psutil
 import pytest
 from sweeps import LIMIT, NEEDS, check_full_disk, check_whole, small_disk, snapshot, spec, until, write_plugin
 
-from mubench import cluster as module
+from mubench.sweep import cluster as module
 from mubench.errors import MubenchError
-from mubench.grid import sweep
-from mubench.progress import reason
-from mubench.results import Store
+from mubench.sweep.grid import sweep
+from mubench.sweep.progress import reason
+from mubench.records.result import Store
 from mubench.spec import make_spec
 
 pytest.importorskip("ray", reason="sweeps on a cluster need Ray: pip install 'mubench[ray]'")
@@ -191,7 +191,7 @@ def test_a_node_with_another_mubench_is_refused(cluster, tmp_path, monkeypatch, 
 def test_an_installed_package_and_a_checkout_are_the_same_code(tmp_path):
     """Whatever else lies in the folder: rooms side by side with the core, linked into it or copied there."""
     import mubench
-    from mubench.cluster import code
+    from mubench.sweep.cluster import code
 
     root = Path(mubench.__file__).parent
     shutil.copytree(
@@ -208,7 +208,7 @@ def test_an_installed_package_and_a_checkout_are_the_same_code(tmp_path):
         [
             sys.executable,
             "-c",
-            "from mubench.cluster import code; import mubench; print(mubench.__file__, code(), sep='\\n')",
+            "from mubench.sweep.cluster import code; import mubench; print(mubench.__file__, code(), sep='\\n')",
         ],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
@@ -223,7 +223,7 @@ def test_an_installed_package_and_a_checkout_are_the_same_code(tmp_path):
 
 
 def test_what_no_machine_has_is_said_and_not_waited_for(cluster, tmp_path, monkeypatch):
-    from mubench import plan
+    from mubench.sweep import plan
 
     peak, specs = (
         plan.peak,

@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy.special import lambertw
 
-from mubench.behaviour import Behaviour
-from mubench.curriculum import SuperLoss, confidence, make
-from mubench.engine import Context, Engine
+from mubench.models.behaviour import Behaviour
+from mubench.train.curriculum import SuperLoss, confidence, make
+from mubench.train.engine import Context, Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import Method, Term
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]

@@ -13,11 +13,11 @@ import processes
 import pytest
 import torch
 
-from mubench import networks, originals
-from mubench.engine import make_accelerator
+from mubench.models import networks, originals
+from mubench.train.engine import make_accelerator
 from mubench.errors import MubenchError
 from mubench.registry import load_task
-from mubench.results import Store, read
+from mubench.records.result import Store, read
 
 SCRIPT = str(Path(processes.__file__))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -104,8 +104,8 @@ def test_other_ways_of_sharding_are_refused(monkeypatch, other):
 
 BREAKS = """
 import os, sys
-from mubench import grid
-from mubench.engine import Engine
+from mubench.sweep import grid
+from mubench.train.engine import Engine
 from mubench.spec import make_spec
 step = Engine._step
 def broken(engine, *args):

@@ -12,13 +12,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import mubench
-from mubench.behaviour import Behaviour
-from mubench.costs import Meter
-from mubench.engine import Context, Engine, NonFiniteLoss
+from mubench.models.behaviour import Behaviour
+from mubench.train.costs import Meter
+from mubench.train.engine import Context, Engine, NonFiniteLoss
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import SCHEDULES, Method, Term, first
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method
 from mubench.spec import Budget
 
@@ -413,7 +413,7 @@ def test_asking_for_the_original_after_training_is_refused():
 def test_flops_of_a_shape_are_traced_once_and_counted_every_time(method, monkeypatch):
     engine, traced = prepared(method, epochs=6, accumulate=2), []
     monkeypatch.setattr(
-        "mubench.costs.FlopCounterMode", lambda **options: traced.append(1) or FlopCounterMode(**options)
+        "mubench.train.costs.FlopCounterMode", lambda **options: traced.append(1) or FlopCounterMode(**options)
     )
     with FlopCounterMode(display=False) as everything:
         costs = engine.run()

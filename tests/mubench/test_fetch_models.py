@@ -11,7 +11,7 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 CARD = """
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model
 from mubench.tasks.text import TextClassification
 
@@ -31,7 +31,7 @@ class Reviews(TextClassification):
         return 8
 
     def prepare(self, dataset, model):
-        from mubench.networks import processor
+        from mubench.models.networks import processor
         import torch
 
         tokenizer = processor("AutoTokenizer", "owner/bert")
@@ -46,7 +46,7 @@ import sys
 import time
 
 time.sleep = lambda seconds: None  # between the attempts of the hub's library
-from mubench import networks
+from mubench.models import networks
 from mubench.errors import MubenchError
 
 for name in sys.argv[1:]:

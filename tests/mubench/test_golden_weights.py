@@ -17,7 +17,7 @@ import torch
 
 import mubench
 from mubench import registry
-from mubench.checks import PROBLEM
+from mubench.contracts import PROBLEM
 from mubench.methods.base import SCHEDULES
 from mubench.spec import ENGINE
 

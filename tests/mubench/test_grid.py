@@ -14,9 +14,9 @@ from sweeps import LIMIT, NEEDS, check_full_disk, check_whole, small_disk, snaps
 import mubench as mu
 from mubench import registry
 from mubench.errors import MubenchError
-from mubench.grid import expand, sweep
-from mubench.progress import reason, span
-from mubench.results import Store, read, score
+from mubench.sweep.grid import expand, sweep
+from mubench.sweep.progress import reason, span
+from mubench.records.result import Store, read, score
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_run_under_way_elsewhere_is_not_started(tmp_path):
 
 # -- other processes ---------------------------------------------------------------------------------------------------
 
-SWEEP = "from mubench.grid import sweep; sweep(specs, out, workers)"
+SWEEP = "from mubench.sweep.grid import sweep; sweep(specs, out, workers)"
 
 
 def test_two_sweeps_on_one_folder_share_the_work(tmp_path, plugin, background):
@@ -207,8 +207,8 @@ def test_ctrl_c_with_workers(tmp_path, plugin, background):
     log, out = tmp_path / "log", tmp_path / "out"
     specs = [spec(f"{plugin}:Sleeps", seed, log=f"{log}{seed}") for seed in (0, 1)]
     code = (
-        "import sys\nfrom mubench.grid import sweep\ntry:\n    sweep(specs, out, 2)\nexcept KeyboardInterrupt:\n   "
-        " sys.exit(130)"
+        "import sys\nfrom mubench.sweep.grid import sweep\n"
+        "try:\n    sweep(specs, out, 2)\nexcept KeyboardInterrupt:\n    sys.exit(130)"
     )
     process = background(code, specs=specs, out=str(out))
     until(lambda: all((tmp_path / f"log{seed}").exists() for seed in (0, 1)))

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from mubench import api, lora, networks, originals
-from mubench.engine import Context, Engine
+from mubench import api
+from mubench.models import networks, originals
+from mubench.train import lora
+from mubench.train.engine import Context, Engine
 from mubench.errors import MubenchError
-from mubench.evaluation import predict
+from mubench.measure.predict import predict
 from mubench.methods.base import Method, Term
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
-from mubench.results import read
-from mubench.networks import weights_hash
+from mubench.records.result import read
+from mubench.models.networks import weights_hash
 from mubench.tasks._tiny import TINY
 
 TOKENS = dict(vocab_size=40, bos_token_id=0, eos_token_id=2)

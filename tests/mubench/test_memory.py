@@ -10,13 +10,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mubench import networks, originals
-from mubench.engine import Context, Engine, make_accelerator
+from mubench.models import networks, originals
+from mubench.train.engine import Context, Engine, make_accelerator
 from mubench.errors import MubenchError
 from mubench.listing import pairs
-from mubench.memory import GIB, Model as Facts, Setup, facts, need, saved
-from mubench.plan import command, fitting, report
-from mubench.recipe import Recipe
+from mubench.sweep.memory import GIB, Model as Facts, Setup, facts, need, saved
+from mubench.sweep.plan import command, fitting, report
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.spec import Budget
 from mubench.tasks.base import Model, Task
@@ -47,7 +47,7 @@ class Language(Task):
         return {"input_ids": torch.zeros(n, 64, dtype=torch.long), "labels": torch.zeros(n, 64, dtype=torch.long)}
 
     def forward(self, model, batch, features=False):
-        from mubench.behaviour import Output
+        from mubench.models.behaviour import Output
 
         logits = model(input_ids=batch["input_ids"]).logits.float()
         return Output(
@@ -230,7 +230,7 @@ def test_shapes_that_depend_on_values_are_measured_on_real_rows(monkeypatch):
     task = load_task("fashion_pairs")
     known = facts(task, "vilt", 32)
     assert not known.why and known.tensors[False].each > known.tensors[True].each > 0
-    monkeypatch.setattr("mubench.memory.SMALL", 1000)
+    monkeypatch.setattr("mubench.sweep.memory.SMALL", 1000)
     known = facts(task, "vilt", 32)
     assert known.parameters == 140_994 and not known.tensors and "cannot be traced" in known.why
 

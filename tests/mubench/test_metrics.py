@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mubench.errors import MubenchError
-from mubench.evaluation import rounded
-from mubench.metrics import METRICS, Predictions, arrays, compute_all, metric
-from mubench.metrics.primary import load_primary
+from mubench.measure.predict import rounded
+from mubench.measure.metrics import METRICS, Predictions, arrays, compute_all, metric
+from mubench.measure.metrics.primary import load_primary
 
 FACTS = {"num_labels": 3, "random_guess": 1 / 3, "original_test_score": 0.9, "accuracy": True, "verbatim": True}
 SIZES = {"test": 40, "forget": 30, "retain": 80, "transfer": 12}
@@ -355,7 +355,7 @@ def test_a_class_ruled_out_by_minus_infinity_is_no_divergence():
 
 def test_listing_imports_nothing_heavy():
     code = (
-        "import sys; from mubench.metrics import METRICS\nfor m in METRICS.values(): print(m.name, m.better,"
+        "import sys; from mubench.measure.metrics import METRICS\nfor m in METRICS.values(): print(m.name, m.better,"
         " m.description)\nheavy = {'numpy', 'pandas', 'torch', 'scipy', 'sklearn', 'evaluate', 'datasets', 'pyarrow'} &"
         " set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)"
     )

@@ -8,13 +8,14 @@ import pytest
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from mubench import job, originals, registry
-from mubench.costs import Meter
-from mubench.engine import Engine
+from mubench import job, registry
+from mubench.models import originals
+from mubench.train.costs import Meter
+from mubench.train.engine import Engine
 from mubench.errors import MubenchError
-from mubench.evaluation import validator
+from mubench.measure.predict import validator
 from mubench.job import original, train_original
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.runner import run
 from mubench.tasks.base import Model, Task
 
@@ -132,7 +133,7 @@ def test_retraining_keeps_the_best_epoch_too_and_other_methods_do_not(task, tmp_
 def test_validation_costs_no_training_time(task, monkeypatch):
     clock = [0.0]
     for name in ("perf_counter", "process_time"):
-        monkeypatch.setattr(f"mubench.costs.time.{name}", lambda: clock[0])
+        monkeypatch.setattr(f"mubench.train.costs.time.{name}", lambda: clock[0])
     meter = Meter(torch.device("cpu"))
     with meter:
         clock[0] += 2

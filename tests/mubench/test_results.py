@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mubench as mu
-from mubench import cache, results
+from mubench import cache
+from mubench.records import result as results
 from mubench.errors import MubenchError
-from mubench.results import Result, Store, read, read_predictions, score
+from mubench.records.result import Result, Store, read, read_predictions, score
 from mubench.spec import RunSpec, make_spec
 
 PARAMS = {"alpha": 0.8, "epochs": 3, "lr": 1e-4, "milestones": (2, 4), "schedule": "union"}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mubench.sophia import Sophia
+from mubench.train.sophia import Sophia
 
 GRADIENTS = [[0.3, -2.0, 1e-3, 0.0, 1e-30], [-0.1, -2.5, 2e-3, 0.0, 0.0], [0.2, 3.0, -1e-3, 1.0, 0.0]]
 

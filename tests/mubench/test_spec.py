@@ -8,12 +8,14 @@ from collections import Counter
 import pytest
 
 import mubench as mu
-from mubench import grid, originals, registry, runner
+from mubench import registry, runner
+from mubench.models import originals
+from mubench.sweep import grid
 from mubench.errors import MubenchError
 from mubench.fingerprint import fingerprint
 from mubench.job import Job
 from mubench.registry import load_task
-from mubench.results import RESULT, Store, read
+from mubench.records.result import RESULT, Store, read
 from mubench.spec import Budget, RunSpec, command, make_spec, retrain_of
 
 LIMIT = 60

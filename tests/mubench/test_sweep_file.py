@@ -3,7 +3,7 @@
 import pytest
 
 from mubench.cli import parser
-from mubench.sweep_file import read
+from mubench.sweep.sweep_file import read
 
 SWEEP = """
 task: fashion

@@ -11,14 +11,15 @@ import pytest
 from filelock import FileLock
 
 import mubench as mu
-from mubench import evaluation, tuning
+from mubench.measure import predict as evaluation
+from mubench.sweep import tuning
 from mubench.errors import MubenchError
 from mubench.job import Job
-from mubench.metrics import METRICS, Predictions
+from mubench.measure.metrics import METRICS, Predictions
 from mubench.registry import load_method, load_task, methods
-from mubench.results import Store, read
+from mubench.records.result import Store, read
 from mubench.spec import make_spec
-from mubench.tuning import Plan, tune, tune_all
+from mubench.sweep.tuning import Plan, tune, tune_all
 
 SMALL = {"limit": 40}
 
@@ -215,6 +216,6 @@ def test_workers_share_the_trials_and_a_killed_tuning_is_gone_on_with(tmp_path):
 
 
 def test_the_module_is_light():
-    code = "import sys, mubench.tuning; sys.exit(any(m in sys.modules for m in ('torch', 'optuna')))"
+    code = "import sys, mubench.sweep.tuning; sys.exit(any(m in sys.modules for m in ('torch', 'optuna')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert tuning.OBJECTIVE

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mubench.errors import MubenchError
-from mubench.recipe import Recipe
+from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.tasks.base import Model
 from mubench.tasks.generation import TextGeneration, _dialogues
@@ -131,7 +131,7 @@ def test_predictions_are_the_most_probable_token_after_token(toy, model):
 def test_methods_with_teachers_and_wrong_answers_run(toy, model, method):
     import functools
 
-    from mubench.engine import Context, Engine
+    from mubench.train.engine import Context, Engine
 
     sets, method = toy.sets(model, toy.split(10)), load_method(method)
     context = Context(toy, toy.build(model), functools.partial(toy.build, model), sets["forget"], sets["retain"])

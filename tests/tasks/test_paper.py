@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mubench import registry
-from mubench.checks import check_behaviour, check_runs, one_per_schedule
+from mubench.contracts import check_behaviour, check_runs, one_per_schedule
 from mubench.registry import load_task
 from mubench.tasks.base import rows_checksum
 

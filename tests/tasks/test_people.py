@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from mubench import originals
+from mubench.models import originals
 from mubench.registry import load_task
 from mubench.tasks.generation._people import ask
 

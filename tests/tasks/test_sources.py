@@ -205,7 +205,7 @@ def test_pairs_of_photographs_stand_in_their_order(archived):
 def test_a_published_original_may_name_its_revision(tmp_path, monkeypatch):
     import huggingface_hub
 
-    from mubench import networks
+    from mubench.models import networks
 
     asked = []
     monkeypatch.setattr(

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mubench import networks, registry
-from mubench.checks import check
+from mubench import registry
+from mubench.models import networks
+from mubench.contracts import check
 from mubench.errors import MubenchError
 from mubench.registry import load_task
 
@@ -132,10 +133,10 @@ def test_shipped_originals_fit_in_20_megabytes():
 
 @pytest.mark.parametrize("name, model", [(t, m) for t in MINI for m in load_task(t).models])
 def test_originals_score_what_their_cards_say(name, model):
-    from mubench import originals
+    from mubench.job import verify_original
 
     task = load_task(name)
-    found = originals.verify(task, model)["scores"]
+    found = verify_original(task, model)["scores"]
     assert found["train"] >= task.fits
     if (
         "accuracy" not in task.also

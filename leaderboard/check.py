@@ -1,0 +1,57 @@
+"""The contract test of whatever is named: a task, a method, a result or a submission."""
+
+from pathlib import Path
+
+from mubench import contracts, registry
+from mubench.errors import MubenchError, nearest
+from mubench.leaderboard import reading, submission, verify
+from mubench.records import result as results
+
+
+def check(what, **options):
+    """Test one thing against its contract.
+
+    what: a task or method (registry name or ``path/to/file.py:Class``), a result's folder, or a submission (folder or
+    .zip).
+    options: of `mubench.leaderboard.submission.check`, for submissions only.
+
+    Yields one line per thing that holds; raises `MubenchError` naming the first that does not.
+    """
+    if submission.is_submission(what):
+        return submission.check(what, **options)
+    if any(options.values()):
+        raise MubenchError(
+            f"{what} is no submission (a folder with submission.json, or a .zip): --weights, --rerun and --record are"
+            " for those"
+        )
+    if Path(what).is_dir():
+        return check_result(what)
+    if registry.tasks.holds(what):
+        return contracts.check_task(what)
+    if registry.methods.holds(what) or ".py" in str(what):
+        return contracts.check_method(what)
+    raise nearest(
+        "task, method or result folder", what, [*registry.tasks.names(), *registry.methods.names()], "`mubench ls`"
+    )
+
+
+def check_result(folder):
+    """A result can be read like a stranger's, every metric follows from its predictions, and those are of the task's
+    own examples.
+    """
+    if not (Path(folder) / results.RESULT).exists():
+        raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {results.RESULT}")
+    run = reading.read_run(folder)
+    result = run.result
+    yield (
+        f"schema {results.SCHEMA}: {result.task['name']}/{result.model['name']}/{result.method['name']},"
+        f" {result.status}"
+    )
+    yield f"{len(run.metrics)} metrics follow from {result.predictions.get('rows', 0)} predictions"
+    if run.spec.task in registry.tasks.names():
+        flags = verify.compare(run)
+        yield "; ".join(
+            ["spec, split, original, examples and targets are the suite's", *(f"but: {flag}" for flag in flags)]
+        )
+        if (Path(folder) / results.MODEL).is_dir():
+            yield verify.re_evaluate(run)

@@ -1,0 +1,1 @@
+"""Research built on the board: ablations, claims, bias, figures, the paper."""

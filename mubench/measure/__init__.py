@@ -1,0 +1,1 @@
+"""Measuring: predictions, and every metric as a function of them."""

@@ -1,0 +1,132 @@
+"""One pass over each set writes per-example predictions; every metric is computed from those."""
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate.utils import gather_object, send_to_device
+
+from mubench.errors import MubenchError
+
+SETS = ("test", "forget", "retain", "transfer")
+UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
+
+
+def predict(task, model, sets, incompetent=None, accelerator=None):
+    """Predictions of a model on sets (name → examples) as a ``DataFrame``, one row per example and set.
+
+    incompetent: an untrained model; its logits on the forget set are kept for ZRF, where the task has logits. With an
+    ``accelerator`` of several processes every process takes its share and all get the whole.
+    """
+    from mubench.train.engine import make_accelerator
+
+    accelerator = accelerator or make_accelerator()
+    frames = []
+    for name, view in sets.items():
+        mine = torch.arange(accelerator.process_index, len(view), accelerator.num_processes)
+        columns = _columns(task.predict, task, model, view, mine, accelerator)
+        if name == "forget" and incompetent is not None and "logits" in columns:
+            columns["incompetent"] = _columns(task.predict, task, incompetent, view, mine, accelerator)["logits"]
+        if columns:
+            frames.append(pd.DataFrame({"set": name, **columns}))
+    if accelerator.num_processes > 1:
+        frames = gather_object(frames)
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.sort_values(["set", "index"], ignore_index=True)
+
+
+@torch.no_grad()
+def _columns(run, task, model, view, positions, accelerator):
+    training = model.training
+    model.to(accelerator.device).eval()
+    pieces = []
+    for chunk in positions.split(task.evaluation_batch) if len(positions) else ():
+        batch = send_to_device(view[chunk], accelerator.device)
+        with accelerator.autocast():
+            piece = run(model, batch)
+        pieces.append({"index": batch["index"], **piece})
+    model.train(training)
+    return {name: _stored([p[name] for p in pieces]) for name in (pieces[0] if pieces else ())}
+
+
+def _stored(pieces):
+    """A column as it is written: texts as they are, integers as int64, scores as float64, everything else as `rounded`
+    float32.
+    """
+    if not isinstance(pieces[0], torch.Tensor):
+        return [text for piece in pieces for text in piece]
+    values = torch.cat(pieces).cpu()
+    if not values.is_floating_point():
+        return values.long().numpy()
+    if values.ndim == 1 and values.dtype == torch.float64:
+        return values.numpy()
+    return list(rounded(values)) if values.ndim > 1 else rounded(values)
+
+
+def rounded(values):
+    """A tensor as a float32 array with 10 bits of mantissa (TF32), to nearest, ties to even: a third of the bytes once
+    compressed.
+
+    Every metric is computed from these, so that stored predictions give its value to the last bit."""
+    bits = values.float().numpy().astype(np.float32).view(np.uint32)
+    nearest = (bits + np.uint32(0x0FFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
+    return np.where(np.isfinite(bits.view(np.float32)), nearest, bits).view(np.float32)
+
+
+def scorer(task):
+    """The task's primary metric as a function of a set's rows."""
+    from mubench.measure.metrics.primary import load_primary
+
+    return load_primary(task.metric, **task.metric_options).score
+
+
+def scores(task, frame):
+    """Set name → primary score in [0, 1]."""
+    from mubench.measure.metrics import Predictions
+
+    p = Predictions(frame)
+    return {name: scorer(task)(p[name]) for name in frame["set"].unique()}
+
+
+def validator(task, sets, accelerator=None):
+    """model → its primary score in [0, 1] on the validation set; no other set is touched."""
+
+    def score(model):
+        return scores(
+            task, predict(task, model, task.scored({"validation": sets["validation"]}), accelerator=accelerator)
+        )["validation"]
+
+    return score
+
+
+class Curve:
+    """The scores of a job along its training: a point at the start and after ``every`` so many steps (None: none at
+    all), off the clock.
+    """
+
+    def __init__(self, job, every=None):
+        if every is not None and every < 1:
+            raise MubenchError(f"eval_every={every}: it counts steps, so it must be at least 1")
+        self.job, self.every, self.points = job, every, []
+
+    def add(self, context):
+        """The point of where the training is."""
+        meter, shown = context.meter, {name: view for name, view in self.job.shown.items() if name != "transfer"}
+        frame = predict(self.job.task, context.student, shown, accelerator=context.accelerator)
+        self.points.append(
+            self._point(
+                frame,
+                step=context.step,
+                seconds=meter.seconds(),
+                cpu_seconds=meter.cpu_seconds(),
+                flops=meter.costs.flops,
+            )
+        )
+
+    def whole(self, frame, costs):
+        """All points, the last from the final predictions."""
+        clocks = {"seconds": costs["unlearning_seconds"], "cpu_seconds": costs["cpu_seconds"], "flops": costs["flops"]}
+        last = [self._point(frame[frame["set"] != "transfer"], step=costs["steps"], **clocks)] if self.every else []
+        return self.points + last
+
+    def _point(self, frame, **where):
+        return {**where, **{f"{name}_score": value for name, value in scores(self.job.task, frame).items()}}

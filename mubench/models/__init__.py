@@ -1,0 +1,1 @@
+"""Models: made, read, kept, and how a task's kind of model behaves."""

@@ -1,0 +1,126 @@
+"""Original checkpoints: found, verified, trained. Safetensors only; the hash of the weights goes into every result."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from mubench import registry
+from mubench.models import networks
+from mubench.cache import cache_dir
+from mubench.errors import MubenchError
+from mubench.spec import ENGINE, command
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+
+
+def resolve(task, model, checkpoint=None, seed=0):
+    """Folder or hub id of an original of a task's model: what the user passes; of seed 0 the package's, the cache's or
+    the published one; of others the cache's. Raises `MubenchError` where it is not trained yet."""
+    if checkpoint is not None:
+        return str(checkpoint)
+    for folder in [task.originals_dir(model)] * (not seed) + [trained_dir(task, model, seed)]:
+        if networks.weights(folder):
+            return str(folder)
+    if not seed and task.models[model].original:
+        return task.models[model].original
+    raise MubenchError(
+        f"{task.name} has no original {model}{f' of seed {seed}' * bool(seed)} yet: `{how_to_train(task, model, seed)}`"
+        " makes one, or give --checkpoint FOLDER"
+    )
+
+
+def how_to_train(task, model, seed=0):
+    """The command that trains an original."""
+    return command({"task": registry.tasks.reference(task), "model": model, "seed": seed}, "original", train=True)
+
+
+def trained_root():
+    """Where all originals of the user's own making lie."""
+    return cache_dir() / "originals"
+
+
+def trained_dir(task, model, seed=0):
+    """Where `train_original` puts an original of the user's own making: a folder for each seed, recipe, declaration of
+    the model and version of the code.
+    """
+    key = [ENGINE, registry.tasks.code(type(task)), asdict(task.model_recipe(model)), asdict(task.models[model])]
+    return (
+        trained_root()
+        / task.name
+        / f"{model}-{seed}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]}"
+    )
+
+
+def load(task, model, checkpoint=None, seed=0):
+    """The original model that runs of a seed start from, and its facts: ``{"source", "sha256", "card"}``.
+
+    Raises `MubenchError` for a folder without safetensors, a file cut short or altered, or a model with another head.
+    """
+    source, declared, cls = resolve(task, model, checkpoint, seed), task.models[model], task.model_class(model)
+    if (
+        checkpoint is not None
+        and not Path(source).is_dir()
+        and (source.count("/") != 1 or source.startswith((".", "/", "~")))
+    ):
+        raise MubenchError(
+            f"no checkpoint folder {source!r}: give a folder with {WEIGHTS} and config.json, or a hub id"
+        )
+    try:
+        folder = networks.local(source, declared.part)
+    except MubenchError as error:
+        raise error if checkpoint else MubenchError(f"{error}; or train it: `{how_to_train(task, model)}`") from None
+    if not networks.weights(folder):
+        raise MubenchError(
+            f"{source} has no {WEIGHTS}: only safetensors are read; save yours with "
+            "model.save_pretrained(folder, safe_serialization=True)"
+        )
+    if not (folder / "config.json").is_file():
+        raise MubenchError(f"{source} has no config.json: save the model with model.save_pretrained(folder)")
+    facts = {"source": source, "sha256": networks.weights_sha256(folder), "card": None}
+    if (folder / CARD).is_file():
+        try:
+            facts["card"] = json.loads((folder / CARD).read_text())
+            described = facts["card"]["sha256"], facts["card"]["scores"]["test"]
+        except (ValueError, KeyError, TypeError):
+            raise MubenchError(
+                f"{folder / CARD} is damaged: reinstall the package, or remove that file if the weights are yours"
+            ) from None
+        if described[0] != facts["sha256"]:
+            raise MubenchError(
+                f"the weights in {folder} are not those their card describes (checksum {facts['sha256'][:12]}…, card "
+                f"{described[0][:12]}…): reinstall the package or train the original anew"
+            )
+    if checkpoint is None and Path(source).is_relative_to(trained_root()):
+        wanted = {"task": task.name, "model": model, "seed": seed, "data": task.split().data}
+        said = facts["card"] or {}
+        if wrong := [
+            f"{name} {said.get(name)!r}, not {value!r}" for name, value in wanted.items() if said.get(name) != value
+        ]:
+            raise MubenchError(
+                f"the original in {folder} is another than its place says ({wrong[0]}): remove that folder,"
+                f" `{how_to_train(task, model, seed)}` makes it anew"
+            )
+    try:
+        kind, classes = networks.described(folder)
+        if kind != networks.kind(cls):
+            raise MubenchError(f"checkpoint {source} is a {kind}, {model} of {task.name} is a {networks.kind(cls)}")
+        if task.head_options and classes != task.num_labels:
+            raise MubenchError(
+                f"checkpoint {source} has {classes} classes, {task.name} has {task.num_labels}: "
+                "give a model trained for this task"
+            )
+        network, lost = networks.read(cls, folder)
+    except MubenchError:
+        raise
+    except Exception as error:
+        raise MubenchError(
+            f"checkpoint {source} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:120]}): "
+            "it is damaged, incomplete or not reachable"
+        ) from error
+    if lost:
+        raise MubenchError(
+            f"checkpoint {source} does not hold {len(lost)} of the weights of {model}, among them {lost[0]}: "
+            "it is incomplete or of another configuration"
+        )
+    return network, facts

@@ -1,0 +1,1 @@
+"""Records: the result of a run, where results are kept, and what they ran on."""

@@ -1,0 +1,1 @@
+"""Many runs: grids, workers, clusters, tuning, and the memory a run needs."""
