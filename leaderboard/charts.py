@@ -327,7 +327,7 @@ def _free(a, b, name, taken):
         (a + 6, b + 15),
     ):
         box = (x, y - 10, x + wide, y + 2)
-        inside = LEFT < x and x + wide < WIDTH and TOP <= y - 10 and y < HEIGHT - BOTTOM + 4
+        inside = x > LEFT and x + wide < WIDTH and y - 10 >= TOP and y < HEIGHT - BOTTOM + 4
         mine = lambda o: o == (a - 4, b - 4, a + 4, b + 4)
         if inside and not any(
             box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken if not mine(o)

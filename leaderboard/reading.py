@@ -15,7 +15,7 @@ import sys
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ class Task(Part):
     metric_options: dict[Literal["positive_labels"], list[Count]] = {}
     also: list[Literal["accuracy", "verbatim"]] = []
     labels: Annotated[list[Line], Field(max_length=10_000)]
-    random_guess: Optional[Share]
+    random_guess: Share | None
 
 
 Measures = Annotated[str, Field(pattern=r"^(-|(Loss|Logit|Rep)( \+ (Loss|Logit|Rep)){0,2})$")]
@@ -94,11 +94,11 @@ class Taxonomy(Part):
 class Method(Part):
     name: Name
     version: Count
-    fingerprint: Optional[Fingerprint] = None
+    fingerprint: Fingerprint | None = None
     paper: Line = ""
-    taxonomy: Optional[Taxonomy] = None
+    taxonomy: Taxonomy | None = None
     hyperparameters: dict[Line, Any] = {}
-    recipe: Optional[dict[Line, Any]] = None
+    recipe: dict[Line, Any] | None = None
 
 
 class Model(Part):
@@ -119,26 +119,26 @@ class Split(Part):
 class Checkpoint(Part):
     source: Line = ""
     sha256: Hash
-    test_score: Optional[Share]
-    seed: Optional[Count] = None
+    test_score: Share | None
+    seed: Count | None = None
 
 
 class Budget(Part):
-    examples: Optional[Count]
-    steps: Optional[Count]
-    seconds: Optional[Amount]
+    examples: Count | None
+    steps: Count | None
+    seconds: Amount | None
 
 
 class Costs(Part):
-    unlearning_seconds: Optional[Amount]
-    cpu_seconds: Optional[Amount] = None
-    steps: Optional[Count] = None
-    examples: Optional[Count] = None
-    flops: Optional[Amount]
-    peak_memory_bytes: Optional[Amount]
+    unlearning_seconds: Amount | None
+    cpu_seconds: Amount | None = None
+    steps: Count | None = None
+    examples: Count | None = None
+    flops: Amount | None
+    peak_memory_bytes: Amount | None
     stopped_by: Name = "epochs"
-    losses: list[Optional[float]] = []
-    validation: list[Optional[float]] = []
+    losses: list[float | None] = []
+    validation: list[float | None] = []
 
 
 class Predicted(Part):
@@ -148,13 +148,13 @@ class Predicted(Part):
 
 class Environment(Part):
     model_config = ConfigDict(extra="allow")
-    device: Optional[Literal["cpu", "cuda"]] = None
+    device: Literal["cpu", "cuda"] | None = None
     machine: Line
-    memory_bytes: Optional[Count] = None
+    memory_bytes: Count | None = None
     threads: Count
     processes: Count = 1
-    calibration_seconds: Optional[Annotated[float, Field(gt=0, le=1e6)]] = None
-    __pydantic_extra__: dict[str, Union[Line, Count, bool, None]]
+    calibration_seconds: Annotated[float, Field(gt=0, le=1000000.0)] | None = None
+    __pydantic_extra__: dict[str, Line | Count | bool | None]
 
 
 # What schema 1 does not say.
@@ -174,13 +174,13 @@ class Record(BaseModel):
     model: Model
     split: Split
     checkpoint: Checkpoint
-    engine: Optional[Count] = None
-    budget: Optional[Budget] = None
+    engine: Count | None = None
+    budget: Budget | None = None
     costs: Costs
     environment: Environment
-    metrics: dict[Literal[tuple(METRICS)], Optional[Annotated[float, Field(ge=-1e6, le=1)]]]
+    metrics: dict[Literal[tuple(METRICS)], Annotated[float, Field(ge=-1000000.0, le=1)] | None]
     evaluation_seconds: Amount
-    weights: Optional[Hash] = None
+    weights: Hash | None = None
     started: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     command: Annotated[str, AfterValidator(lambda text: _plain_command(text))]
 
@@ -211,7 +211,7 @@ class Run(Placed):
     folder: Path
     result: Result
     spec: RunSpec
-    frame: Optional[pd.DataFrame]
+    frame: pd.DataFrame | None
     metrics: dict
     hashes: dict
 

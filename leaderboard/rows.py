@@ -103,7 +103,7 @@ def versioned(thing):
     return f"{thing['name']}" + ("" if thing["version"] == 1 else f" v{thing['version']}")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def outdated(task, task_version, method, method_version, engine):
     """Whether one of these is the suite's, and of another version there now. None and NaN: no engine."""
     parts = (registry.tasks, task, task_version), (registry.methods, method, method_version)

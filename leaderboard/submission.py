@@ -19,7 +19,7 @@ import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -49,14 +49,14 @@ class Submission(Part):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="of the folder")]
     title: Annotated[str, Field(min_length=1, max_length=100, description="the method's name as its authors write it")]
     description: Annotated[str, Field(max_length=2000)] = ""
-    paper: Optional[Link] = None
-    code: Optional[Link] = None
-    contact: Optional[Line] = None
-    taxonomy: Optional[Taxonomy] = None
+    paper: Link | None = None
+    code: Link | None = None
+    contact: Line | None = None
+    taxonomy: Taxonomy | None = None
     selection: Literal["default", "tuned"] = Field("default", description="how hyperparameters were chosen")
     trials: Count = Field(0, description="settings tried on validation data, for each task and model")
     budget: Line = Field("", description="of one trial, in words")
-    weights: Optional[
+    weights: (
         Annotated[
             str,
             Field(
@@ -64,7 +64,8 @@ class Submission(Part):
                 description="hub repository @ commit, in it a folder <id>/ with model.safetensors for each result",
             ),
         ]
-    ] = None
+        | None
+    ) = None
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

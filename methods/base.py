@@ -78,7 +78,7 @@ class Term:
     temperature: float = 1.0
     per: str = "example"
     redraw: bool = False
-    how: typing.Optional[typing.Callable] = None
+    how: typing.Callable | None = None
     corruption: str = ""
 
     def __post_init__(self):
@@ -139,11 +139,11 @@ class Method:
     parameters: typing.ClassVar[str] = (
         "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
     )
-    keep_best: typing.ClassVar[typing.Optional[bool]] = False  # None: as in the recipe; for training from scratch
+    keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (
         False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
     )
-    official: typing.ClassVar[typing.Optional[dict]] = (
+    official: typing.ClassVar[dict | None] = (
         None  # hyperparameter → value in the authors' code; None: there is no such code
     )
     deviations: typing.ClassVar[tuple[str, ...]] = ()  # what we do otherwise than the authors' code, a fact each
@@ -154,20 +154,20 @@ class Method:
     schedule: str = "none"
     epoch_length: str = "longer"
     lr_factor: float = 1.0
-    lr: typing.Optional[float] = None
-    epochs: typing.Optional[int] = 1
-    batch_size: typing.Optional[int] = None
-    forget_batch_size: typing.Optional[int] = None
-    optimizer: typing.Optional[str] = None
-    momentum: typing.Optional[float] = None
-    weight_decay: typing.Optional[float] = None
-    clip: typing.Optional[float] = None
-    lr_schedule: typing.Optional[str] = "constant"
-    warmup: typing.Optional[float] = 0.0
-    milestones: typing.Optional[tuple[int, ...]] = None
-    lr_decay: typing.Optional[float] = None
-    accumulate: typing.Optional[int] = None
-    recompute: typing.Optional[bool] = None
+    lr: float | None = None
+    epochs: int | None = 1
+    batch_size: int | None = None
+    forget_batch_size: int | None = None
+    optimizer: str | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    lr_schedule: str | None = "constant"
+    warmup: float | None = 0.0
+    milestones: tuple[int, ...] | None = None
+    lr_decay: float | None = None
+    accumulate: int | None = None
+    recompute: bool | None = None
 
     def __init__(self, **hyperparameters):
         known = self.defaults()

@@ -1,5 +1,3 @@
-import typing
-
 from mubench.errors import MubenchError
 from mubench.methods.base import Method
 
@@ -25,7 +23,7 @@ class Fisher(Method):
     official = {"labels": "expected", "alpha": 1e-6}  # of 1e-7, 1e-6 and 3e-6, by model
     adapts = False
     requires = frozenset({"classes"})
-    alpha: typing.Optional[float] = None
+    alpha: float | None = None
     rise: float = 0.01
     labels: str = "drawn"
     search = {"rise": (1e-3, 0.3, "log")}

@@ -1,5 +1,3 @@
-import typing
-
 from mubench.methods._memory import accuracy
 from mubench.methods.base import Term, after, first
 from mubench.methods.task_vector import TaskVector
@@ -23,7 +21,7 @@ class SgaTau(TaskVector):
     official = None
     requires = frozenset({"classes"})
     parameters = "sparse internal"  # as Table 2 counts it: not every example in every epoch
-    threshold: typing.Optional[float] = None
+    threshold: float | None = None
     sga_epochs: int = 3
     scale = 0.3
     lr_factor = 0.01

@@ -1,5 +1,4 @@
 import math
-import typing
 
 from mubench.methods.base import Method
 
@@ -28,7 +27,7 @@ class Ssd(Method):
     adapts = False
     parameters = "sparse internal"
     requires = frozenset({"loss"})
-    alpha: typing.Optional[float] = None
+    alpha: float | None = None
     dampening: float = 1.0
     batch: int = 1
     search = {"dampening": (0.1, 1.0)}

@@ -1,5 +1,4 @@
 import functools
-import typing
 
 from mubench.methods._memory import accuracy, extraction
 from mubench.methods.base import Method, Term
@@ -27,8 +26,8 @@ class UL(Method):
     requires = frozenset({"classes"})
     terms = (Term("forget", "loss", "true", weight=-1.0),)
     el_n: int = 10
-    ma_threshold: typing.Optional[float] = None
-    el_threshold: typing.Optional[float] = None
+    ma_threshold: float | None = None
+    el_threshold: float | None = None
     min_epochs: int = 1
     epochs = 20
     lr_factor = 0.01

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
@@ -41,26 +41,26 @@ class Options(BaseModel):
         ),
     )
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
-    lora: Optional[float] = Field(
+    lora: float | None = Field(
         None,
         gt=0,
         le=100,
         allow_inf_nan=False,
         description="train LoRA adapters of so many per cent of the original's parameters",
     )
-    lora_rank: Optional[int] = Field(None, gt=0, description="train LoRA adapters of this rank")
-    curriculum: Optional[Literal["superloss"]] = Field(None, description="weighs examples by how easy they are")
+    lora_rank: int | None = Field(None, gt=0, description="train LoRA adapters of this rank")
+    curriculum: Literal["superloss"] | None = Field(None, description="weighs examples by how easy they are")
     curriculum_lambda: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="of superloss: the larger, the more alike all examples count"
     )
-    curriculum_tau: Union[Literal["mean", "log_classes"], FiniteFloat] = Field(
+    curriculum_tau: Literal["mean", "log_classes"] | FiniteFloat = Field(
         "mean", description="of superloss, the loss of an average example: mean, log_classes or a number"
     )
-    max_examples: Optional[int] = Field(
+    max_examples: int | None = Field(
         None, gt=0, description="budget of examples with a gradient (default, of runs on a task: what retraining uses)"
     )
-    max_steps: Optional[int] = Field(None, gt=0, description="budget of optimiser steps")
-    max_seconds: Optional[float] = Field(
+    max_steps: int | None = Field(None, gt=0, description="budget of optimiser steps")
+    max_seconds: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="budget of seconds: what it cuts depends on the machine"
     )
 
@@ -116,13 +116,11 @@ class RunSpec(Options):
     )
     ratio: str = Field("5", description="per cent of D to forget, in (0, 50]; ignored with split_file")
     params: dict[str, Any] = Field({}, description="hyperparameters passed; the others keep the method's defaults")
-    split_file: Optional[str] = Field(None, description="an index file, one training row per line, instead of a ratio")
-    checkpoint: Optional[str] = Field(
+    split_file: str | None = Field(None, description="an index file, one training row per line, instead of a ratio")
+    checkpoint: str | None = Field(
         None, description="the original model, a folder or hub id, instead of the standard one"
     )
-    limit: Optional[int] = Field(
-        None, gt=0, description="only so many rows of each set: a trial, marked and never ranked"
-    )
+    limit: int | None = Field(None, gt=0, description="only so many rows of each set: a trial, marked and never ranked")
     trials: int = Field(
         0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand"
     )
@@ -199,9 +197,9 @@ class Budget:
     optimiser; seconds: of the wall clock, only where the user said so, as what it cuts depends on the machine.
     """
 
-    examples: Optional[int] = None
-    steps: Optional[int] = None
-    seconds: Optional[float] = None
+    examples: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
 
     @classmethod
     def of(cls, spec, method, task, retain=None):

@@ -9,7 +9,7 @@ import shutil
 import time
 import traceback
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -28,7 +28,7 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: Literal[2] = Field(SCHEMA, alias="schema", description="version of this format")
-    migrated: Optional[Literal[1]] = Field(
+    migrated: Literal[1] | None = Field(
         None, description="the schema it was written in, where that is older; what that lacks is None"
     )
     id: str = Field(description="hash of the spec and the code")
@@ -42,7 +42,7 @@ class Result(BaseModel):
             " came to"
         )
     )
-    engine: Optional[int] = Field(None, description="version of the training code")
+    engine: int | None = Field(None, description="version of the training code")
     model: dict = Field(
         description="name, class, number of parameters; with LoRA its share, parameters and the rank of each layer"
     )
@@ -50,26 +50,24 @@ class Result(BaseModel):
     checkpoint: dict = Field(
         description="the original: source, weights hash, its test score, the seed it was trained with"
     )
-    budget: Optional[dict] = Field(
+    budget: dict | None = Field(
         None, description="the most it might use, resolved before the run: examples, steps, seconds; None: no limit"
     )
     costs: dict = Field(
         description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses; None: not known"
     )
     evaluation_seconds: float
-    metrics: dict[str, Optional[float]] = Field(description="fractions; a function of the predictions and facts alone")
+    metrics: dict[str, float | None] = Field(description="fractions; a function of the predictions and facts alone")
     predictions: dict = Field(description="sha256 and rows of predictions.parquet")
-    weights: Optional[str] = Field(
+    weights: str | None = Field(
         None, description="sha256 over names, shapes and bytes of the unlearned weights, saved or not"
     )
     environment: dict = Field(
         description="versions, processor, memory, threads, calibration_seconds (`mubench.records.machine`), git"
     )
     command: str = Field(description="the command that repeats this run")
-    tuning: Optional[dict] = Field(
-        None, description="how the hyperparameters were chosen (`mubench.tune`); None: by hand"
-    )
-    curve: list[dict[str, Optional[float]]] = Field(
+    tuning: dict | None = Field(None, description="how the hyperparameters were chosen (`mubench.tune`); None: by hand")
+    curve: list[dict[str, float | None]] = Field(
         [], description="with eval_every: step, seconds, cpu_seconds, FLOPs and scores along the run"
     )
     started: str

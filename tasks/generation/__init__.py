@@ -45,7 +45,7 @@ class TextGeneration(Task):
     def _tokenizer_file(self):
         return Path(__file__).parent / "data" / self.tokenizer
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def tokens(self, model):
         """The tokenizer of a model, padding prompts on the left, so that all answers of a batch begin in the same
         place.
@@ -168,7 +168,7 @@ class TextGeneration(Task):
         labels = self._refusals(list(self.models)[batch["which"][0]])
         return self._answered(batch, rows, labels[batch["index"][rows].cpu() % len(labels)])
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def _refusals(self, model):
         labels = self._labels(REFUSALS, model)
         return labels[:, : _width(labels != -100)].long()

@@ -202,7 +202,7 @@ class ImageGeneration(Task):
             return batch | {"prompt": torch.zeros_like(prompt)}
         return batch | {"prompt": torch.where(prompt > 0, (prompt - 1 + kinds) % (len(self.prompts) - 1) + 1, prompt)}
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def concepts(self, device):
         """[prompts, tokens]: true at the tokens that name a prompt's label (in which it differs from the next label's
         by the same template).
@@ -307,7 +307,7 @@ class ImageGeneration(Task):
 
         return DDIMScheduler(**self.noise)
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def _frozen(self, architecture, source, part="", device="cpu"):
         """A frozen model of a hub id (``part``: its folder there), or of a folder in ``data/``."""
         from mubench.models import networks
@@ -321,7 +321,7 @@ class ImageGeneration(Task):
         tokenizer = networks.processor("AutoTokenizer", _source(source), subfolder=part)
         return tokenizer(self.prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def texts(self, device):
         """What models are told of each of the prompts: [prompts, tokens, channels]."""
         import torch
@@ -336,7 +336,7 @@ class ImageGeneration(Task):
         with torch.no_grad():
             return encoder(tokens).last_hidden_state.to(device)
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def _said(self, device):
         """The prompts as the scoring CLIP sees them: [prompts, D]."""
         import torch

@@ -328,9 +328,8 @@ def test_a_file_in_the_way_of_the_folder(stored, tmp_path):
     for root in (tmp_path / "results", tmp_path / "results" / "below"):
         with pytest.raises(MubenchError, match="cannot write .*a file is in the way"):
             Store(root).write(spec, record.model_copy(), frame)
-        with pytest.raises(MubenchError, match="cannot write .*a file is in the way"):
-            with Store(root).claim(spec):
-                pass
+        with pytest.raises(MubenchError, match="cannot write .*a file is in the way"), Store(root).claim(spec):
+            pass
         with pytest.raises(MubenchError, match="cannot write .*a file is in the way"):
             Store(root).write_error(spec, "reason")
     assert (tmp_path / "results").read_text() == "a file"
