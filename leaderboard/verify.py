@@ -235,7 +235,7 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
     sentence; raises where they differ."""
     import torch
 
-    from mubench.train.engine import threads
+    from mubench.train.distributed import threads
     from mubench.measure.predict import UNTRAINED, predict
 
     spec = run.spec

@@ -99,6 +99,11 @@ class Term:
             )
 
     @property
+    def taught(self):
+        """Whether its target is what a teacher gives."""
+        return self.target in TEACHERS
+
+    @property
     def corrupts(self):
         """Whether its examples get other labels than they have."""
         return self.target in LABELS[1:]

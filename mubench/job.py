@@ -12,7 +12,9 @@ from pathlib import Path
 from mubench.models import networks, originals
 from mubench.train import curriculum
 from mubench.cache import whole, writing
-from mubench.train.engine import Context, Engine, make_accelerator, threads
+from mubench.train.context import Context
+from mubench.train.distributed import make_accelerator, threads
+from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.measure.predict import SETS, UNTRAINED, predict, scores, validator
 from mubench.fingerprint import fingerprint

@@ -4,7 +4,7 @@ or a part of it.
 
 import time
 
-from mubench.train.engine import threads
+from mubench.train.distributed import threads
 from mubench.errors import MubenchError
 from mubench.measure.predict import Curve
 from mubench.job import Job

@@ -17,7 +17,7 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
     incompetent: an untrained model; its logits on the forget set are kept for ZRF, where the task has logits. With an
     ``accelerator`` of several processes every process takes its share and all get the whole.
     """
-    from mubench.train.engine import make_accelerator
+    from mubench.train.distributed import make_accelerator
 
     accelerator = accelerator or make_accelerator()
     frames = []

@@ -4,10 +4,13 @@ import contextlib
 import functools
 import hashlib
 import re
+import sys
 from pathlib import Path
 
 from mubench.cache import file_hash
 from mubench.errors import MubenchError
+
+WHOLE_MASKS = "mubench_whole_masks_"  # the names of these attention implementations begin so
 
 
 def model_class(architecture):
@@ -66,68 +69,6 @@ def recompute(network):
             f"{type(network).__name__} cannot recompute its activations: run it without recompute=true, and with a"
             " larger accumulate if memory is short"
         ) from None
-
-
-class Shards:
-    """A network whose weights, and with them gradients and optimiser states, are shared out among all processes
-    (FSDP2); a layer is whole only while it works. `gather` undoes it: the modules have their own parameters again, and
-    the hooks and classes they had.
-    """
-
-    def __init__(self, network, device):
-        from torch.distributed import get_world_size
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
-        self.network, self._plain, self._weights = network, _facts(network), dict(network.named_parameters())
-        mesh = init_device_mesh(device.type, (get_world_size(),))
-        for module in [*map(network.get_submodule, layers(network)), network]:
-            fully_shard(module, mesh=mesh, reshard_after_forward=True)
-        self._sharded, self._shards = _facts(network), dict(network.named_parameters())
-        self._free()
-
-    def _free(self):
-        for weight in self._weights.values():
-            weight.data = weight.data.new_empty(0)
-
-    def gather(self):
-        """The network is whole on every process, its buffers those of the first."""
-        from torch.distributed import broadcast
-
-        for name, weight in self._weights.items():
-            weight.data = self._shards[name].detach().full_tensor()
-        for buffer in self.network.buffers():
-            broadcast(buffer, 0)
-        _give(self._plain)
-
-    @contextlib.contextmanager
-    def whole(self):
-        """Inside, the network is whole on every process, to be looked at; what is changed of it is lost."""
-        self.gather()
-        try:
-            yield
-        finally:
-            self._free()
-            _give(self._sharded)
-
-
-def _facts(network):
-    """What sharding changes of modules: class, parameters, hooks."""
-    dicts = lambda module: {
-        name: dict(of)
-        for name, of in vars(module).items()
-        if isinstance(of, dict) and (name == "_parameters" or name.endswith("_hooks"))
-    }
-    return [(module, type(module), dicts(module)) for module in network.modules()]
-
-
-def _give(facts):
-    for module, cls, dicts in facts:
-        module.__class__ = cls
-        for name, values in dicts.items():
-            of = getattr(module, name)
-            of.clear()
-            of.update(values)
 
 
 def layers(network, head=None):
@@ -266,20 +207,42 @@ def no_bars():
 
 
 @contextlib.contextmanager
-def whole_masks():
-    """`transformers` builds attention masks whole, without first asking whether one masks anything: what vmap cannot
-    ask.
+def whole_masks(network):
+    """Inside, a model of `transformers` builds its attention masks whole, without first asking whether one masks
+    anything: what vmap cannot ask. Its attention is the same as before.
     """
-    from transformers import masking_utils
-
-    known = getattr(masking_utils, "is_tracing", None)
-    if known:
-        masking_utils.is_tracing = lambda *_: True
+    config = getattr(network, "config", None)
+    kind = getattr(config, "_attn_implementation", None)
+    if kind not in ("sdpa", "eager"):
+        yield
+        return
+    _register_whole_masks()
+    config._attn_implementation = WHOLE_MASKS + kind
     try:
         yield
     finally:
-        if known:
-            masking_utils.is_tracing = known
+        config._attn_implementation = kind
+
+
+@functools.cache
+def _register_whole_masks():
+    """Tells `transformers` of two more attention implementations: its own ones, with masks that are never left out."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    def eager_attention(layer, *args, **options):
+        """The function of the model's own file: each file of `transformers` that offers a choice has one."""
+        return sys.modules[type(layer).__module__].eager_attention_forward(layer, *args, **options)
+
+    for kind, mask, attention in (("sdpa", sdpa_mask, sdpa_attention_forward), ("eager", eager_mask, eager_attention)):
+        whole = functools.partial(_whole_mask, mask)
+        AttentionMaskInterface.register(WHOLE_MASKS + kind, whole)
+        AttentionInterface.register(WHOLE_MASKS + kind, attention)
+
+
+def _whole_mask(mask, *args, **options):
+    return mask(*args, **options | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
 
 
 def _found(source, function, *args, **kwargs):

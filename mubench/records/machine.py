@@ -59,7 +59,7 @@ def calibration():
     """
     import torch
 
-    from mubench.train.engine import threads
+    from mubench.train.distributed import threads
 
     random = torch.Generator().manual_seed(0)
     a, pictures, weights = (

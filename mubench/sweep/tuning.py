@@ -190,7 +190,7 @@ class Plan:
     def _try(self, study, trial):
         import optuna
 
-        from mubench.train.engine import NonFiniteLoss
+        from mubench.train.loop import NonFiniteLoss
         from mubench.job import Job
 
         job, retrained = Job.of(self.variant(trial.params)), self.retrained()
@@ -258,7 +258,7 @@ def _worker(plan, workers):
 
 def _predictions(job):
     """Of the student as it is now; validation rows go by the name of test rows, which nobody looks at."""
-    from mubench.train.engine import threads
+    from mubench.train.distributed import threads
     from mubench.measure.predict import predict
 
     shown = job.task.scored({name: job.sets[name] for name in ("validation", "forget", "retain")})

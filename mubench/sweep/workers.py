@@ -120,7 +120,7 @@ def _agreed_claim(store, spec, since, force, options):
         if together():
             from accelerate.utils import broadcast_object_list
 
-            from mubench.train.engine import make_accelerator
+            from mubench.train.distributed import make_accelerator
 
             accelerator = make_accelerator(spec.precision)
             claim = broadcast_object_list([claim])[0]

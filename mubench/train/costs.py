@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mubench.train.distributed import summed
+
 
 @dataclass
 class Costs:
@@ -112,3 +114,51 @@ class Meter:
                 return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Allowance:
+    """What a run may use, by its `Budget`: no step is begun that would go over it.
+
+    meter: of the run; accelerator: whose processes share it. used_up: whether a step was refused.
+    """
+
+    def __init__(self, budget, meter, accelerator):
+        self.limits, self.meter, self.accelerator = budget.asdict(), meter, accelerator
+        self._passes = {}  # sets of a step → how often the last such step asked for each of its examples
+
+    @property
+    def used_up(self):
+        return self.meter.costs.stopped_by != "epochs"
+
+    def refuses(self, step):
+        """Whether a step, its batches being (set, positions), would go over the budget; the costs note which part."""
+        costs, meter = self.meter.costs, self.meter
+        passes = self._passes.get(tuple(on for on, _ in step), 1)
+        needs = {
+            "steps": costs.steps + 1,
+            "examples": meter.examples + passes * sum(len(positions) for _, positions in step),
+        }
+        if self.limits["seconds"] is not None:
+            needs["seconds"] = summed(self.accelerator, meter.seconds())[0] / self.accelerator.num_processes
+        over = [name for name, much in needs.items() if self.limits[name] is not None and much > self.limits[name]]
+        costs.stopped_by = over[0] if over else "epochs"
+        return self.used_up
+
+    def count(self, step, before, loss):
+        """A step is done: its examples and all further passes over them are counted. Returns the loss of all processes.
+
+        before: the count when it began; loss: the sum over this process's pieces.
+        """
+        examples, more = sum(len(positions) for _, positions in step), self.meter.examples - before
+        loss, more = summed(self.accelerator, loss, more)
+        self.meter.examples = before + examples + more
+        self._passes[tuple(on for on, _ in step)] = (examples + more) / examples
+        return loss / self.accelerator.num_processes
+
+    def settle(self):
+        """The run is over: FLOPs are added up, and what a hook, which is never cut, used beyond the budget is said."""
+        costs, limit = self.meter.costs, self.limits["examples"]
+        if limit is not None and costs.examples > limit:
+            costs.stopped_by = "examples"
+        if self.accelerator.num_processes > 1:  # each has counted its own
+            costs.flops = int(summed(self.accelerator, costs.flops)[0])

@@ -56,7 +56,7 @@ def gradients(context, view, size=1, change=None):
                 found = None
                 if count > 1 and together:
                     try:
-                        with sdpa_kernel(SDPBackend.MATH), networks.whole_masks():
+                        with sdpa_kernel(SDPBackend.MATH), networks.whole_masks(context.student):
                             found = vmap(single, in_dims=(None, 0), randomness="same")(params, groups)
                     except (RuntimeError, ValueError):
                         together = 0

@@ -29,7 +29,7 @@ class Unreachable(MubenchError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Ranks:
     """ranks: layer → rank of its adapter; parameters: of all adapters; share: those in per cent of the model's."""
 
     ranks: dict
@@ -37,7 +37,7 @@ class Plan:
     share: float
 
 
-def layers(model):
+def adaptable(model):
     """Layer → (parameters that a rank takes, the layer's own rank, whether it is spared if the others suffice)."""
     places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -58,11 +58,11 @@ def layers(model):
 
 
 def solve(model, share=None, rank=None, used=None):
-    """The `Plan` for a ``share`` in per cent of the model's parameters, or for a ``rank``. used: names of layers that
+    """The `Ranks` for a ``share`` in per cent of the model's parameters, or for a ``rank``. used: names of layers that
     may be adapted
     (default: all). Raises `Unreachable` with the nearest share where this one is more than a point away."""
     total = sum(p.numel() for p in model.parameters())
-    every = {n: layer for n, layer in layers(model).items() if used is None or n in used}
+    every = {n: layer for n, layer in adaptable(model).items() if used is None or n in used}
     wanted = None if share is None else share / 100 * total
     for spare in (True, False):
         known = {n: (cost, own) for n, (cost, own, spared) in every.items() if not (spare and spared)}
@@ -85,7 +85,7 @@ def solve(model, share=None, rank=None, used=None):
             f" {100 * size(most) / total:.4g} % of its parameters at their own ranks"
             + (f"; the nearest share is {reached:.4g}" if ranks else " and nothing near the share asked for")
         )
-    return Plan(ranks, parameters, reached)
+    return Ranks(ranks, parameters, reached)
 
 
 def used(model, run):
@@ -184,15 +184,19 @@ class Adapters:
 
 
 class Original:
-    """The original model for methods that ask for more than a teacher's answers: called, it answers as the student
-    without its adapters; its parameters are the student's, those of the adapters as they were when this was made."""
+    """The original model for methods that ask for more than a teacher's answers.
 
-    def __init__(self, adapters):
-        self._adapters, self.module = adapters, adapters.model
-        self._before = {n: p.detach().clone() for n, p in self.module.named_parameters() if p.requires_grad}
+    Called, it answers as the student without its adapters; its parameters are the student's, those of the adapters as
+    they were when this was made.
+    student: the model; adapters: () → the `Adapters` that are in it now.
+    """
+
+    def __init__(self, student, adapters):
+        self._adapters, self.module = adapters, student
+        self._before = {n: p.detach().clone() for n, p in student.named_parameters() if p.requires_grad}
 
     def __call__(self, *args, **kwargs):
-        with self._adapters.off() as model:
+        with self._adapters().off() as model:
             return model(*args, **kwargs)
 
     def __getattr__(self, name):

@@ -20,7 +20,9 @@ from pathlib import Path
 import torch
 
 from mubench.models import originals
-from mubench.train.engine import Context, Engine, NonFiniteLoss
+from mubench.train.context import Context
+from mubench.train.engine import Engine
+from mubench.train.loop import NonFiniteLoss
 from mubench.measure.predict import predict, scores
 from mubench.listing import pairs
 from mubench.registry import load_method, load_task, methods

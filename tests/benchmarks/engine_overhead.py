@@ -12,7 +12,8 @@ import transformers
 from _paired import ratio
 
 from mubench.models.behaviour import Behaviour
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.examples import Examples
 from mubench.registry import load_method, load_task
 

@@ -15,7 +15,7 @@ import statistics
 import torch
 from _paired import ratio
 
-from mubench.train.engine import Context
+from mubench.train.context import Context
 from mubench.train.gradients import importance
 from mubench.registry import load_task
 

@@ -13,7 +13,8 @@ import functools
 import torch
 from _paired import ratio
 
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.registry import load_method, load_task
 
 torch.set_num_threads(1)

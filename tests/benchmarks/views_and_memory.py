@@ -12,7 +12,8 @@ import torch
 
 from mubench.models.behaviour import Behaviour
 from mubench.train.costs import Meter
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.examples import Examples
 from mubench.train.recipe import Recipe
 from mubench.registry import load_method

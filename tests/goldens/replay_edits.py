@@ -10,7 +10,8 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from mubench.models.behaviour import Behaviour, Output
-from mubench.train.engine import Context
+from mubench.train.context import Context
+from mubench.train.schedule import Schedule
 from mubench.examples import Examples
 from mubench.train.gradients import importance
 from mubench.methods import laf
@@ -215,9 +216,12 @@ def amnesiac(entry, file):
     ordinary = [r for r in range(file["problem"]["dims"]["n_forget"], len(labels)) if labels[r] != 2][:4]
     batches = [list(rows) for rows in torch.arange(len(labels)).split(4)] + [ordinary]
 
-    class InOrder(base.Recorder):
-        def _plan(self, epoch, count=False):
+    class Listed(Schedule):
+        def steps(self, epoch, count=False):
             return [[("union", torch.tensor([place[int(row)] for row in rows]))] for rows in batches]
+
+    class InOrder(base.Recorder):
+        Schedule = Listed
 
     method = load_method(
         "amnesiac", repair=0, lr=inputs["lr"], momentum=inputs["momentum"], epochs=inputs["epochs"], optimizer="sgd"

@@ -19,7 +19,8 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from mubench.models.behaviour import Behaviour, Output
 from mubench.train.curriculum import SuperLoss
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.examples import Examples
 from mubench.methods._memory import accuracy, extraction
 from mubench.train.recipe import Recipe
@@ -213,18 +214,16 @@ class Recorder(Engine):
         super().__init__(*args, shuffle=False, progress=False, **kwargs)
         self.steps = []
 
-    def _step(self, step, *args):
-        loss = super()._step(step, *args)
-        self.steps.append(
-            (
-                self.context.epoch,
-                step[0][0],
-                sum(len(rows) for _, rows in step),
-                loss,
-                self.optimizer.param_groups[0]["lr"],
-            )
-        )
-        return loss
+    class Loop(Engine.Loop):
+        def __init__(self, engine, *parts):
+            super().__init__(engine, *parts)
+            self.steps = engine.steps
+
+        def step(self, step, *parts):
+            loss = super().step(step, *parts)
+            examples = sum(len(rows) for _, rows in step)
+            self.steps.append((self.context.epoch, step[0][0], examples, loss, self.rate))
+            return loss
 
     def averages(self, on):
         """Mean loss per example of a set, one for each epoch that visits it."""
@@ -575,7 +574,7 @@ def salun_mask(entry, file):
             epochs=0,
             **batch_sizes(file),
         ).context
-        mask = parameters_to_vector(context._mask.values()).int().tolist()
+        mask = parameters_to_vector(context.masks.values()).int().tolist()
         result |= {f"mask_{ratio}": mask, f"ones_{ratio}": sum(mask)}
     return result | {"abs_sum_grad": parameters_to_vector(context.saliency("forget").values()).tolist()}
 
@@ -602,7 +601,7 @@ def salun(entry, file, hold=True):
         labels=inputs["random_labels_per_forget_batch_in_order"],
         **found | batch_sizes(file),
     )
-    result, movable = outcome(engine), parameters_to_vector(engine.context._mask.values())
+    result, movable = outcome(engine), parameters_to_vector(engine.context.masks.values())
     if isinstance(mask, list) and movable.int().tolist() != mask:
         raise ValueError("the entry's mask is not the saliency mask of its start")
     after, before = torch.tensor(result["params_after"], dtype=torch.float64), tensor(file, inputs["start"])

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from mubench.models import networks
 from mubench.models.behaviour import Behaviour, Output, States
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.examples import Examples
 from mubench.train.gradients import gradients, importance
 from mubench.methods.base import Term
@@ -509,15 +510,18 @@ def test_reversal_leaves_what_other_batches_changed():
     """Without momentum: the sum of the changes of the batches that hold nothing of D_f; repair then sees D_r alone."""
     kept, seen = [], []
 
-    class Steps(Engine):
-        def _step(self, step, *args):
+    class Watched(Engine.Loop):
+        def step(self, step, *parts):
             before = state(self.context.student)
-            loss = super()._step(step, *args)
-            rows = self._views["union"][step[0][1]]["index"].tolist()
+            loss = super().step(step, *parts)
+            rows = self.schedule.views["union"][step[0][1]]["index"].tolist()
             seen.append((self.context.epoch, set(rows)))
             if not set(rows) & set(FORGET) and self.context.epoch <= 3:
                 kept.append({k: v - before[k] for k, v in state(self.context.student).items()})
             return loss
+
+    class Steps(Engine):
+        Loop = Watched
 
     made = context()
     start, method = state(made.student), load_method("amnesiac", repair=0, epochs=3, batch_size=2, momentum=0.0)

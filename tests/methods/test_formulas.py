@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mubench.models.behaviour import Behaviour, Output
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods._memory import accuracy, extraction

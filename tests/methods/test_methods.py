@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import kl_div
 
 from mubench.models.behaviour import Behaviour, Output
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import MEASURES, Term

@@ -9,7 +9,8 @@ from scipy.special import lambertw
 
 from mubench.models.behaviour import Behaviour
 from mubench.train.curriculum import SuperLoss, confidence, make
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import Method, Term

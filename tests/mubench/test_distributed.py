@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mubench.models import networks, originals
-from mubench.train.engine import make_accelerator
+from mubench.train.distributed import make_accelerator
 from mubench.errors import MubenchError
 from mubench.registry import load_task
 from mubench.records.result import Store, read
@@ -105,14 +105,14 @@ def test_other_ways_of_sharding_are_refused(monkeypatch, other):
 BREAKS = """
 import os, sys
 from mubench.sweep import grid
-from mubench.train.engine import Engine
+from mubench.train.loop import Loop
 from mubench.spec import make_spec
-step = Engine._step
-def broken(engine, *args):
-    if os.environ["RANK"] == "1" and engine.context.step == 1:
+step = Loop.step
+def broken(loop, *args):
+    if os.environ["RANK"] == "1" and loop.context.step == 1:
         raise MemoryError("no memory left")
-    return step(engine, *args)
-Engine._step = broken
+    return step(loop, *args)
+Loop.step = broken
 spec = make_spec(task="fashion", method="finetune", model="vit", limit=48, params={"batch_size": 16})
 grid.sweep([spec], sys.argv[1])
 """

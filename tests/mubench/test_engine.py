@@ -14,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import mubench
 from mubench.models.behaviour import Behaviour
 from mubench.train.costs import Meter
-from mubench.train.engine import Context, Engine, NonFiniteLoss
+from mubench.train.context import Context
+from mubench.train.engine import Engine
+from mubench.train.loop import NonFiniteLoss
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import SCHEDULES, Method, Term, first
@@ -63,12 +65,19 @@ class Both(Method):
 class Watched(Engine):
     """Keeps of every step its epoch, batches and rate."""
 
-    def _step(self, step, *args):
-        self.steps = getattr(self, "steps", [])
-        self.steps.append(
-            (self.context.epoch, [(on, p.tolist()) for on, p in step], self.optimizer.param_groups[0]["lr"])
-        )
-        return super()._step(step, *args)
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.steps = []
+
+    class Loop(Engine.Loop):
+        def __init__(self, engine, *parts):
+            super().__init__(engine, *parts)
+            self.steps = engine.steps
+
+        def step(self, step, *parts):
+            loss = super().step(step, *parts)
+            self.steps.append((self.context.epoch, [(on, p.tolist()) for on, p in step], self.rate))
+            return loss
 
 
 def prepared(
@@ -200,7 +209,7 @@ def test_one_set_is_seen_once_an_epoch_in_a_new_order(schedule, on, n, size):
 def test_union_holds_forget_rows_before_retain_rows():
     engine = prepared(Both(schedule="union"))
     engine.run()
-    index = engine._views["union"][torch.arange(16)]["index"]
+    index = engine.schedule.views["union"][torch.arange(16)]["index"]
     assert index.tolist() == engine.context.forget.rows.tolist() + engine.context.retain.rows.tolist()
 
 
@@ -391,7 +400,7 @@ def test_a_teacher_answers_once_for_each_example_of_a_run(method):
 @pytest.mark.parametrize("method", ["scrub", "neggrad_plus", "retrain"])
 def test_the_original_stays_what_it_was(method):
     engine = prepared(load_method(method, **{"l2_init": 0.1} if method == "neggrad_plus" else {}))
-    given = {k: v.clone() for k, v in engine.context._model.state_dict().items()}
+    given = {k: v.clone() for k, v in engine.context.given.state_dict().items()}
     original = engine.context.original
     engine.run()
     assert engine.context.original is original and equal(given, original.state_dict())

@@ -13,7 +13,8 @@ import torch
 from mubench import api
 from mubench.models import networks, originals
 from mubench.train import lora
-from mubench.train.engine import Context, Engine
+from mubench.train.context import Context
+from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.measure.predict import predict
 from mubench.methods.base import Method, Term
@@ -95,7 +96,7 @@ def test_any_architecture(architecture):
     model = build(architecture)
     batch, total = inputs(model, architecture), sum(p.numel() for p in model.parameters())
     before, flags, names = answer(model, batch), [p.requires_grad for p in model.parameters()], [*model.state_dict()]
-    held, own = {id(p) for p in model.parameters()}, {n: own for n, (_, own, _) in lora.layers(model).items()}
+    held, own = {id(p) for p in model.parameters()}, {n: own for n, (_, own, _) in lora.adaptable(model).items()}
     plan = lora.solve(model, 50, used=lora.used(model, lambda: model(**batch)))
     assert abs(plan.share - 50) <= 1 and all(1 <= r <= own[n] for n, r in plan.ranks.items())
 
@@ -132,7 +133,7 @@ def test_shares_that_cannot_be_had_are_refused_with_what_can():
         lora.solve(model, 1e-3)
     full = lora.solve(model, rank=10**6)
     assert full.share == pytest.approx(85.16, abs=0.01) and full.ranks == {
-        n: own for n, (_, own, _) in lora.layers(model).items()
+        n: own for n, (_, own, _) in lora.adaptable(model).items()
     }
 
 
@@ -140,13 +141,13 @@ def test_the_share_is_never_passed_and_ranks_are_even():
     model = load_task("fashion").build("vit")
     for share in (2, 10, 37.5, 80):
         plan = lora.solve(model, share)
-        uncapped = [r for n, r in plan.ranks.items() if r < lora.layers(model)[n][1]]
+        uncapped = [r for n, r in plan.ranks.items() if r < lora.adaptable(model)[n][1]]
         assert share - 1 < plan.share <= share and max(uncapped) - min(uncapped) <= 2
 
 
 def test_tied_and_unvisited_weights_carry_no_adapter():
     model = build("T5ForConditionalGeneration")
-    assert not {"shared", "lm_head", "encoder.embed_tokens"} & {*lora.layers(model)}
+    assert not {"shared", "lm_head", "encoder.embed_tokens"} & {*lora.adaptable(model)}
     video = build("VideoMAEForVideoClassification")
     through = lora.used(video, lambda: video(**inputs(video, "VideoMAE")))
     assert set(lora.solve(video, rank=1, used=through).ranks) <= through
@@ -212,12 +213,12 @@ def test_masks_and_penalties_are_over_the_adapters():
     c = context("vit")
     salun = load_method("salun")
     salun.finish = lambda context: changed.extend(
-        n for n, p in context.trainable.items() if not p.detach()[~context._mask[n]].equal(start[n][~context._mask[n]])
+        n for n, p in context.trainable.items() if not p.detach()[~context.masks[n]].equal(start[n][~context.masks[n]])
     )
     start, changed = {n: p.detach().clone() for n, p in c.trainable.items()}, []
     Engine(salun, c, RECIPE, progress=False).run()
-    assert {*c._mask} == {*start} and not changed
-    share = sum(m.sum() for m in c._mask.values()) / sum(m.numel() for m in c._mask.values())
+    assert {*c.masks} == {*start} and not changed
+    share = sum(m.sum() for m in c.masks.values()) / sum(m.numel() for m in c.masks.values())
     assert share == pytest.approx(0.5, abs=1e-4)
 
     def moved(l2_init):

@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mubench.models import networks, originals
-from mubench.train.engine import Context, Engine, make_accelerator
+from mubench.train.context import Context
+from mubench.train.distributed import make_accelerator
+from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.listing import pairs
 from mubench.sweep.memory import GIB, Model as Facts, Setup, facts, need, saved

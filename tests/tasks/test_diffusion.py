@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mubench.train.engine import Context
+from mubench.train.context import Context
 from mubench.measure.metrics.primary import load_primary
 from mubench.registry import load_task
 

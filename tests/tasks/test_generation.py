@@ -131,7 +131,8 @@ def test_predictions_are_the_most_probable_token_after_token(toy, model):
 def test_methods_with_teachers_and_wrong_answers_run(toy, model, method):
     import functools
 
-    from mubench.train.engine import Context, Engine
+    from mubench.train.context import Context
+    from mubench.train.engine import Engine
 
     sets, method = toy.sets(model, toy.split(10)), load_method(method)
     context = Context(toy, toy.build(model), functools.partial(toy.build, model), sets["forget"], sets["retain"])

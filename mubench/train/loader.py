@@ -1,0 +1,35 @@
+"""From sets to batches: rows in memory are cut, others are decoded by worker processes while the model trains."""
+
+import os
+
+from torch.utils.data import DataLoader, Dataset
+
+WORKERS = 4  # at most; each holds two batches in advance
+
+
+class Sets(Dataset):
+    """Several views as one: ``sets[name, positions]`` is a batch of the view of that name."""
+
+    def __init__(self, views):
+        self.views = views
+
+    def __getitem__(self, asked):
+        name, positions = asked
+        return self.views[name][positions]
+
+
+def load(views, asked, device):
+    """The batches that are asked for, one after another.
+
+    views: name → view (see `mubench.examples`); asked: (name, positions) of each batch; device: where they go next.
+    Views that decode when asked (``decodes``) are read by worker processes, ahead of the model, into memory from where
+    a GPU copies without a wait.
+    """
+    if not any(getattr(views[name], "decodes", False) for name in {name for name, _ in asked}):
+        return (views[name][positions] for name, positions in asked)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = max(1, min(WORKERS, cores - 1, len(asked)))
+    loader = DataLoader(
+        Sets(views), batch_size=None, sampler=asked, num_workers=workers, pin_memory=device.type == "cuda"
+    )
+    return iter(loader)

@@ -1,0 +1,122 @@
+"""A method's terms as one scalar: Σ of weight × measure over the examples of a batch."""
+
+import contextlib
+import functools
+
+import torch
+
+
+class Objective:
+    """What a step lowers.
+
+    method: gives the terms.
+    context: gives the task, the teachers and the random draws.
+    views: set → its examples, as the `Schedule` has them.
+    model: the student as forward passes go through it.
+    curriculum: a `SuperLoss`, which weighs the examples of each term, or None.
+    sharded: whether layers are gathered by all processes at once.
+    parameters: all that may move.
+    """
+
+    def __init__(self, method, context, views, model, curriculum=None, sharded=False):
+        self.method, self.context, self.views, self.curriculum = method, context, views, curriculum
+        self.model, self.sharded, self.world = model, sharded, context.accelerator.num_processes
+        self.parameters = [p for p in context.student.parameters() if p.requires_grad]
+
+    def begin(self, epoch):
+        """The terms that count in an epoch."""
+        every, self._draws = self.method.terms, {}
+        self.numbers = {id(term): number for number, term in enumerate(every)}
+        self.terms = [term for term in every if term.when(epoch)]
+
+    def __call__(self, piece, batch):
+        """The scalar of one piece of a batch (see `distributed.pieces`); those of all pieces add up to the mean."""
+        return self._total(piece.on, piece.positions, batch, piece.counts) / piece.batch * self.world
+
+    @contextlib.contextmanager
+    def counted(self, piece, batch):
+        """Around the passes of a piece: their FLOPs are counted; before the last, processes do not exchange gradients.
+
+        Shards do at once: a whole gradient is what they cannot hold.
+        """
+        purpose = ("step", piece.on, piece.last, tuple(self.terms))
+        alone = not piece.last and not self.sharded
+        waiting = self.context.accelerator.no_sync(self.model) if alone else contextlib.nullcontext()
+        with self.context.counted(purpose, batch, gradient=False), waiting:
+            yield
+
+    def end_step(self):
+        """The losses of a step join the means of the curriculum."""
+        if self.curriculum:
+            accelerator = self.context.accelerator
+            gather = functools.partial(accelerator.reduce, reduction="sum") if self.world > 1 else None
+            self.curriculum.step(range(len(self.numbers)), gather, accelerator.device)
+
+    def _total(self, on, positions, batch, counts):
+        """Σ over a batch and the terms on its examples of weight × measure."""
+        rows = {on: slice(None)}
+        if on == "union":
+            forgotten = positions < len(self.views["forget"])
+            rows = {"forget": forgotten.nonzero().flatten(), "retain": (~forgotten).nonzero().flatten()}
+        terms = [t for t in self.terms if t.on in rows and (on != "union" or len(rows[t.on]))]
+        if not terms:
+            return self.context.task.forward(self.model, batch).loss.sum() * 0
+        corrupting = {t.on: t for t in terms if t.corrupts}
+        plain = [t for t in terms if t.on in corrupting and not t.corrupts]  # on examples that others corrupt
+        if self.curriculum:
+            self.curriculum.counting = counts
+        given = batch
+        for term in corrupting.values():
+            given = self._corrupted(given, positions, rows[term.on], term)
+        total = self._added(0.0, [t for t in terms if t not in plain], given, positions, rows)
+        if plain:
+            self.context.meter.examples += len(positions)  # a second pass
+            total = self._added(total, plain, batch, positions, rows)
+        return total
+
+    def _added(self, total, terms, batch, positions, rows):
+        """A sum and the terms that see the same batch; rows: set → which of the batch are its examples."""
+        output = self.context.task.forward(self.model, batch, features=any(t.measure == "rep" for t in terms))
+        for term in terms:
+            values = self._values(term, output, batch, positions, rows[term.on])
+            if self.curriculum:
+                values = self.curriculum(values, self.numbers[id(term)])
+            total = total + term.weight * values.sum()
+        if self.sharded and output.features is not None:
+            total = total + 0 * output.loss.sum()  # shards are gathered for the backward pass of the whole model
+        return total
+
+    def _values(self, term, output, batch, positions, rows):
+        """The measure of a term on its rows of a batch, [B]."""
+        task, student = self.context.task, output[rows]
+        teacher = self._teacher_output(term, batch, positions, rows) if term.taught else None
+        if term.how:
+            return term.how(self.context, {name: column[rows] for name, column in batch.items()}, student, teacher)
+        if term.measure == "loss":
+            return student.loss
+        if term.measure == "rep":
+            return task.distance(student, teacher)
+        return task.divergence(student, teacher, term.temperature, term.per)
+
+    def _teacher_output(self, term, batch, positions, rows):
+        """What a term's teacher gives for its rows: read, where the task keeps outputs, from those of the whole set."""
+        teacher, features = self.context.teacher(term.target), term.measure == "rep"
+        if not self.context.task.keeps_outputs:
+            return teacher.answer(batch, rows, features)
+        before = len(self.views["forget"]) if "union" in self.views and term.on == "retain" else 0
+        outputs = teacher.outputs(getattr(self.context, term.on), features)
+        return outputs[(positions[rows] - before).to(outputs.loss.device)]
+
+    def _corrupted(self, batch, positions, rows, term):
+        """The batch with the ``rows`` of the term's set corrupted, by draws that depend on seed, epoch and example
+        alone.
+        """
+        task, context = self.context.task, self.context
+        rows = torch.arange(len(positions))[rows]
+        if term.target == "refusal":
+            return task.refuse(batch, rows)
+        purpose = f"labels/{term.on}/{context.epoch if term.redraw else 0}"
+        if purpose not in self._draws:
+            view = self.views["union" if "union" in self.views else term.on]
+            self._draws[purpose] = torch.rand(len(view), generator=context.generator(purpose))
+        return task.corrupt(batch, rows, self._draws[purpose][positions[rows]], context.retain, term.target == "wrong")

@@ -1,0 +1,51 @@
+"""Frozen models that a student is pulled to, or pushed away from."""
+
+import contextlib
+
+import torch
+
+from mubench.models.behaviour import Output
+from mubench.train import lora
+
+
+class Teacher:
+    """A frozen model, whose outputs are computed once per example where the task can keep them (``keeps_outputs``).
+
+    context: the run's; model: () → the model. An incompetent one is let go as soon as the outputs of a whole view are
+    known, and made again, the same, where it is asked again.
+    """
+
+    def __init__(self, context, model):
+        self.context, self.model, self._outputs = context, model, {}
+
+    @torch.no_grad()
+    def answer(self, batch, rows, features=False):
+        """The `Output` for some rows of a batch."""
+        with self._answering() as model:
+            return self.context.task.forward(model, {k: v[rows] for k, v in batch.items()}, features)
+
+    def outputs(self, view, features=False):
+        """The `Output` of a whole view, row i being its example i."""
+        key = (id(view), features)
+        if key not in self._outputs:
+            self._outputs[key] = view, self._of_all(view, features)  # the view is kept: its id must stay its own
+            self.context.forget_incompetent()
+        return self._outputs[key][1]
+
+    @torch.no_grad()
+    def _of_all(self, view, features):
+        context, parts = self.context, []
+        for batch in context.batches(view, 2 * context.batch_size, "teacher"):
+            counted = context.counted(("teacher", features), batch, gradient=False)
+            with counted, context.accelerator.autocast(), self._answering() as model:
+                parts.append(context.task.forward(model, batch, features))
+        joined = {
+            name: None if getattr(parts[0], name) is None else torch.cat([getattr(part, name) for part in parts])
+            for name in ("loss", "logits", "mask", "features")
+        }
+        return Output(**joined)
+
+    def _answering(self):
+        """The model as it answers: with LoRA the student, its adapters off."""
+        model = self.model()
+        return model.off() if isinstance(model, lora.Adapters) else contextlib.nullcontext(model)
