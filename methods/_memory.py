@@ -17,7 +17,7 @@ def extraction(task, model, batch, n):
 
     true, ends = batch["labels"].tolist(), (batch["labels"] != -100).sum(1).tolist()  # answers begin at 0
     found = torch.zeros(len(true), dtype=torch.float64)
-    grams = lambda tokens: list(zip(*(tokens[i:] for i in range(n))))
+    grams = lambda tokens: list(zip(*(tokens[i:] for i in range(n)), strict=False))
     for given in range(1, max(ends) - n + 1):
         said = task.complete(model, batch, given, len(true[0]) - given).tolist()
         for row, end in enumerate(ends):

@@ -52,8 +52,13 @@ class Amnesiac(Method):
 
     def close(self, context):
         if self.before is not None:
-            changes = [before.neg_().add_(p.detach()) for p, before in zip(context.student.parameters(), self.before)]
-            self.changes = changes if self.changes is None else [a.add_(b) for a, b in zip(self.changes, changes)]
+            changes = [
+                before.neg_().add_(p.detach())
+                for p, before in zip(context.student.parameters(), self.before, strict=True)
+            ]
+            self.changes = (
+                changes if self.changes is None else [a.add_(b) for a, b in zip(self.changes, changes, strict=True)]
+            )
             self.before = None
 
     def select(self, context):
@@ -70,6 +75,7 @@ class Amnesiac(Method):
 
         self.close(context)
         with torch.no_grad():
-            for p, change in zip(context.student.parameters(), self.changes or ()):
-                p.sub_(change)
+            if self.changes is not None:
+                for p, change in zip(context.student.parameters(), self.changes, strict=True):
+                    p.sub_(change)
         self.changes = None

@@ -190,7 +190,7 @@ class Method:
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
-        self.terms  # hyperparameters that make no term are refused here, not in the middle of a run
+        tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
 
     # -- hooks: what terms cannot say ------------------------------------------------------------------------------
 

@@ -66,7 +66,6 @@ class Fisher(Method):
 
     def information(self, context):
         """Parameter name → the diagonal of the Fisher information of D_r."""
-        import torch
 
         from mubench.train.gradients import gradients, importance
 
@@ -78,13 +77,20 @@ class Fisher(Method):
                 len(context.retain),
             )
         sums = 0
-        for y in range(context.task.num_labels):
-            given = gradients(
-                context, context.retain, change=lambda batch: batch | {"labels": torch.full_like(batch["labels"], y)}
-            )
-            part = self._mean(given, len(context.retain), lambda batch: self._predicted(context, batch)[:, y])
+        for label in range(context.task.num_labels):
+            part = self._of_label(context, label)
             sums = part if not sums else {name: sums[name] + part[name] for name in part}
         return sums
+
+    def _of_label(self, context, label):
+        """What one label adds: squared gradients as if it were the truth, times its probability."""
+        import torch
+
+        from mubench.train.gradients import gradients
+
+        labelled = lambda batch: batch | {"labels": torch.full_like(batch["labels"], label)}
+        probability = lambda batch: self._predicted(context, batch)[:, label]
+        return self._mean(gradients(context, context.retain, change=labelled), len(context.retain), probability)
 
     def _mean(self, given, n, weigh=None):
         """The mean over n examples of their squared gradients, each times the weight it has."""

@@ -36,15 +36,14 @@ class FLAT(Method):
 
     @property
     def terms(self):
-        self.pair
+        self.functions()  # an unknown divergence is refused at once
         return (
             Term("forget", "loss", "refusal", -1.0, how=self.template, corruption="Data"),
             Term("forget", "loss", "true", how=self.forgotten, corruption="Grad"),
         )
 
-    @property
-    def pair(self):
-        """(g, f*)"""
+    def functions(self):
+        """(g, f*) of the divergence."""
         pairs = {
             "kl": (lambda x: x, lambda x: (x - 1).exp()),
             "reverse_kl": (lambda x: -x.exp(), lambda x: -1 - x),
@@ -60,10 +59,10 @@ class FLAT(Method):
         return pairs[self.divergence]
 
     def template(self, context, batch, mine, theirs):
-        return self.pair[0](self.probability(batch, mine))
+        return self.functions()[0](self.probability(batch, mine))
 
     def forgotten(self, context, batch, mine, theirs):
-        return self.pair[1](self.probability(batch, mine))
+        return self.functions()[1](self.probability(batch, mine))
 
     def probability(self, batch, out):
         """[B]: the mean probability of an answer's tokens."""

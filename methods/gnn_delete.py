@@ -54,7 +54,7 @@ class GnnDelete(Method):
                 if getattr(module, name, None) is not None:
                     register_parametrization(module, name, operator)
         at = torch.randint(len(context.retain), (len(context.forget),), generator=context.generator("partners"))
-        self.partners = dict(zip(context.forget.rows.tolist(), at.tolist()))
+        self.partners = dict(zip(context.forget.rows.tolist(), at.tolist(), strict=True))
 
     def consistent(self, context, batch, mine, theirs):
         import torch

@@ -37,5 +37,5 @@ class NegGradPlus(Method):
 
     def penalty(self, context):
         if self.l2_init:
-            pairs = zip(context.student.parameters(), context.original.parameters())
+            pairs = zip(context.student.parameters(), context.original.parameters(), strict=True)
             return self.alpha * self.l2_init / 2 * sum((p - o).square().sum() for p, o in pairs)

@@ -71,4 +71,4 @@ class SalUn(Method):
         chosen = torch.zeros_like(scores, dtype=torch.bool)
         chosen[scores.argsort(descending=True, stable=True)[: int(len(scores) * self.saliency_ratio)]] = True
         parts = chosen.split([s.numel() for s in saliency.values()])
-        return {name: part.view_as(s) for (name, s), part in zip(saliency.items(), parts)}
+        return {name: part.view_as(s) for (name, s), part in zip(saliency.items(), parts, strict=True)}

@@ -38,8 +38,7 @@ class ScrubR(Scrub):
         return super().terms
 
     def prepare(self, context):
-        context.validation
-        self.kept, self.errors = [], []
+        self.kept, self.errors, self.validation = [], [], context.validation
 
     def after_epoch(self, context):
         self.kept.append({name: tensor.to("cpu", copy=True) for name, tensor in context.student.state_dict().items()})
@@ -48,7 +47,7 @@ class ScrubR(Scrub):
 
     def finish(self, context):
         if self.kept:
-            errors, classes = context.measure(context.validation, error).unbind(1)
+            errors, classes = context.measure(self.validation, error).unbind(1)
             reference = errors[(classes[:, None] == self.classes.unique()).any(1)].mean().item()
             context.student.load_state_dict(self.kept[self.rewind(self.errors, reference)])
 

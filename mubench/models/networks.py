@@ -101,7 +101,7 @@ def projections(network, names):
         [inner for inner, module in network.get_submodule(name).named_modules() if type(module).__name__ in maps]
         for name in names
     )
-    return [f"{name}.{inner[-1]}".rstrip(".") for name, inner in zip(names, found) if inner]
+    return [f"{name}.{inner[-1]}".rstrip(".") for name, inner in zip(names, found, strict=True) if inner]
 
 
 @functools.lru_cache(maxsize=16)
@@ -211,17 +211,17 @@ def whole_masks(network):
     """Inside, a model of `transformers` builds its attention masks whole, without first asking whether one masks
     anything: what vmap cannot ask. Its attention is the same as before.
     """
-    config = getattr(network, "config", None)
-    kind = getattr(config, "_attn_implementation", None)
-    if kind not in ("sdpa", "eager"):
-        yield
-        return
+    configs = {id(module.config): module.config for module in network.modules() if hasattr(module, "config")}
+    before = [(c, c._attn_implementation) for c in configs.values() if hasattr(c, "_attn_implementation")]
     _register_whole_masks()
-    config._attn_implementation = WHOLE_MASKS + kind
+    for config, kind in before:
+        if kind in ("sdpa", "eager"):
+            config._attn_implementation = WHOLE_MASKS + kind
     try:
         yield
     finally:
-        config._attn_implementation = kind
+        for config, kind in before:
+            config._attn_implementation = kind
 
 
 @functools.cache

@@ -66,7 +66,7 @@ class SuperLoss:
         if self.tau != "mean":
             return
         seen = torch.stack([self._seen.pop(term, torch.zeros(2, dtype=torch.double, device=device)) for term in terms])
-        for term, (total, count) in zip(terms, (gather(seen) if gather else seen).tolist()):
+        for term, (total, count) in zip(terms, (gather(seen) if gather else seen).tolist(), strict=True):
             if count:
                 before = self._sums.get(term, (0, 0))
                 self._sums[term] = before[0] + total, before[1] + count

@@ -2,11 +2,14 @@
 influence need.
 """
 
+import functools
+
 import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mubench.models import networks
+from mubench.train.loader import load
 
 NUMBERS = {
     "cpu": 2**23,
@@ -27,45 +30,53 @@ class _Loss(torch.nn.Module):
 
 
 def gradients(context, view, size=1, change=None):
-    """Yields (batch, G gradients of the mean task loss: parameter name → [G, …]) over the groups of ``size``
-    consecutive examples of a view (the last may be smaller), for as many groups at a time as fit; of the student in
-    eval mode, which stays as it is.
+    """Gradients of the mean task loss of groups of examples, by the student in eval mode, which stays as it is.
 
-    change: batch → the batch whose loss is meant (other labels). One pass of `torch.func`'s vmap; models that it cannot
-    take (their control flow depends on the data) are run group by group.
+    view: whose examples; size: consecutive examples of a group (the last group may be smaller).
+    change: batch → the batch whose loss is meant (other labels).
+
+    Yields (batch, parameter name → [G, …]) for as many of the groups at a time as fit: one pass of `torch.func`'s vmap;
+    models that it cannot take (their control flow depends on the data) are run group by group.
     """
     loss, training = _Loss(context.task, context.student), context.student.training
     params = {f"model.{n}": p.detach() for n, p in context.student.named_parameters() if p.requires_grad}
     single = grad(lambda params, batch: functional_call(loss, {n: p.view_as(p) for n, p in params.items()}, (batch,)))
-    together = max(
-        1, min(NUMBERS.get(context.device.type, 2**23) // sum(p.numel() for p in params.values()), EXAMPLES // size)
-    )
+    numbers = NUMBERS.get(context.device.type, NUMBERS["cpu"]) // sum(p.numel() for p in params.values())
+    together = max(1, min(numbers, EXAMPLES // size))
+    many = vmap(single, in_dims=(None, 0), randomness="same")
     context.student.eval()
     try:
-        for positions in _pieces(len(view), size, together):
-            batch = context.batch(view, positions, "gradients")
-            given, count = change(batch) if change else batch, -(-len(positions) // size)
+        for examples in load(
+            {"": view}, [("", positions) for positions in _pieces(len(view), size, together)], context.device
+        ):
+            batch = context.ready(examples, "gradients")
+            count = -(-len(batch["index"]) // size)
+            given = change(batch) if change else batch
             groups = {name: values.unflatten(0, (count, -1)) for name, values in given.items()}
             first = {name: values[0] for name, values in groups.items()}
-            plain = lambda: single(params, first), len(first["index"])
+            plain = functools.partial(single, params, first), len(first["index"])
             with (
                 context.accelerator.autocast(),
                 torch.random.fork_rng(devices=[]),
                 context.counted(("gradients", size), batch, plain=plain),
             ):
-                found = None
-                if count > 1 and together:
-                    try:
-                        with sdpa_kernel(SDPBackend.MATH), networks.whole_masks(context.student):
-                            found = vmap(single, in_dims=(None, 0), randomness="same")(params, groups)
-                    except (RuntimeError, ValueError):
-                        together = 0
+                found = _at_once(many, params, groups, context.student) if count > 1 and many else None
                 if found is None:
+                    many = many if count == 1 else None  # not tried again
                     each = [single(params, {k: v[i] for k, v in groups.items()}) for i in range(count)]
                     found = {name: torch.stack([one[name] for one in each]) for name in params}
             yield batch, {name.removeprefix("model."): values.detach() for name, values in found.items()}
     finally:
         context.student.train(training)
+
+
+def _at_once(many, params, groups, student):
+    """The gradients of all groups, or None where vmap cannot take the model."""
+    try:
+        with sdpa_kernel(SDPBackend.MATH), networks.whole_masks(student):
+            return many(params, groups)
+    except (RuntimeError, ValueError):
+        return None
 
 
 def _pieces(n, size, together):

@@ -66,7 +66,7 @@ def solve(model, share=None, rank=None, used=None):
     wanted = None if share is None else share / 100 * total
     for spare in (True, False):
         known = {n: (cost, own) for n, (cost, own, spared) in every.items() if not (spare and spared)}
-        size = lambda r: sum(cost * min(r, own) for cost, own in known.values())
+        size = lambda r, known=known: sum(cost * min(r, own) for cost, own in known.values())
         most = max((own for _, own in known.values()), default=0)
         if known and (wanted is None or size(most) >= wanted):
             break

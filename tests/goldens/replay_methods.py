@@ -461,7 +461,9 @@ def flat(entry, file):
     ]
 
     def contrast(key, good, forget):
-        g, conjugate = load_method("flat", divergence=key.lower().replace("-", "_").replace("jenson", "jensen")).pair
+        g, conjugate = load_method(
+            "flat", divergence=key.lower().replace("-", "_").replace("jenson", "jensen")
+        ).functions()
         return (conjugate(forget) - g(good)).item()
 
     return {

@@ -70,7 +70,7 @@ def slope(made, view, positions):
     """The gradient of the mean loss of some examples, by plain autograd."""
     model, batch = made.student.eval(), view[torch.as_tensor(positions)]
     loss = cross_entropy(model(batch["x"]), batch["labels"])
-    return dict(zip(dict(model.named_parameters()), torch.autograd.grad(loss, model.parameters())))
+    return dict(zip(dict(model.named_parameters()), torch.autograd.grad(loss, model.parameters()), strict=True))
 
 
 # --- gradients of single examples
@@ -459,7 +459,7 @@ def test_the_closed_form_is_the_minimum_it_solves_for():
     erase, preserve = torch.tensor([1.0, 0.0, 0.3, 0.0]).double(), torch.tensor([0.0, 1.0, 0.5, 0.0]).double()
     edited = method.edited(weight, concepts, guide, erase, preserve).requires_grad_()
     loss = 0.7 * (edited - weight).square().sum()
-    for c, e, p in zip(concepts, erase, preserve):
+    for c, e, p in zip(concepts, erase, preserve, strict=True):
         loss = loss + e * (edited @ c - weight @ guide[0]).square().sum() + p * (edited @ c - weight @ c).square().sum()
     assert torch.autograd.grad(loss, edited)[0].abs().max() < 1e-10 and (edited - weight).abs().max() > 0.1
     torch.testing.assert_close(method.edited(weight, concepts, guide, erase * 0, preserve), weight)

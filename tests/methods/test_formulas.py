@@ -2,6 +2,7 @@
 classes.
 """
 
+import functools
 import math
 import types
 
@@ -78,10 +79,19 @@ def context(student=None, original=None, forget=(0, 1, 2, 3), retain=(4, 5), tas
 class Recorder(Engine):
     """Keeps what the first step loses, and how many examples of which set each step sees."""
 
-    def _step(self, step, *args):
-        loss = super()._step(step, *args)
-        self.steps = [*getattr(self, "steps", []), (self.context.epoch, {on: len(rows) for on, rows in step}, loss)]
-        return loss
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.steps = []
+
+    class Loop(Engine.Loop):
+        def __init__(self, engine, *parts):
+            super().__init__(engine, *parts)
+            self.steps = engine.steps
+
+        def step(self, step, *parts):
+            loss = super().step(step, *parts)
+            self.steps.append((self.context.epoch, {on: len(rows) for on, rows in step}, loss))
+            return loss
 
 
 def run(name, given=None, recipe=RECIPE, **hyperparameters):
@@ -100,7 +110,7 @@ def tokens(model, row, labels=None):
     given = columns()
     answer = [int(t) for t in (given["labels"][row] if labels is None else labels) if t != -100]
     before = [int(given["input_ids"][row, -1]), *answer[:-1]]
-    for last, label in zip(before, answer):
+    for last, label in zip(before, answer, strict=True):
         scores = model.table[last].tolist()
         total = math.log(sum(math.exp(s) for s in scores))
         yield [s - total for s in scores], label
@@ -165,7 +175,7 @@ def test_idk_learns_refusals_and_the_retain_set():
 
 
 def kl(target, scores):
-    return sum(math.exp(t) * (t - s) for t, s in zip(target, scores) if t > -math.inf)
+    return sum(math.exp(t) * (t - s) for t, s in zip(target, scores, strict=True) if t > -math.inf)
 
 
 def normalised(scores):
@@ -180,7 +190,10 @@ def test_delete_distils_all_but_the_truth(temperature):
         return temperature**2 * kl(normalised(target), normalised([m / temperature for m in mine]))
 
     expected = mean(
-        mean(token(mine, theirs, label) for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i)))
+        mean(
+            token(mine, theirs, label)
+            for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i), strict=True)
+        )
         for i in range(4)
     )
     assert first_loss("delete", temperature=temperature) == pytest.approx(expected, **CLOSE)
@@ -191,7 +204,10 @@ def test_undial_lowers_the_truth():
         return kl(normalised([t - 4.0 * (i == label) for i, t in enumerate(theirs)]), mine)
 
     expected = mean(
-        mean(token(mine, theirs, label) for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i)))
+        mean(
+            token(mine, theirs, label)
+            for (mine, label), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i), strict=True)
+        )
         for i in range(4)
     )
     assert first_loss("undial", strength=4.0) == pytest.approx(expected, **CLOSE)
@@ -218,7 +234,7 @@ def test_flat_is_a_divergence_between_refusals_and_answers():
 )
 def test_three_pairs_of_flats_code_push_refusals_away(divergence, forward):
     p = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-    g, _ = load_method("flat", divergence=divergence).pair
+    g, _ = load_method("flat", divergence=divergence).functions()
     assert (torch.autograd.grad(-g(p), p)[0] < 0) == forward
 
 
@@ -238,7 +254,9 @@ def test_an_unknown_divergence_or_rule_or_retention_is_answered_with_the_nearest
         ("gdiff", lambda i: mean(nll(STUDENT, i))),
         (
             "kl",
-            lambda i: mean(kl(theirs, mine) for (mine, _), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i))),
+            lambda i: mean(
+                kl(theirs, mine) for (mine, _), (theirs, _) in zip(tokens(STUDENT, i), tokens(ORIGINAL, i), strict=True)
+            ),
         ),
     ],
 )
@@ -254,13 +272,12 @@ def test_padding_changes_nothing():
         width = max(2, int((batch["labels"] != -100).sum(1).max()))
         return batch | {"labels": batch["labels"][:, :width]}
 
+    def loss_of(name, rows, collate=None):
+        alone = {"retain": "none"} if hasattr(load_method(name), "retain") else {}
+        return run(name, context(forget=rows, collate=collate), lr=0.0, **alone).steps[0][2]
+
     for name in ("npo", "sim_npo", "dpo", "delete", "undial", "flat"):
-        loss = lambda rows, collate=None: run(
-            name,
-            context(forget=rows, collate=collate),
-            lr=0.0,
-            **{"retain": "none"} if hasattr(load_method(name), "retain") else {},
-        ).steps[0][2]
+        loss = functools.partial(loss_of, name)
         assert loss(range(4)) == pytest.approx(mean(loss([i], trim) for i in range(4)), **CLOSE)
 
 
@@ -477,14 +494,17 @@ def test_sga_makes_no_step_when_nothing_is_known_any_more():
 def test_sga_tau_subtracts_what_fine_tuning_on_the_forget_set_adds():
     states = {}
 
-    class Watched(Recorder):
-        def _step(self, step, *args):
-            loss = super()._step(step, *args)
+    class Watched(Engine.Loop):
+        def step(self, step, *parts):
+            loss = super().step(step, *parts)
             states[self.context.epoch] = self.context.student.table.detach().clone()
             return loss
 
+    class Watching(Engine):
+        Loop = Watched
+
     method, given = load_method("sga_tau", threshold=-1.0, sga_epochs=2, epochs=4, lr=0.1, scale=0.7), context()
-    Watched(method, given, method.recipe(RECIPE), progress=False).run()
+    Watching(method, given, method.recipe(RECIPE), progress=False).run()
     after, before = (
         Texts().forward(model, given.forget[torch.arange(4)]).loss.mean() for model in (given.student, STUDENT)
     )

@@ -235,7 +235,7 @@ def test_divergence_is_kl_of_teacher_from_student_by_example_or_by_class(tempera
 def test_bad_t_by_class_is_bad_t_at_a_rate_divided_by_the_classes():
     rates = {"example": 0.1, "class": 0.1 * CLASSES}
     states = [unlearn(load_method("bad_t", per=per, lr=lr)).student.state_dict() for per, lr in rates.items()]
-    for a, b in zip(*(s.values() for s in states)):
+    for a, b in zip(*(s.values() for s in states), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
@@ -278,7 +278,7 @@ class Labels(Classes):
 
     def forward(self, model, batch, features=False):
         if model.training:
-            for index, label in zip(batch["index"].tolist(), batch["labels"].tolist()):
+            for index, label in zip(batch["index"].tolist(), batch["labels"].tolist(), strict=True):
                 self.seen.setdefault(index, []).append(label)
         return super().forward(model, batch, features)
 

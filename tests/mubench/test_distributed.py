@@ -79,7 +79,7 @@ def test_two_processes_are_one(launch, start, way, case):
     assert [p["step"] for p in one.curve] == [p["step"] for p in two.curve] and bool(one.curve) == (
         "observed" in processes.CASES[case]
     )
-    for p, q in zip(one.curve, two.curve):
+    for p, q in zip(one.curve, two.curve, strict=True):
         assert p["retain_score"] == pytest.approx(q["retain_score"], abs=1e-9)
 
 

@@ -80,9 +80,7 @@ class Watched(Engine):
             return loss
 
 
-def prepared(
-    method, forget=6, retain=10, seed=0, student=None, behaviour=None, budget=Budget(), shuffle=True, **recipe
-):
+def prepared(method, forget=6, retain=10, seed=0, student=None, behaviour=None, budget=None, shuffle=True, **recipe):
     """A watched engine, ready to run."""
     n = forget + retain
     columns = {
@@ -174,7 +172,7 @@ def test_a_step_is_the_batch_mean_of_each_set():
     (retain - 0.1 * forget).backward()
     costs = engine.run()
     assert costs.losses == pytest.approx([(retain - 0.1 * forget).item()], rel=1e-12)
-    for mine, by_hand in zip(engine.context.student.parameters(), model.parameters()):
+    for mine, by_hand in zip(engine.context.student.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(mine.detach(), by_hand.detach() - 0.05 * by_hand.grad, rtol=1e-12, atol=1e-14)
 
 
@@ -411,7 +409,7 @@ def test_asking_for_the_original_after_training_is_refused():
     engine = prepared("finetune")
     engine.run()
     with pytest.raises(MubenchError, match="prepare"):
-        engine.context.original
+        engine.context.teacher("original")
 
 
 # --- costs and appearance

@@ -179,7 +179,7 @@ RECIPE = Recipe(lr=0.01, epochs=1, batch_size=16)
 @pytest.mark.parametrize("model", ["resnet", "vit"])
 def test_the_original_is_the_student_without_its_adapters(model):
     c, task = context(model), load_task("fashion")
-    before = {n: t.clone() for n, t in c._model.state_dict().items() if "lora_" not in n}
+    before = {n: t.clone() for n, t in c.given.state_dict().items() if "lora_" not in n}
     with c.adapters.off() as network:
         said = predict(task, network, {"forget": c.forget})
 
@@ -226,7 +226,7 @@ def test_masks_and_penalties_are_over_the_adapters():
         method.finish = lambda context: far.append(
             sum(
                 (p - o).square().sum().item()
-                for p, o in zip(context.student.parameters(), context.original.parameters())
+                for p, o in zip(context.student.parameters(), context.original.parameters(), strict=True)
             )
         )
         method.prepare = lambda context: context.original
