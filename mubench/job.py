@@ -51,7 +51,21 @@ class Job:
     checkpoint: dict = None
 
     @classmethod
-    def make(cls, task, method, options, sets, network, fresh, recipe, budget=None, blank=None, model=None, **facts):
+    def make(
+        cls,
+        task,
+        method,
+        options,
+        sets,
+        network,
+        fresh,
+        recipe,
+        budget=None,
+        blank=None,
+        model=None,
+        shard=False,
+        **facts,
+    ):
         """The one assembly: ``network`` is unlearned by a method; ``fresh`` and ``blank`` make new models (see
         `Context`); model: its name.
         """
@@ -68,12 +82,13 @@ class Job:
             sets.get("validation"),
             options.adapt,
             model,
+            shard,
         )
         budget = budget or Budget(options.max_examples, options.max_steps, options.max_seconds)
         return cls(task, method, options, sets, context, method.recipe(recipe), budget, **facts)
 
     @classmethod
-    def of(cls, spec, task=None, student=None):
+    def of(cls, spec, task=None, student=None, shard=False):
         """The job of a `RunSpec`. task: its task as an instance, where that is not what its name stands for (a sample
         of it); student: unlearned weights, which are only measured."""
         task = task or task_of(spec.task)
@@ -99,6 +114,7 @@ class Job:
             Budget.of(spec, method, task, len(split.retain)),
             blank,
             spec.model,
+            shard,
             **facts,
         )
 

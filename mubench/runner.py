@@ -32,12 +32,12 @@ def run(task, method="salun", *, out="results", save_model=False, eval_every=Non
     return read(store.path(spec))
 
 
-def run_spec(spec, store, save_model=False, progress=True, task=None, **options):
+def run_spec(spec, store, save_model=False, progress=True, task=None, shard=False, **options):
     """`carry_out` the job of a `RunSpec`; returns the folder of its result, on every process. What makes it fail is
     left there.
     """
     with store.recording(spec, plan.exhausted):
-        carry_out(Job.of(spec, task), store, save_model, progress, **options)
+        carry_out(Job.of(spec, task, shard=shard), store, save_model, progress, **options)
     return store.path(spec)
 
 

@@ -3,7 +3,6 @@
 import sys
 
 from mubench import registry
-from mubench.train.engine import sharding
 from mubench.errors import MubenchError
 from mubench.records.result import Store
 from mubench.runner import run_spec
@@ -16,6 +15,7 @@ class Best(registry.methods.get("finetune")):
     keep_best = True
 
 
+SHARD = "--shard" in sys.argv
 COMMON = {"task": "fashion", "model": "vit", "limit": 48}
 CASES = {
     "forget_only": {"method": "neggrad"},
@@ -54,10 +54,11 @@ if __name__ == "__main__":
             Store(sys.argv[1]),
             save_model=True,
             progress=False,
+            shard=SHARD,
             eval_every=2 if CASES[name].get("observed") else None,
         )
-    if sharding():
+    if SHARD:
         try:
-            run_spec(make_spec(**COMMON, method="l1_sparse"), Store(sys.argv[1]), progress=False)
+            run_spec(make_spec(**COMMON, method="l1_sparse"), Store(sys.argv[1]), progress=False, shard=True)
         except MubenchError as error:
             print(error)

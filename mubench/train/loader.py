@@ -4,32 +4,45 @@ import os
 
 from torch.utils.data import DataLoader, Dataset
 
+from mubench.errors import MubenchError
+
 WORKERS = 4  # at most; each holds two batches in advance
 
 
 class Sets(Dataset):
-    """Several views as one: ``sets[name, positions]`` is a batch of the view of that name."""
+    """Several views as one: ``sets[name, positions]`` is a batch of the view of that name, or why there is none."""
 
     def __init__(self, views):
         self.views = views
 
     def __getitem__(self, asked):
         name, positions = asked
-        return self.views[name][positions]
+        try:
+            return self.views[name][positions]
+        except MubenchError as error:
+            return error  # raised by a worker, its sentence would be buried in that process's traceback
 
 
 def load(views, asked, device):
     """The batches that are asked for, one after another.
 
-    views: name → view (see `mubench.examples`); asked: (name, positions) of each batch; device: where they go next.
+    views: name → view (see `mubench.examples`).
+    asked: (name, positions) of each batch.
+    device: where the batches go next.
+
     Views that decode when asked (``decodes``) are read by worker processes, ahead of the model, into memory from where
     a GPU copies without a wait.
     """
-    if not any(getattr(views[name], "decodes", False) for name in {name for name, _ in asked}):
-        return (views[name][positions] for name, positions in asked)
+    if any(getattr(views[name], "decodes", False) for name in {name for name, _ in asked}):
+        return _decoded(views, asked, device)
+    return (views[name][positions] for name, positions in asked)
+
+
+def _decoded(views, asked, device):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = max(1, min(WORKERS, cores - 1, len(asked)))
-    loader = DataLoader(
-        Sets(views), batch_size=None, sampler=asked, num_workers=workers, pin_memory=device.type == "cuda"
-    )
-    return iter(loader)
+    pinned = device.type == "cuda"
+    for batch in DataLoader(Sets(views), batch_size=None, sampler=asked, num_workers=workers, pin_memory=pinned):
+        if isinstance(batch, MubenchError):
+            raise batch
+        yield batch

@@ -32,11 +32,16 @@ def launch(tmp_path_factory):
         if way not in stores:
             folder = tmp_path_factory.mktemp(way)
             done = subprocess.run(
-                [sys.executable, *(TORCHRUN if way != "one" else []), SCRIPT, str(folder)],
+                [
+                    sys.executable,
+                    *(TORCHRUN if way != "one" else []),
+                    SCRIPT,
+                    str(folder),
+                    *["--shard"] * (way == "fsdp"),
+                ],
                 capture_output=True,
                 text=True,
                 timeout=300,
-                env=os.environ | {"ACCELERATE_USE_FSDP": str(way == "fsdp").lower()},
             )
             assert not done.returncode, done.stderr[-3000:]
             stores[way] = Store(folder), done.stdout
@@ -95,10 +100,13 @@ def test_what_cannot_be_sharded_is_refused_in_one_sentence(launch):
     assert "this run cannot be sharded: l1_sparse reads or changes weights while it trains" in launch("fsdp")[1]
 
 
-@pytest.mark.parametrize("other", ["DEEPSPEED", "MEGATRON_LM"])
+@pytest.mark.parametrize("other", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
 def test_other_ways_of_sharding_are_refused(monkeypatch, other):
     monkeypatch.setenv(f"ACCELERATE_USE_{other}", "true")
-    with pytest.raises(MubenchError, match=f"not shared out by {other}: start it with --multi_gpu, or --use_fsdp"):
+    with pytest.raises(
+        MubenchError,
+        match=f"not shared out by the launcher's {other}: start it with --multi_gpu, and with mubench's --shard",
+    ):
         make_accelerator()
 
 
