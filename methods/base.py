@@ -65,8 +65,8 @@ class Term:
     how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its
         own (NPO's log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and
         teacher (None without one) for the term's rows of the ``batch``; with it ``loss`` may have a teacher for a
-        target, whose losses are the reference, and any measure
-        ``none``: what it is pulled towards is ``how``'s own business (RMU's random direction).
+        target, whose losses are the reference, and any measure ``none``: what it is pulled towards is ``how``'s own
+        business (RMU's random direction).
     corruption: the column of Table 2 where ``how`` hides it: ``Grad``, ``Data`` or ``Model``.
     """
 

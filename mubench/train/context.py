@@ -21,15 +21,18 @@ class Context:
 
     student: the model being trained.
     original: a frozen copy of it as it was; of a student with LoRA, the student without its adapters: no copy.
-    fresh(): a new, untrained model; incompetent: one that knows nothing at all (``blank``; by default what ``fresh``
-    gives), frozen.
-    task: its `Behaviour`; model_name: what a task calls the model.
+    fresh(): a new, untrained model.
+    incompetent: one that knows nothing at all (``blank``; by default what ``fresh`` gives), frozen.
+    task: its `Behaviour`.
+    model_name: what a task calls the model.
     forget, retain: the two sets, as views that hooks may replace by a part.
-    validation: held-out examples for thresholds; never for training, and never the test set.
-    batch_size, forget_batch_size, epochs: of the recipe; epoch: the present one, from 1; step: how many are done.
+    validation: held-out examples for thresholds; never for training, and never the test set. batch_size,
+        forget_batch_size, epochs: of the recipe.
+    epoch: the present one, from 1.
+    step: how many are done.
     seed, device, accelerator, meter: of the run.
     trainable: name → parameter of all that may move; with LoRA (``adapt``: what `lora.solve` is asked for, ``share`` or
-    ``rank``) those of the adapters, and masks are over them alone.
+        ``rank``) those of the adapters, and masks are over them alone.
     shard: whether weights are shared out among all processes while they train.
     """
 
@@ -153,7 +156,8 @@ class Context:
     def freeze(self, mask, hold=True):
         """Only some weights may move.
 
-        mask: name of a trainable parameter → boolean tensor, true where they may; hold: whatever the optimiser does.
+        mask: name of a trainable parameter → boolean tensor, true where they may.
+        hold: whatever the optimiser does.
         """
         self.masks, self.hold = {name: m.to(self.device) for name, m in mask.items()}, hold
 
@@ -183,7 +187,7 @@ class Context:
         """Task arithmetic: θ ← start + ``factor`` · (θ − start). Buffers go back to ``start``.
 
         start: a `snapshot`. With LoRA θ is what the adapters add to the weights, the product BA of each layer, and all
-        else stays as it is.
+            else stays as it is.
         """
         if self.adapters:
             return self.adapters.rescale(factor, start)
@@ -199,8 +203,9 @@ class Context:
         """Counts the work of the block, one pass over a batch. A step's own pass counts by itself.
 
         purpose: what the pass is; of the same purpose and shapes FLOPs are traced once.
-        batch: name → tensor; gradient: whether its examples have one; those of another ``network`` than the student
-        count for its share of the student's parameters.
+        batch: name → tensor.
+        gradient: whether its examples have one; those of another ``network`` than the student count for its share of
+            the student's parameters.
         plain: what is traced instead of the block (see `Meter.flops`).
         """
         examples = len(batch["index"] if "index" in batch else next(iter(batch.values())))

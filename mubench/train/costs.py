@@ -17,13 +17,15 @@ from mubench.train.distributed import summed
 class Costs:
     """Counted from the first hook to the last, loading and evaluation excluded.
 
-    unlearning_seconds: wall clock; cpu_seconds: of all threads of this process, which other load hardly changes; steps:
-    optimiser steps;
-    examples: examples with a gradient, in steps, hooks and one-shot passes, over all epochs and processes;
+    unlearning_seconds: wall clock.
+    cpu_seconds: of all threads of this process, which other load hardly changes.
+    steps: optimiser steps.
+    examples: examples with a gradient, in steps, hooks and one-shot passes, over all epochs and processes.
     flops: floating-point operations of matrix products, convolutions and attention, forward and backward, teachers and
-    saliency included; peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation
-    (GPU) while unlearning; stopped_by: ``epochs`` when all were done, else the budget that ran out; losses: mean loss
-    per epoch;
+        saliency included.
+    peak_memory_bytes: the largest resident size of this process (CPU) or the largest allocation (GPU) while unlearning.
+    stopped_by: ``epochs`` when all were done, else the budget that ran out.
+    losses: mean loss per epoch.
     validation: score after each epoch, where the recipe keeps the best one.
     """
 
@@ -54,8 +56,9 @@ class Meter:
         every time.
 
         plain: (a function that does the same work on some examples, how many), to be traced instead of a block whose
-        operations are not counted as they are (of a vectorised convolution each group would count as all). A block
-        inside another counts as its own only: a teacher asked in the middle of a step is no part of each later step.
+            operations are not counted as they are (of a vectorised convolution each group would count as all). A block
+            inside another counts as its own only: a teacher asked in the middle of a step is no part of each later
+            step.
         """
         if key in self._flops:
             yield
@@ -119,7 +122,9 @@ class Meter:
 class Allowance:
     """What a run may use, by its `Budget`: no step is begun that would go over it.
 
-    meter: of the run; accelerator: whose processes share it. used_up: whether a step was refused.
+    meter: of the run.
+    accelerator: whose processes share it.
+    used_up: whether a step was refused.
     """
 
     def __init__(self, budget, meter, accelerator):
@@ -147,7 +152,8 @@ class Allowance:
     def count(self, step, before, loss):
         """A step is done: its examples and all further passes over them are counted. Returns the loss of all processes.
 
-        before: the count when it began; loss: the sum over this process's pieces.
+        before: the count when it began.
+        loss: the sum over this process's pieces.
         """
         examples, more = sum(len(positions) for _, positions in step), self.meter.examples - before
         loss, more = summed(self.accelerator, loss, more)

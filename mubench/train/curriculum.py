@@ -30,12 +30,12 @@ class SuperLoss:
     """Maps losses [B] of a term to σ·(ℓ − τ) + λ·log²σ, σ a constant for the gradient, which is therefore σ times the
     loss's.
 
-    lam: λ > 0, towards infinity all examples count alike; tau: what is neither easy nor hard: ``mean``, of all losses
-    of the same term in earlier steps (in the first step there are none, and all count alike), ``log_classes``, the loss
-    of a guess, or a number.
-    Every term has a state of its own: losses on D_f and D_r are never mixed. Of terms that push away (negative weight)
-    easy are still the examples with a small loss, those that are remembered best: they are pushed most, and what is
-    forgotten already is let go.
+    lam: λ > 0, towards infinity all examples count alike.
+    tau: what is neither easy nor hard: ``mean``, of all losses of the same term in earlier steps (in the first step
+        there are none, and all count alike), ``log_classes``, the loss of a guess, or a number. Every term has a state
+        of its own: losses on D_f and D_r are never mixed. Of terms that push away (negative weight) easy are still the
+        examples with a small loss, those that are remembered best: they are pushed most, and what is forgotten already
+        is let go.
     """
 
     def __init__(self, lam=1.0, tau="mean", classes=None):
@@ -62,7 +62,10 @@ class SuperLoss:
         return (-w).exp().to(losses.dtype) * (losses - tau) + self.lam * w.square().to(losses.dtype)
 
     def step(self, terms=(0,), gather=None, device=None):
-        """A step is done: its losses of the ``terms`` join their means; gather: sums a tensor over all processes."""
+        """A step is done: its losses of the ``terms`` join their means.
+
+        gather: sums a tensor over all processes.
+        """
         if self.tau != "mean":
             return
         seen = torch.stack([self._seen.pop(term, torch.zeros(2, dtype=torch.double, device=device)) for term in terms])

@@ -22,6 +22,8 @@ def make_accelerator(precision="no"):
 
     Raises `MubenchError` for a precision that this machine does not have, and where the launcher asks for another way
     of sharing a run out than DDP.
+
+
     """
     for other in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() in ("true", "1"):
@@ -57,9 +59,10 @@ def threads(count):
 class Piece:
     """The part of a batch that one process runs at once.
 
-    on: the set its examples are of (``union``: both); positions: theirs in that set, [B].
+    on: the set its examples are of (``union``: both).
+    positions: theirs in that set, [B].
     batch: number of examples of the whole batch, all processes together; infinite where the piece only keeps this
-    process in step with the others, and counts for nothing.
+        process in step with the others, and counts for nothing.
     last: whether it is the last of its step.
     """
 
@@ -76,9 +79,11 @@ class Piece:
 def pieces(step, largest, accumulate, accelerator):
     """The pieces of a step that this process runs, in order.
 
-    step: the step's batches, (set, positions) each; largest: the most examples a batch of the recipe has: a larger one,
-    asked for by a hook, is cut so that its pieces are no larger; accumulate: pieces of a batch.
-    Every process gets as many pieces as the first: sharded layers are gathered by all or by none.
+    step: the step's batches, (set, positions) each.
+    largest: the most examples a batch of the recipe has: a larger one, asked for by a hook, is cut so that its pieces
+        are no larger.
+    accumulate: pieces of a batch. Every process gets as many pieces as the first: sharded layers are gathered by all or
+        by none.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     found = []
@@ -106,6 +111,7 @@ class Shards:
 
     With the weights go gradients and optimiser states; a layer is whole only while it works. A copy of the student's
     modules is sharded and stands in its place in the context; the student itself waits without weights for `gather`.
+
     model: what forward passes go through.
     """
 

@@ -81,7 +81,10 @@ class Engine:
         return meter.costs
 
     def _train(self, total):
-        """Everything between `prepare` and `finish`; total: the number of steps of all epochs."""
+        """Everything between `prepare` and `finish`.
+
+        total: the number of steps of all epochs.
+        """
         context, accelerator = self.context, self.accelerator
         if self.recipe.recompute:
             networks.recompute(context.student)

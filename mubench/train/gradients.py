@@ -32,11 +32,14 @@ class _Loss(torch.nn.Module):
 def gradients(context, view, size=1, change=None):
     """Gradients of the mean task loss of groups of examples, by the student in eval mode, which stays as it is.
 
-    view: whose examples; size: consecutive examples of a group (the last group may be smaller).
+    view: whose examples.
+    size: consecutive examples of a group (the last group may be smaller).
     change: batch → the batch whose loss is meant (other labels).
 
     Yields (batch, parameter name → [G, …]) for as many of the groups at a time as fit: one pass of `torch.func`'s vmap;
     models that it cannot take (their control flow depends on the data) are run group by group.
+
+
     """
     loss, training = _Loss(context.task, context.student), context.student.training
     params = {f"model.{n}": p.detach() for n, p in context.student.named_parameters() if p.requires_grad}

@@ -32,6 +32,8 @@ def load(views, asked, device):
 
     Views that decode when asked (``decodes``) are read by worker processes, ahead of the model, into memory from where
     a GPU copies without a wait.
+
+
     """
     if any(getattr(views[name], "decodes", False) for name in {name for name, _ in asked}):
         return _decoded(views, asked, device)

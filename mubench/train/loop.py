@@ -19,8 +19,11 @@ class NonFiniteLoss(MubenchError):
 class Loop:
     """The steps of a run.
 
-    engine: gives method, context, recipe, schedule, allowance and observer; optimizer: over all that may move;
-    objective: a batch → the scalar that a step lowers; masks: single weights that stay; bar: a step at a time.
+    engine: gives method, context, recipe, schedule, allowance and observer.
+    optimizer: over all that may move.
+    objective: a batch → the scalar that a step lowers.
+    masks: single weights that stay.
+    bar: a step at a time.
     """
 
     def __init__(self, engine, optimizer, objective, masks, bar):
@@ -70,8 +73,9 @@ class Loop:
     def step(self, step, parts, examples):
         """One step of the optimiser; returns its loss.
 
-        step: its batches, (set, positions) each; parts: the pieces of them that this process runs; examples: gives the
-        rows of each.
+        step: its batches, (set, positions) each.
+        parts: the pieces of them that this process runs.
+        examples: gives the rows of each.
         """
         context, total, counted_before = self.context, 0.0, self.context.meter.examples
         for group in self.optimizer.param_groups:

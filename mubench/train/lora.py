@@ -30,7 +30,10 @@ class Unreachable(MubenchError):
 
 @dataclass(frozen=True)
 class Ranks:
-    """ranks: layer → rank of its adapter; parameters: of all adapters; share: those in per cent of the model's."""
+    """ranks: layer → rank of its adapter.
+    parameters: of all adapters.
+    share: those in per cent of the model's.
+    """
 
     ranks: dict
     parameters: int
@@ -58,9 +61,12 @@ def adaptable(model):
 
 
 def solve(model, share=None, rank=None, used=None):
-    """The `Ranks` for a ``share`` in per cent of the model's parameters, or for a ``rank``. used: names of layers that
-    may be adapted
-    (default: all). Raises `Unreachable` with the nearest share where this one is more than a point away."""
+    """The `Ranks` for a ``share`` in per cent of the model's parameters, or for a ``rank``.
+
+    used: names of layers that may be adapted (default: all).
+
+    Raises `Unreachable` with the nearest share where this one is more than a point away.
+    """
     total = sum(p.numel() for p in model.parameters())
     every = {n: layer for n, layer in adaptable(model).items() if used is None or n in used}
     wanted = None if share is None else share / 100 * total
@@ -188,7 +194,9 @@ class Original:
 
     Called, it answers as the student without its adapters; its parameters are the student's, those of the adapters as
     they were when this was made.
-    student: the model; adapters: () → the `Adapters` that are in it now.
+
+    student: the model.
+    adapters: () → the `Adapters` that are in it now.
     """
 
     def __init__(self, student, adapters):

@@ -75,7 +75,10 @@ class Objective:
         return total
 
     def _added(self, total, terms, batch, positions, rows):
-        """A sum and the terms that see the same batch; rows: set → which of the batch are its examples."""
+        """A sum and the terms that see the same batch.
+
+        rows: set → which of the batch are its examples.
+        """
         output = self.context.task.forward(self.model, batch, features=any(t.measure == "rep" for t in terms))
         for term in terms:
             values = self._values(term, output, batch, positions, rows[term.on])

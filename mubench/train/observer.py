@@ -7,10 +7,11 @@ import math
 class Observer:
     """What a run shows on its way, and the best weights it had.
 
-    context: the run's; observe: called with it after each epoch, or at the start and every so many steps (``every``);
-    what it raises ends the run. None: nobody looks.
+    context: the run's.
+    observe: called with it after each epoch, or at the start and every so many steps (``every``); what it raises ends
+        the run. None: nobody looks.
     validate: model → its score on the validation set; None, or asked after each epoch, whose weights are kept in main
-    memory if no earlier ones scored as well.
+        memory if no earlier ones scored as well.
     whole: a context manager in which the student is whole, so that processes may ask it unequally often.
     """
 

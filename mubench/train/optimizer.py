@@ -22,7 +22,8 @@ def make_optimizer(recipe, parameters):
 def rate(recipe, progress, epoch):
     """The learning rate of a step.
 
-    progress: the share of all steps that lies behind it, in [0, 1); epoch: its epoch, from 1.
+    progress: the share of all steps that lies behind it, in [0, 1).
+    epoch: its epoch, from 1.
     """
     if progress < recipe.warmup:
         factor = progress / recipe.warmup

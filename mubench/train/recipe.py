@@ -7,14 +7,18 @@ from dataclasses import dataclass
 class Recipe:
     """Numbers of one training.
 
-    ``epochs`` passes in batches of ``batch_size`` examples (all processes together; ``forget_batch_size`` for the
-    forget set where it has batches of its own; ``accumulate`` cuts a batch into as many pieces and ``recompute``
-    forgets activations until the backward pass asks for them (gradient checkpointing): both change memory and time, not
-    maths), by ``optimizer`` (``adamw``, ``adam``, ``sgd`` or ``sophia``) at rate ``lr``: ramped up over the first
-    ``warmup`` share of the steps, then ``lr_schedule`` (``constant``, ``linear`` or ``cosine`` down to 0), and times
-    ``lr_decay`` for each of the ``milestones`` strictly below the current epoch, counted from 1. Gradients are clipped
-    to norm ``clip`` (0: never). ``keep_best`` ends with the weights of the epoch that scored best on the validation set
-    (of equals the first), not the last.
+    lr: learning rate.
+    epochs: passes over the examples.
+    batch_size: examples of a batch, all processes together.
+    forget_batch_size: of a batch of the forget set where it has batches of its own (0: as batch_size).
+    optimizer: ``adamw``, ``adam``, ``sgd`` (with ``momentum``) or ``sophia``; each with ``weight_decay``.
+    clip: norm to which gradients are clipped (0: never).
+    lr_schedule: what becomes of the rate after the warm-up: ``constant``, ``linear`` or ``cosine`` down to 0.
+    warmup: share of the steps over which the rate is ramped up.
+    milestones: epochs, counted from 1, after each of which the rate is times ``lr_decay``.
+    accumulate: pieces that a batch is cut into: less memory, more time, the same maths.
+    recompute: forget activations until the backward pass asks for them (gradient checkpointing): likewise.
+    keep_best: end with the weights of the epoch that scored best on the validation set (of equals the first).
     """
 
     lr: float

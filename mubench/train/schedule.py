@@ -10,8 +10,9 @@ from mubench.errors import MubenchError
 class Schedule:
     """The steps of a run.
 
-    method: its ``schedule``, ``epoch_length`` and `select` hook are followed; context: gives the sets, their batch
-    sizes and the order; shuffle: false keeps examples in the order of their set (replaying somebody's batches).
+    method: its ``schedule``, ``epoch_length`` and `select` hook are followed.
+    context: gives the sets, their batch sizes and the order.
+    shuffle: false keeps examples in the order of their set (replaying somebody's batches).
     views: set → its examples; ``union`` is D_f followed by D_r.
     """
 

@@ -11,8 +11,9 @@ from mubench.train import lora
 class Teacher:
     """A frozen model, whose outputs are computed once per example where the task can keep them (``keeps_outputs``).
 
-    context: the run's; model: () → the model. An incompetent one is let go as soon as the outputs of a whole view are
-    known, and made again, the same, where it is asked again.
+    context: the run's.
+    model: () → the model. An incompetent one is let go as soon as the outputs of a whole view are known, and made
+        again, the same, where it is asked again.
     """
 
     def __init__(self, context, model):

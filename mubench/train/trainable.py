@@ -8,8 +8,9 @@ from mubench.train.distributed import own, own_part
 class Masks:
     """Single weights that stay, while the others of their parameters are trained.
 
-    student: the model; masks: name of a parameter → boolean tensor of its shape, true where a weight may move; hold:
-    put weights back that an optimiser moved without a gradient (by weight decay or momentum).
+    student: the model.
+    masks: name of a parameter → boolean tensor of its shape, true where a weight may move.
+    hold: put weights back that an optimiser moved without a gradient (by weight decay or momentum).
     """
 
     def __init__(self, student, masks, hold):
