@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mubench.models import networks, originals
-from mubench.train import curriculum
+from mubench.train.curriculum import make_curriculum
 from mubench.cache import whole, writing
 from mubench.train.context import Context
 from mubench.train.distributed import make_accelerator, threads
@@ -139,7 +139,7 @@ class Job:
         """
         options, task = self.options, self.task
         validate = validator(task, self.sets, self.context.accelerator) if "validation" in self.sets else None
-        weigh = curriculum.make(options.curriculum, options.curriculum_lambda, options.curriculum_tau, task.num_labels)
+        weigh = make_curriculum(options.curriculum, options.curriculum_lambda, options.curriculum_tau, task.num_labels)
         with threads(task.threads):
             return Engine(
                 self.method, self.context, self.recipe, self.budget, True, progress, validate, observe, every, weigh

@@ -12,7 +12,7 @@ from mubench.errors import MubenchError
 from mubench.train import lora
 from mubench.train.costs import Meter
 from mubench.train.distributed import make_accelerator
-from mubench.train.loader import load
+from mubench.train.loader import batches
 from mubench.train.teachers import Teacher
 
 
@@ -84,7 +84,7 @@ class Context:
         if self.step:
             raise MubenchError("context.original is a copy of the student before the first step: touch it in prepare()")
         if self.adapters:
-            return lora.Original(self.student, lambda: self.adapters)
+            return lora.Unadapted(self.student, lambda: self.adapters)
         return frozen(copy.deepcopy(self.given).to(self.device))
 
     @functools.cached_property
@@ -139,7 +139,7 @@ class Context:
 
     def batches(self, view, size, purpose):
         """A whole view in batches of some size, in order, each `ready`."""
-        for examples in load({"": view}, [("", p) for p in torch.arange(len(view)).split(size)], self.device):
+        for examples in batches({"": view}, [("", p) for p in torch.arange(len(view)).split(size)], self.device):
             yield self.ready(examples, purpose)
 
     def sample(self, view, share):
@@ -221,12 +221,12 @@ class Context:
         """
         view, length = getattr(self, on), self.forget_batch_size if on == "forget" else self.batch_size
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        batches = torch.arange(len(view)).split(length)
-        shared = 1 < world <= len(batches)  # else each process takes them all: none may be left without gradients
-        asked = [("", positions) for positions in (batches[rank::world] if shared else batches)]
+        every = torch.arange(len(view)).split(length)
+        shared = 1 < world <= len(every)  # else each process takes them all: none may be left without gradients
+        asked = [("", positions) for positions in (every[rank::world] if shared else every)]
         training = self.student.training
         self.student.eval().zero_grad(set_to_none=True)
-        for examples in load({"": view}, asked, self.device):
+        for examples in batches({"": view}, asked, self.device):
             batch = self.ready(examples, "saliency")
             with self.counted("saliency", batch, gradient=False), self.accelerator.autocast():
                 self.task.forward(self.student, batch).loss.mean().backward()

@@ -75,7 +75,7 @@ class SuperLoss:
                 self._sums[term] = before[0] + total, before[1] + count
 
 
-def make(name=None, lam=1.0, tau="mean", classes=None):
+def make_curriculum(name=None, lam=1.0, tau="mean", classes=None):
     """The curriculum of that name, or None."""
     if name not in (None, "superloss"):
         raise MubenchError(f"curriculum {name!r}: superloss is the one there is")

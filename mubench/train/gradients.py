@@ -9,7 +9,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mubench.models import networks
-from mubench.train.loader import load
+from mubench.train.loader import batches
 
 NUMBERS = {
     "cpu": 2**23,
@@ -49,7 +49,7 @@ def gradients(context, view, size=1, change=None):
     many = vmap(single, in_dims=(None, 0), randomness="same")
     context.student.eval()
     try:
-        for examples in load(
+        for examples in batches(
             {"": view}, [("", positions) for positions in _pieces(len(view), size, together)], context.device
         ):
             batch = context.ready(examples, "gradients")

@@ -23,7 +23,7 @@ class Sets(Dataset):
             return error  # raised by a worker, its sentence would be buried in that process's traceback
 
 
-def load(views, asked, device):
+def batches(views, asked, device):
     """The batches that are asked for, one after another.
 
     views: name → view (see `mubench.examples`).

@@ -4,7 +4,7 @@ import math
 
 from mubench.errors import MubenchError
 from mubench.train.distributed import pieces
-from mubench.train.loader import load
+from mubench.train.loader import batches
 from mubench.train.optimizer import rate
 
 
@@ -56,7 +56,7 @@ class Loop:
             for step in self.schedule.steps(context.epoch)
         ]
         asked = [(piece.on, piece.positions) for _, parts in steps for piece in parts]
-        examples = load(self.schedule.views, asked, context.device)
+        examples = batches(self.schedule.views, asked, context.device)
         for step, parts in steps:
             if self.allowance.refuses(step):
                 break

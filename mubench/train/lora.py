@@ -189,7 +189,7 @@ class Adapters:
         return {"share": self.plan.share, "parameters": self.plan.parameters, "ranks": self.plan.ranks}
 
 
-class Original:
+class Unadapted:
     """The original model for methods that ask for more than a teacher's answers.
 
     Called, it answers as the student without its adapters; its parameters are the student's, those of the adapters as

@@ -8,7 +8,7 @@ import torch
 from scipy.special import lambertw
 
 from mubench.models.behaviour import Behaviour
-from mubench.train.curriculum import SuperLoss, confidence, make
+from mubench.train.curriculum import SuperLoss, confidence, make_curriculum
 from mubench.train.context import Context
 from mubench.train.engine import Engine
 from mubench.errors import MubenchError
@@ -173,5 +173,5 @@ def test_pieces_of_a_batch_change_no_weight():
 )
 def test_what_makes_no_curriculum_is_refused(arguments, complaint):
     with pytest.raises(MubenchError, match=complaint):
-        make(*arguments)
-    assert make() is None
+        make_curriculum(*arguments)
+    assert make_curriculum() is None

@@ -13,7 +13,7 @@ from mubench.registry import load_method
 from mubench.spec import Budget
 from mubench.train.context import Context
 from mubench.train.engine import Engine
-from mubench.train.loader import load
+from mubench.train.loader import batches
 from mubench.train.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -42,8 +42,8 @@ def asked(n=16, size=4):
 
 
 def test_other_processes_give_the_same_batches_in_the_same_order():
-    here = list(load({"": Examples(COLUMNS)}, asked(), CPU))
-    others = list(load({"": Decoded(COLUMNS)}, asked(), CPU))
+    here = list(batches({"": Examples(COLUMNS)}, asked(), CPU))
+    others = list(batches({"": Decoded(COLUMNS)}, asked(), CPU))
     assert all(os.getpid() not in batch.pop("process").tolist() for batch in others)
     assert [{k: v.tolist() for k, v in batch.items()} for batch in here] == [
         {k: v.tolist() for k, v in batch.items()} for batch in others
@@ -52,12 +52,12 @@ def test_other_processes_give_the_same_batches_in_the_same_order():
 
 def test_rows_in_memory_are_cut_here():
     with_process = type("Plain", (Decoded,), {"decodes": False})(COLUMNS)
-    assert {*next(load({"": with_process}, asked(), CPU))["process"].tolist()} == {os.getpid()}
+    assert {*next(batches({"": with_process}, asked(), CPU))["process"].tolist()} == {os.getpid()}
 
 
 def test_a_view_that_cannot_be_decoded_says_so():
     with pytest.raises(MubenchError, match="^clip.avi is no video that can be decoded$"):
-        list(load({"": Damaged(COLUMNS)}, asked(), CPU))
+        list(batches({"": Damaged(COLUMNS)}, asked(), CPU))
 
 
 class Network(torch.nn.Module):
