@@ -11,82 +11,97 @@ from pathlib import Path
 
 import pandas as pd
 
-from mubench.leaderboard.studies import ablations, bias, claims
-from mubench.leaderboard.studies.figures import csv
 from mubench.leaderboard.records import read_runs
 from mubench.leaderboard.rows import REFERENCES
+from mubench.leaderboard.studies import bias, verdicts
+from mubench.leaderboard.studies.ablations import analyse
+from mubench.leaderboard.studies.figures import csv
+from mubench.leaderboard.studies.kinds import KINDS
+from mubench.leaderboard.studies.runs import METHODS
 
 ROOT = Path(__file__).parent.parent
-PAGE, RUNS, STUDIES = ROOT / "docs/findings.md", ROOT / "leaderboard/runs.parquet", ROOT / "leaderboard/study_results"
-FIGURES, SHOWN, ROWS = ROOT / "docs/figures", 4, 50  # sentences on what an ablation lacks, rows of a table
+PAGE, FIGURES = ROOT / "docs/findings.md", ROOT / "docs/figures"
+RUNS, STUDIES = ROOT / "leaderboard/runs.parquet", ROOT / "leaderboard/study_results"
+SHOWN, ROWS = 4, 50  # sentences on what an ablation lacks, rows of a table
 ABLATION = re.compile(r"(<!-- ablation: (\w+) -->\n).*?(<!-- /ablation -->)", re.S)
-MARKED = re.compile(r"(?<=<!-- claims -->\n).*(?=<!-- /claims -->)", re.S)
+CLAIMS = re.compile(r"(?<=<!-- claims -->\n).*(?=<!-- /claims -->)", re.S)
 
 
 def published():
-    """The frame of all published runs, each once."""
+    """The frame of all published runs, each once, rather with its curve than without."""
     frames = [pd.read_parquet(path) for path in (RUNS, STUDIES / "runs.parquet") if path.is_file()]
     runs = pd.concat(frames, ignore_index=True)
-    runs = (
-        runs.sort_values("curve", key=lambda curve: curve == "", kind="stable").drop_duplicates("id").sort_index()
-    )  # rather with its curve
+    runs = runs.sort_values("curve", key=lambda curve: curve == "", kind="stable").drop_duplicates("id").sort_index()
     return runs.assign(folder=[str(ROOT / folder) for folder in runs["folder"]])
 
 
-def tables(runs):
-    """What stands between the markers."""
-    verdicts, numbers = claims.exhibits(runs)
-    missing = "\n".join(f"- Not enough data: {sentence}." for sentence in verdicts.missing)
-    return "\n" + "\n\n".join(filter(None, [table(verdicts), missing, table(numbers)])) + "\n\n"
+def page(text, runs):
+    """The page with its tables made of these runs."""
+
+    def renewed(part):
+        start, kind, end = part.groups()
+        made = ablation(kind, runs)
+        return part[0] if made is None else f"{start}{described(made)}{end}"
+
+    return ABLATION.sub(renewed, CLAIMS.sub(lambda _: claims(runs), text))
+
+
+def claims(runs):
+    """The verdicts on the claims, what they lack, and the numbers they rest on."""
+    judged, numbers = verdicts.exhibits(runs)
+    missing = "\n".join(f"- Not enough data: {sentence}." for sentence in judged.missing)
+    return _paragraphs(table(judged), missing, table(numbers))
+
+
+def ablation(kind, runs):
+    """The exhibits of an ablation on the tasks and of the methods in which something was varied (where nothing is: of
+    the paper's methods); None where they cannot be made here.
+    """
+    varied, on_curves = _varied(KINDS[kind], runs), KINDS[kind].on_curves
+    methods = METHODS if varied.all() else [*runs["method"][varied].unique()]
+    shown = varied | runs["method"].isin(REFERENCES) | (not on_curves)
+    runs = runs[runs["task"].isin(runs["task"][varied]) & shown]
+    if kind == "bias" and bias.measured(runs)[1]:
+        return None
+    return analyse(kind, runs, methods=methods)
+
+
+def _varied(kind, runs):
+    """Which runs belong to a variation: a series of booleans."""
+    if kind.on_curves:
+        return runs["curve"] != ""
+    if kind.varies_ratio:
+        return runs.groupby("task")["ratio_order"].transform("nunique") > 1
+    names = {kind.option, *dict(kind.with_options)}
+    return runs["options"].map(lambda options: not kind.option or bool(names & {*json.loads(options)}))
+
+
+def described(exhibits):
+    """An ablation on the page: its figure, what follows from it, and what is missing."""
+    figure, *more = exhibits
+    if figure.table.empty:
+        return _paragraphs("There are no published runs of this ablation yet.")
+    picture = f"![{figure.title}](figures/{figure.name}.png)" if figure.rows else ""
+    missing = figure.missing[:SHOWN]
+    if left := len(figure.missing) - len(missing):
+        missing.append(f"and {left} more of the kind")
+    sentences = [*figure.notes, *(f"Missing: {sentence}" for sentence in missing)]
+    return _paragraphs(picture, *map(_follow_up, more), "\n".join(f"- {sentence}." for sentence in sentences))
+
+
+def _follow_up(exhibit):
+    if len(exhibit.table) <= ROWS:
+        return table(exhibit)
+    return f"What follows, {len(exhibit.table)} rows: [{exhibit.name}.csv](figures/{exhibit.name}.csv)."
 
 
 def table(exhibit):
     return exhibit.cells.map(lambda text: text.replace("|", r"\|")).to_markdown(index=False, disable_numparse=True)
 
 
-def ablation(kind, runs):
-    """The exhibits of an ablation on the tasks and of the methods in which something was varied (where nothing is: of
-    the paper's methods); None where they cannot be made here."""
-    said, declared = runs["options"].map(lambda text: {*json.loads(text)}), ablations.KINDS[kind]
-    if declared.along:
-        varied = runs["curve"] != ""
-    elif declared.field == "ratio":
-        varied = runs.groupby("task")["ratio_order"].transform("nunique") > 1
-    else:
-        varied = said.map(lambda options: not declared.field or bool(options & {declared.field, *dict(declared.given)}))
-    methods = ablations.METHODS if varied.all() else [*runs["method"][varied].unique()]
-    tasks = runs["task"][varied]
-    runs = runs[runs["task"].isin(tasks) & (varied | runs["method"].isin(REFERENCES) | (not declared.along))]
-    return None if kind == "bias" and bias.measured(runs)[1] else ablations.analyse(kind, runs, only=methods)
-
-
-def described(exhibits):
-    """An ablation on the page: its figure, what follows from it, and what is missing."""
-    main, *more = exhibits
-    if main.table.empty:
-        return "\nThere are no published runs of this ablation yet.\n\n"
-    picture = [f"![{main.title}](figures/{main.name}.png)"] if main.rows else []
-    missing = [
-        *main.missing[:SHOWN],
-        *([f"and {len(main.missing) - SHOWN} more of the kind"] if len(main.missing) > SHOWN else []),
-    ]
-    said = "\n".join([*(f"- {note}." for note in main.notes), *(f"- Missing: {sentence}." for sentence in missing)])
-    follows = [
-        table(part)
-        if len(part.table) <= ROWS
-        else f"What follows, {len(part.table)} rows: [{part.name}.csv](figures/{part.name}.csv)."
-        for part in more
-    ]
-    return "\n" + "\n\n".join(filter(None, [*picture, *follows, said])) + "\n\n"
-
-
-def page(text, runs):
-    """The page with its tables made of these runs."""
-    text = MARKED.sub(lambda _: tables(runs), text)
-    return ABLATION.sub(
-        lambda part: part[0] if (made := ablation(part[2], runs)) is None else f"{part[1]}{described(made)}{part[3]}",
-        text,
-    )
+def _paragraphs(*texts):
+    """What stands between two markers."""
+    return "\n" + "\n\n".join(filter(None, texts)) + "\n\n"
 
 
 def draw(kinds, runs):
@@ -96,8 +111,8 @@ def draw(kinds, runs):
         if made := ablation(kind, runs):
             (FIGURES / f"{kind}.png").unlink(missing_ok=True)
             made[0].draw(FIGURES / kind, ["png"] if made[0].rows else [])
-            for part in made:
-                (FIGURES / f"{part.name}.csv").write_text(csv(part.table), encoding="utf-8")
+            for exhibit in made:
+                (FIGURES / f"{exhibit.name}.csv").write_text(csv(exhibit.table), encoding="utf-8")
 
 
 if __name__ == "__main__":

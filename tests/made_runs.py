@@ -7,7 +7,7 @@ import pandas as pd
 
 from mubench.leaderboard.records import COLUMNS, VALUES
 
-TEXTS = {
+DEFAULTS = {
     "submission": "",
     "tier": "mini",
     "modality": "image",
@@ -65,10 +65,10 @@ TEXTS = {
 
 
 def frame(rows):
-    """A frame of runs: each row is what differs from `TEXTS`; ``options`` and ``curve`` as Python values."""
+    """A frame of runs: each row is what differs from `DEFAULTS`; ``options`` and ``curve`` as Python values."""
     made = []
     for number, row in enumerate(rows):
-        row = {**TEXTS, "id": f"{number:012x}", **row}
+        row = {**DEFAULTS, "id": f"{number:012x}", **row}
         row |= {
             "ratio_order": float(row["ratio"]),
             "options": row["options"] if isinstance(row["options"], str) else json.dumps(row["options"]),
@@ -82,82 +82,84 @@ def frame(rows):
 def everything(
     tasks=("fashion", "movie_snippets"), methods=("neggrad", "rand_label", "bad_t", "scrub", "salun"), seeds=(0, 1, 2)
 ):
-    """Runs of all six ablations with plausible numbers."""
+    """Runs of all six ablations with plausible numbers, of two models on each task."""
     rng, rows = np.random.default_rng(0), []
-    steps = np.arange(1, 13)
+    noise = lambda scale=0.005: float(rng.normal(0, scale))
     for number, task in enumerate(tasks):
-        modality = ("image", "text")[number % 2]
         for size, model in enumerate(("small", "large")):
             for seed in seeds:
-                noise = lambda scale=0.005: float(rng.normal(0, scale))
-                base = {
+                place = {
                     "task": task,
-                    "modality": modality,
+                    "modality": ("image", "text")[number % 2],
                     "model": model,
                     "seed": seed,
                     "parameters": 1e5 * 4**size,
                     "transfer_score": 0.7 + noise(),
                 }
-                rows.append(
-                    {
-                        **base,
-                        "method": "original",
-                        "relative_flops": 0.0,
-                        "flops": 0.0,
-                        "forget_score": 0.99 + noise(0.002),
-                    }
-                )
-                rows.append(
-                    {
-                        **base,
-                        "method": "retrain",
-                        "relative_flops": 1.0,
-                        "flops": 1e10,
-                        "forget_score": 0.9 + noise(),
-                        "anchor": True,
-                    }
-                )
-                for m, method in enumerate(methods):
-                    mine = {**base, "method": method}
-                    curve = [
-                        {
-                            "step": int(s),
-                            "seconds": float(s),
-                            "cpu_seconds": float(s) * (1 + m / 5),
-                            "flops": float(s * 1e9 * 4**size),
-                            "test_score": 0.9 - 0.002 * s * m + noise(),
-                            "forget_score": 0.4 + 0.5 * s ** -(0.2 + 0.1 * m) + noise(),
-                            "retain_score": 0.93,
-                        }
-                        for s in steps
-                    ]
-                    for ratio in range(1, 11) if model == "small" else (5,):
-                        rows.append(
-                            {
-                                **mine,
-                                "ratio": str(ratio),
-                                "test_score": 0.9 - 0.003 * ratio * m + noise(),
-                                "forget_score": 0.6 - 0.05 * m + noise(),
-                                "transfer_score": 0.7 - 0.01 * m * m + noise(),
-                                "curve": curve if ratio == 5 else "",
-                            }
-                        )
-                    for share in (1, 5, 10, 25, 50, 75):
-                        rows.append(
-                            {
-                                **mine,
-                                "options": {"lora": float(share)},
-                                "share": share + 0.01,
-                                "forget_score": 0.95 - 0.003 * share * m / 4 + noise(),
-                            }
-                        )
-                    for strength in (0.1, 1.0, 10.0):
-                        said = {} if strength == 1 else {"curriculum_lambda": strength}
-                        rows.append(
-                            {
-                                **mine,
-                                "options": {"curriculum": "superloss", **said},
-                                "forget_score": 0.65 - 0.05 * m + noise(),
-                            }
-                        )
+                rows += _references(place, noise)
+                for order, method in enumerate(methods):
+                    unlearned = {**place, "method": method}
+                    rows += _ratios(unlearned, order, size, noise)
+                    rows += _shares(unlearned, order, noise)
+                    rows += _curricula(unlearned, order, noise)
     return frame(rows)
+
+
+def _references(place, noise):
+    original = {"method": "original", "relative_flops": 0.0, "flops": 0.0, "forget_score": 0.99 + noise(0.002)}
+    retrain = {"method": "retrain", "relative_flops": 1.0, "flops": 1e10, "forget_score": 0.9 + noise(), "anchor": True}
+    return [{**place, **original}, {**place, **retrain}]
+
+
+def _ratios(unlearned, order, size, noise):
+    """Runs at all ratios of the small model, at 5 % of the large one; those at 5 % with their curve. order: of the
+    method, the later the worse.
+    """
+    curve = [
+        {
+            "step": int(step),
+            "seconds": float(step),
+            "cpu_seconds": float(step) * (1 + order / 5),
+            "flops": float(step * 1e9 * 4**size),
+            "test_score": 0.9 - 0.002 * step * order + noise(),
+            "forget_score": 0.4 + 0.5 * step ** -(0.2 + 0.1 * order) + noise(),
+            "retain_score": 0.93,
+        }
+        for step in np.arange(1, 13)
+    ]
+    return [
+        {
+            **unlearned,
+            "ratio": str(ratio),
+            "test_score": 0.9 - 0.003 * ratio * order + noise(),
+            "forget_score": 0.6 - 0.05 * order + noise(),
+            "transfer_score": 0.7 - 0.01 * order * order + noise(),
+            "curve": curve if ratio == 5 else "",
+        }
+        for ratio in (range(1, 11) if unlearned["model"] == "small" else (5,))
+    ]
+
+
+def _shares(unlearned, order, noise):
+    """Runs with adapters."""
+    return [
+        {
+            **unlearned,
+            "options": {"lora": float(share)},
+            "share": share + 0.01,
+            "forget_score": 0.95 - 0.003 * share * order / 4 + noise(),
+        }
+        for share in (1, 5, 10, 25, 50, 75)
+    ]
+
+
+def _curricula(unlearned, order, noise):
+    """Runs with a curriculum; its strength is 1 by default."""
+    return [
+        {
+            **unlearned,
+            "options": {"curriculum": "superloss", **({} if strength == 1 else {"curriculum_lambda": strength})},
+            "forget_score": 0.65 - 0.05 * order + noise(),
+        }
+        for strength in (0.1, 1.0, 10.0)
+    ]

@@ -8,7 +8,6 @@ the site.
 
 import contextlib
 import glob
-import importlib.util
 import io
 import re
 import shlex
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+import _generate  # the hook that makes the site's pages
 from mubench.cli import main, parser
 
 ROOT = Path(__file__).parent.parent
@@ -27,16 +27,6 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 REASONS = {"network", "GPU", "cluster", "long"}
 FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 MARK = re.compile(r"<!-- (slow|file|not run)(?:: (.+?))? -->\n\Z")
-
-
-def _generate():
-    spec = importlib.util.spec_from_file_location("mubench_docs_generate", ROOT / "docs" / "_generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-GENERATE = _generate()  # the hook that makes the site's pages
 
 
 @dataclass
@@ -194,6 +184,6 @@ def test_generated_pages_say_what_the_declarations_say(site):
 
 @pytest.mark.parametrize("name", [p.name for p in PAGES] + ["generated pages"])
 def test_commands_in_running_text_are_valid(name):
-    pages = GENERATE.pages().values() if name == "generated pages" else [(ROOT / "docs" / name).read_text()]
+    pages = _generate.pages().values() if name == "generated pages" else [(ROOT / "docs" / name).read_text()]
     for command in {c for page in pages for c in re.findall(r"`mubench ([a-z][^`]*)`", page)}:
-        assert valid(command.split()) or command in GENERATE.verbs(), command
+        assert valid(command.split()) or command in _generate.verbs(), command

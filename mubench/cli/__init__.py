@@ -500,27 +500,23 @@ def _dry_run(specs, args):
 
 
 def _ablate(args):
-    from mubench.leaderboard.studies import ablations
-
-    levels = args.kind, args.task, args.method or ablations.METHODS, args.model, args.ratio, args.seed
     if args.dry_run:
+        from mubench.leaderboard.studies.ablations import specs_of
+        from mubench.leaderboard.studies.kinds import varied_options
         from mubench.records.result import Store
 
-        references, specs, left_out = ablations.plan(*levels, args.at, limit=args.limit)
+        references, specs, left_out = specs_of(
+            args.kind, args.task, args.method, args.model, args.ratio, args.seed, args.at, limit=args.limit
+        )
         for sentence in left_out:
             print(f"left out: {sentence}")
         for spec in [*references, *specs]:
-            said = {
-                name: value
-                for name, value in spec.model_dump(exclude_defaults=True).items()
-                if name in ablations.VARIED
-            }
             print(
                 spec.id,
                 " done" if Store(args.out).done(spec) else "to do",
                 spec.folder.parent,
                 f"seed {spec.seed}",
-                *(f"{n}={v}" for n, v in said.items()),
+                *(f"{name}={value}" for name, value in varied_options(spec).items()),
             )
         return print(f"{len(references) + len(specs)} runs")
     from mubench.leaderboard.studies.ablations import ablate
@@ -672,7 +668,7 @@ def _board(args):
 
 def _report(args):
     if args.paper:
-        from mubench.leaderboard.studies.paper import paper
+        from mubench.leaderboard.studies.paper.report import paper
 
         return print(paper(args.run, args.out or "paper"))
     from mubench.leaderboard.report import report

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from made_runs import everything
 from mubench.cli import main
-from mubench.leaderboard.studies.paper import TWINS
+from mubench.leaderboard.studies.paper.published import TWINS
 
 if __name__ == "__main__":
     records = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000

@@ -13,137 +13,11 @@ from PIL import Image
 import mubench as mu
 from made_runs import everything, frame
 from mubench.errors import MubenchError
-from mubench.leaderboard.studies import ablations, figures
-from mubench.leaderboard.studies.ablations import KINDS, analyse, fit, plan
+from mubench.leaderboard.studies import figures
+from mubench.leaderboard.studies.ablations import analyse, specs_of
+from mubench.leaderboard.studies.kinds import KINDS
 
 SEEDS = (0, 1, 2)
-
-
-def ratio_runs(scores, **more):
-    """Runs of one method whose test score at 1, 2, 3 … % is as said, plus what each seed adds."""
-    return frame(
-        [
-            {"ratio": str(r), "test_score": score + shift, "seed": seed, **more}
-            for r, score in enumerate(scores, 1)
-            for seed, shift in enumerate((-0.004, 0.0, 0.004))
-        ]
-    )
-
-
-# -- capacity
-# --------------------------------------------------------------------------------------------------------------
-
-
-def test_the_capacity_is_the_largest_ratio_within_the_margin_of_the_original():
-    runs = ratio_runs([0.9, 0.89, 0.881, 0.875, 0.86])  # the original: 0.9; the seeds of 3 %: 0.877, 0.881, 0.885
-    (found,) = analyse("ratio", runs, margin=0.02)[1].table.to_dict("records")
-    assert (found["capacity"], found["least"], found["most"], found["seeds"]) == (3, 2, 3, 3)
-    assert found["largest_tried"] == 5 and found["fails"] is None
-    one = analyse("ratio", runs[(runs["seed"] == 0) | (runs["ratio_order"] == 1)])[1].table.iloc[
-        0
-    ]  # others tried 1 % alone
-    assert (one["seeds"], one["largest_tried"]) == (1, 5) and one["least"] == one["most"] > 1
-
-
-def test_the_margin_is_an_argument_and_nothing_is_interpolated():
-    runs = ratio_runs([0.9, 0.7])
-    capacity = lambda margin: float(ablations.capacity(runs, margin=margin)[0]["capacity"].iloc[0])
-    assert [capacity(m) for m in (0.0, 0.05, 0.1999, 0.2)] == [1, 1, 1, 2]
-    with pytest.raises(MubenchError, match="margin 2"):
-        analyse("ratio", runs, margin=2)
-
-
-def test_a_ratio_that_fails_below_the_capacity_is_named_and_none_within_the_margin_is_zero():
-    assert ablations.capacity(ratio_runs([0.9, 0.8, 0.9]))[0][["capacity", "fails"]].iloc[0].tolist() == [3, "2"]
-    assert ablations.capacity(ratio_runs([0.5, 0.4]))[0]["capacity"].iloc[0] == 0
-
-
-# -- laws
-# ------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("b", [0.1, 0.5, 1.7])
-def test_the_exponent_of_a_power_law_is_recovered(b):
-    x = np.geomspace(1e9, 1e12, 12)
-    law = fit(x, 0.2 + 0.7 * (x / 1e9) ** -b)
-    assert (
-        law.form == "power"
-        and law.b == pytest.approx(b, rel=1e-3)
-        and law.c == pytest.approx(0.2, abs=1e-3)
-        and law.a == pytest.approx(0.7, abs=1e-3)
-    )
-    assert law.r2 == pytest.approx(1) and law.error == pytest.approx(0, abs=1e-4)
-
-
-def test_the_rate_of_an_exponential_law_is_recovered_and_the_last_point_is_held_out():
-    x = np.linspace(1e9, 1e10, 10)
-    y = 0.1 + 0.8 * np.exp(-(x - 1e9) / 2e9)
-    law = fit(x, y)
-    assert (
-        law.form == "exponential"
-        and 1 / law.b == pytest.approx(2e9, rel=1e-3)
-        and law(5e9) == pytest.approx(0.1 + 0.8 * math.exp(-2), abs=1e-4)
-    )
-    off = fit(x, [*y[:-1], 0.9])  # the law does not see the last point, its error does
-    assert off.b == pytest.approx(law.b) and off.actual == 0.9 and off.error == pytest.approx(law.predicted - 0.9)
-
-
-def test_noise_lowers_r_squared_and_the_exponent_stays_near():
-    rng, x = np.random.default_rng(0), np.geomspace(1, 1000, 40)
-    law = fit(x, 0.3 + 0.5 * x**-0.5 + rng.normal(0, 0.01, 40))
-    assert 0.9 < law.r2 < 1 and law.b == pytest.approx(0.5, abs=0.1)
-
-
-@pytest.mark.parametrize(
-    "x, y", [([1, 2, 3, 4], [4, 3, 2, 1]), ([1, 2, 3, 4, 5], [1, 1, 1, 1, 1]), ([0, 1, 2, 3, 4], [5, 4, 3, 2, 1])]
-)
-def test_no_law_is_fitted_to_few_points_or_to_no_change(x, y):
-    assert fit(x, y) is None
-
-
-def test_scale_says_the_law_of_every_curve_and_how_many_sizes_it_lacks():
-    main, laws = analyse("scale", everything(tasks=("fashion",), methods=("salun",)).query("model == 'large'"))
-    (law,) = laws.table.to_dict("records")
-    assert law["over"] == "FLOPs along the run" and law["b"] == pytest.approx(0.2, abs=0.1) and law["r2"] > 0.97
-    assert any(
-        "fashion / salun: the forget score over parameters has 1 of the 5 points that a law needs" in sentence
-        for sentence in main.missing
-    )
-
-
-def test_the_start_of_a_curve_is_a_point_but_on_no_log_axis_and_no_step_counts_twice():
-    point = lambda step, score: {
-        "step": step,
-        "seconds": step,
-        "flops": step * 1e9,
-        "forget_score": score,
-        "test_score": 0.9,
-    }
-    main, laws = analyse(
-        "scale", frame([{"curve": [point(0, 1.0), *(point(s, 0.5 + 0.4 / s) for s in range(1, 8)), point(7, 0.6)]}])
-    )
-    assert (
-        main.table["x"].tolist() == [s * 1e9 for s in range(8)]
-        and main.table["n"].tolist() == [1] * 8
-        and main.table["mean"].iloc[-1] == 0.6
-    )
-    assert min(main.rows[0][0].lines[0].x) == 1e9 and laws.table["points"].tolist() == [7]
-
-
-def test_a_law_over_sizes_needs_five_models():
-    sizes = [1e4, 1e5, 1e6, 1e7, 1e8, 1e9]
-    curve = [
-        {"step": s, "seconds": 1.0, "flops": s * 1e9, "forget_score": 0.5 - s / 100, "test_score": 0.9}
-        for s in range(1, 9)
-    ]
-    runs = frame(
-        [
-            {"model": f"m{n}", "parameters": size, "forget_score": 0.2 + 0.6 * (size / 1e4) ** -0.3, "curve": curve}
-            for n, size in enumerate(sizes)
-        ]
-    )
-    laws = analyse("scale", runs)[1].table.query("over == 'parameters'")
-    assert laws["law"].tolist() == ["power"] and laws["b"].iloc[0] == pytest.approx(0.3, rel=0.01)
 
 
 # -- points, intervals, what is missing
@@ -269,29 +143,29 @@ def test_bias_is_the_change_on_transfer_beyond_that_on_test():
 # ------------------------------------------------------------------------------------------------------------------
 
 
-def test_plans_vary_one_thing_and_name_their_levels():
-    references, specs, left_out = plan("lora", ["fashion"], ["salun", "fisher"], seeds=SEEDS)
+def test_the_runs_of_an_ablation_vary_one_thing_and_name_their_levels():
+    references, specs, left_out = specs_of("lora", ["fashion"], ["salun", "fisher"], seeds=SEEDS)
     assert (
         sorted({s.lora or 100 for s in specs if s.method == "salun"}) == [1, 5, 10, 25, 50, 75, 100]
         and len([s for s in specs if s.method == "salun"]) == 21
     )
     assert {s.method for s in references} == {"original", "retrain"} and not any(s.lora for s in references)
     assert any("fisher" in sentence for sentence in left_out)
-    assert {s.curriculum_lambda for s in plan("curriculum", ["fashion"], ["salun"], at=[2.0])[1] if s.curriculum} == {
-        2.0
-    }
-    assert [s.ratio for s in plan("ratio", ["fashion"], ["salun"], at=[2, 10])[1]] == ["2", "10"]
-    assert {s.model for s in plan("scale", ["fashion"], ["salun"])[1]} == {"resnet", "vit"}
+    assert {
+        s.curriculum_lambda for s in specs_of("curriculum", ["fashion"], ["salun"], at=[2.0])[1] if s.curriculum
+    } == {2.0}
+    assert [s.ratio for s in specs_of("ratio", ["fashion"], ["salun"], at=[2, 10])[1]] == ["2", "10"]
+    assert {s.model for s in specs_of("scale", ["fashion"], ["salun"])[1]} == {"resnet", "vit"}
 
 
-@pytest.mark.parametrize("kind, at, said", [("loar", None, "lora"), ("budget", [1.0], "budget varies no option")])
-def test_wrong_kinds_and_levels_are_refused(kind, at, said):
-    with pytest.raises(MubenchError, match=said):
-        plan(kind, ["fashion"], ["salun"], at=at)
+@pytest.mark.parametrize("kind, at, message", [("loar", None, "lora"), ("budget", [1.0], "budget varies no option")])
+def test_wrong_kinds_and_levels_are_refused(kind, at, message):
+    with pytest.raises(MubenchError, match=message):
+        specs_of(kind, ["fashion"], ["salun"], at=at)
 
 
 def test_expected_runs_that_are_not_there_are_missing_whatever_else_the_folder_holds():
-    _, specs, _ = plan("lora", ["fashion"], ["salun"], at=[5.0])
+    _, specs, _ = specs_of("lora", ["fashion"], ["salun"], at=[5.0])
     runs = frame(
         [
             {"id": specs[0].id, "options": {"lora": 5.0} if specs[0].lora else {}},

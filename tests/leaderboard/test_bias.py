@@ -98,7 +98,7 @@ def stored(folder, target, prediction, index):
 @pytest.fixture
 def rows(monkeypatch):
     """movie_snippets with 20 test rows of known attributes."""
-    monkeypatch.setattr(bias, "_rows", lambda task: (np.array(A), np.array(T)))
+    monkeypatch.setattr(bias, "_test_rows", lambda task: (np.array(A), np.array(T)))
 
 
 def test_stored_runs_are_measured_by_their_test_rows(tmp_path, rows):

@@ -10,8 +10,8 @@ import pytest
 from made_runs import everything, frame
 from mubench import cli
 from mubench.errors import MubenchError
-from mubench.leaderboard.studies import paper as module
-from mubench.leaderboard.studies.paper import FIVE, TWINS, exhibits, paper
+from mubench.leaderboard.studies.paper.published import SAME_FIVE, TWINS
+from mubench.leaderboard.studies.paper.report import exhibits, paper
 from mubench.records.result import read
 
 ALL = [*(f"Table {n}" for n in range(1, 7)), *(f"Figure {n}" for n in (2, 3, *range(5, 16)))]
@@ -72,7 +72,7 @@ def test_published_numbers_are_marked_and_stand_beside_ours(made):
     )
     for name in ("table_5.md", "table_6.md"):
         assert (
-            all(str(number) in (out / name).read_text() for number in FIVE)
+            all(str(number) in (out / name).read_text() for number in SAME_FIVE)
             and "same five numbers" in (out / name).read_text()
         )
 
@@ -190,4 +190,4 @@ def test_the_board_s_runs_serve_as_well_as_their_folders(stored, tmp_path):
 def test_figures_without_matplotlib_say_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MubenchError, match=r"pip install 'mubench\[figures\]'"):
-        module.paper(everything(tasks=("fashion",), seeds=(0,)), tmp_path)
+        paper(everything(tasks=("fashion",), seeds=(0,)), tmp_path)
