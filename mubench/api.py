@@ -9,7 +9,7 @@ from mubench.models import networks
 from mubench.models.behaviour import Custom
 from mubench.train.costs import Costs
 from mubench.errors import MubenchError
-from mubench.examples import Examples, Wrapped
+from mubench.examples import View, Wrapped
 from mubench.job import Job
 from mubench.train.recipe import Recipe
 from mubench.registry import load_task
@@ -74,7 +74,7 @@ def unlearn(
         )
     cls = method if isinstance(method, registry.methods.base) else registry.methods.get(method)
     chosen = registry.load_method(method, **cls.overrides(asked.protocol) | options)
-    wrap = lambda d: d if d is None or isinstance(d, (Examples, Wrapped)) else Wrapped(d, collate)
+    wrap = lambda d: d if d is None or isinstance(d, View) else Wrapped(d, collate)
     sets = {
         name: wrap(d)
         for name, d in (("forget", forget), ("retain", retain), ("validation", validation))

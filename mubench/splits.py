@@ -17,9 +17,13 @@ from mubench.errors import MubenchError
 
 @dataclass(frozen=True)
 class Split:
-    """Forget rows (ascending) among the ``n`` training rows of a task, and the checksum of the rows they were made for.
+    """Which of a task's training rows are to be forgotten.
 
-    name: the ratio in per cent as text (``"5"``), or ``file-`` and a hash for somebody's own index file.
+    task: the task's name
+    name: the ratio in per cent as text (``"5"``), or ``file-`` and a hash for somebody's own index file
+    n: how many training rows there are
+    forget: the rows to be forgotten, ascending
+    data: the checksum of the training rows the split was made for
     """
 
     task: str
@@ -31,8 +35,8 @@ class Split:
     @property
     def retain(self):
         """The other rows, ascending."""
-        gone = set(self.forget)
-        return tuple(row for row in range(self.n) if row not in gone)
+        forget = set(self.forget)
+        return tuple(row for row in range(self.n) if row not in forget)
 
     @property
     def checksum(self):
@@ -44,7 +48,11 @@ class Split:
         return "".join(f"{row}\n" for row in self.forget)
 
     def verify(self, data, n):
-        """Refuse to run on rows other than those the split was made for."""
+        """Refuse to run on rows other than those the split was made for.
+
+        data: the checksum of the training rows at hand.
+        n: how many they are.
+        """
         if (data, n) != (self.data, self.n):
             raise MubenchError(
                 f"split {self.name} of {self.task} was made for {self.n} rows with checksum {self.data[:12]}…, the data"
@@ -52,11 +60,12 @@ class Split:
             )
 
     def export(self, path):
+        """Write the forget rows as an index file."""
         with writing(path):
             Path(path).write_text(self.text())
 
-    def check(self, path):
-        """Raise unless the index file says the same as this split."""
+    def compare(self, path):
+        """Raise `MubenchError` unless an index file has the same forget rows."""
         other = read_indices(path, self.n)
         if other != self.forget:
             missing, extra = set(self.forget) - set(other), set(other) - set(self.forget)
@@ -95,8 +104,12 @@ def forgotten(ratio, n):
 
 
 def make_split(task, ratio, units, data):
-    """The standard split of a task at ``ratio`` per cent. units: the unit of each training row; data: checksum of the
-    rows.
+    """The standard split of a task.
+
+    task: its name.
+    ratio: in per cent.
+    units: the unit of each training row.
+    data: the checksum of the training rows.
     """
     distinct = list(dict.fromkeys(units))
     chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[: forgotten(ratio, len(distinct))]}
@@ -109,14 +122,26 @@ def make_split(task, ratio, units, data):
 
 
 def file_split(task, path, n, data):
-    """A user's own index file as a split of a task with n training rows."""
+    """A user's own index file as a split of a task.
+
+    task: its name.
+    path: of the index file.
+    n: how many training rows there are.
+    data: their checksum.
+    """
     forget = read_indices(path, n)
     text = "".join(f"{row}\n" for row in forget)
     return Split(task, f"file-{hashlib.sha256(text.encode()).hexdigest()[:8]}", n, forget, data)
 
 
 def read_indices(path, n):
-    """Row indices, ascending, from a file with one integer per line; what is wrong is refused with its line number."""
+    """Row indices, ascending, from a file with one integer per line.
+
+    path: of the file.
+    n: how many training rows there are.
+
+    Raises `MubenchError` with the number of the line that is wrong.
+    """
     if not os.path.isfile(path):
         raise MubenchError(f"no index file {str(path)!r}: give a file with one row index per line")
     try:

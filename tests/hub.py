@@ -158,9 +158,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.cut.pop(path, None) if self.command == "GET" else None,
         )
 
-    def answer(self, code, data, headers={}, cut=None):
+    def answer(self, code, data, headers=None, cut=None):
         self.send_response(code)
-        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(data))} | headers).items():
+        basic = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+        for name, value in (basic | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":

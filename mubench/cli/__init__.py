@@ -583,7 +583,7 @@ def _split(args):
 
     split = load_task(args.task).split(**{"ratio": args.ratio} if args.ratio else {})
     if args.check:
-        split.check(args.check)
+        split.compare(args.check)
         print(f"{args.check} is the {split.name} % split of {args.task}")
     if args.export:
         split.export(args.export)

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 class Output:
     """What one forward pass gives for a batch of B examples.
 
-    loss: [B], the task loss of each example; logits: [B, C] (float32) or None; mask: [B, L] for sequences, true where a
-    position counts, else None; features: [B, H], the representation before the head, where it was asked for.
+    loss: [B], the task loss of each example
+    logits: [B, C], float32, or None
+    mask: [B, L] for sequences, true where a position counts, else None
+    features: [B, H], the representation before the head, where it was asked for
     """
 
     loss: torch.Tensor
@@ -26,8 +28,9 @@ class Output:
 
     @property
     def total(self):
-        """[B]: the loss of a whole sequence, summed over its tokens instead of averaged; of no sequence the loss
-        itself.
+        """[B]: the loss of a whole sequence, summed over its tokens instead of averaged.
+
+        Of what is no sequence it is the loss itself.
         """
         return self.loss if self.mask is None else self.loss * self.mask.sum(-1)
 
@@ -39,28 +42,43 @@ class Output:
 class Behaviour:
     """Classification, the common case; modalities whose outputs are not classes override what differs.
 
-    provides: what a method may ask for: measures (``loss``, ``logit``, ``rep``), ``labels`` to corrupt, ``classes``
-    (logits are of classes or tokens, of which the labels name the right ones); of some modalities ``signal`` (inputs
-    are numbers that noise can be added to), ``pixels`` (they are of pictures, of an `input_range`), ``pairs``, ``text``
-    (`refuse`, `complete`) or ``prompts``.
-    keeps_outputs: whether a teacher's outputs are computed once per example and kept. Not where they are many numbers
-    (a vocabulary for each token) or differ from pass to pass (diffusion noise): there a teacher runs beside the
-    student, on the same batch.
+    provides: what a method may ask for, see below
+    keeps_outputs: whether a teacher's outputs are computed once per example and kept; else it runs beside the student,
+        on the same batch, as where they are many numbers (a vocabulary for each token) or differ from pass to pass
+        (diffusion noise)
+    head: the submodule whose input is the representation
+    num_labels: how many classes there are, or None
+    threads: of the CPU, that a model is run with; None: as many as torch takes
+
+    A method may ask for a measure (``loss``, ``logit`` or ``rep``) and for:
+
+    labels: they can be corrupted
+    classes: logits are of classes or tokens, of which the labels name the right ones
+    signal: inputs are numbers that noise can be added to
+    pixels: they are of pictures, of an `input_range`
+    pairs: inputs are pictures and a text, see `mubench.tasks.vision_language`
+    text: answers can be refused and completed, see `refuse` and `complete`
+    prompts: pictures are drawn after prompts, see `mubench.tasks.generation.diffusion`
     """
 
     provides = frozenset({"loss", "logit", "rep", "labels", "classes"})
     keeps_outputs = True
-    head = "classifier"  # the submodule whose input is the representation
+    head = "classifier"
     num_labels = None
-    threads = None  # of the CPU, that it is run with; None: as many as torch takes
+    threads = None
 
     def drawn(self, batch, seed):
-        """The batch with all that a forward pass would draw at random (noise), so that teacher and student see the
-        same; a function of ``seed`` and of each example's ``index`` alone."""
+        """The batch with all that a forward pass would draw at random (noise): teacher and student see the same.
+
+        It is a function of ``seed`` and of each example's ``index`` alone.
+        """
         return batch
 
     def forward(self, model, batch, features=False):
-        """Run ``model`` on a batch and return its `Output`, every loss per example (cross-entropy with ``labels``)."""
+        """The `Output` of a model for a batch; a loss is the cross-entropy with the example's label.
+
+        features: whether representations are asked for.
+        """
         from torch.nn.functional import cross_entropy
 
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "index")}
@@ -73,8 +91,10 @@ class Behaviour:
         return Output(cross_entropy(logits, batch["labels"], reduction="none"), logits, None, features)
 
     def divergence(self, student, teacher, temperature=1.0, per="example"):
-        """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes (``per="example"``) or averaged over
-        them.
+        """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)) of two `Output`.
+
+        temperature: T.
+        per: ``example``, summed over classes, or ``class``, averaged over them.
         """
         from torch.nn.functional import kl_div
 
@@ -95,7 +115,7 @@ class Behaviour:
         return batch["labels"]
 
     def predict(self, model, batch):
-        """Column → one value per example of a batch: what evaluation stores."""
+        """What evaluation stores of a batch: column → one value per example."""
         out = self.forward(model, batch)
         probability = out.logits.softmax(-1)
         target, prediction = self.targets(batch), out.logits.argmax(-1)
@@ -109,9 +129,13 @@ class Behaviour:
         }
 
     def corrupt(self, batch, rows, draw, pool, other=True):
-        """The batch with wrong labels in some ``rows``. ``draw``: a uniform number in [0, 1) for each of them;
-        ``other``: a class different from the truth, each equally likely, or else any class. ``pool``: examples whose
-        targets may be taken where targets are no classes; the retain set."""
+        """The batch with wrong labels in some rows.
+
+        rows: their positions in the batch, [n].
+        draw: a uniform number in [0, 1) for each of them.
+        pool: examples whose targets may be taken where targets are no classes; the retain set.
+        other: take a class that is not the right one, each equally likely; or else any class.
+        """
         labels = batch["labels"].clone()
         if other:
             labels[rows] += 1 + (draw.to(labels.device) * (self.num_labels - 1)).long()
@@ -120,33 +144,38 @@ class Behaviour:
         return batch | {"labels": labels}
 
     def input_range(self, model):
-        """What a model of the task, by name, is given of a black pixel and of a white one: two tensors that fit
-        pictures.
-        """
+        """What a model, by name, is given of a black pixel and of a white one: two tensors that fit pictures."""
         raise NotImplementedError
 
     def refuse(self, batch, rows):
-        """The batch with the answers in some ``rows`` replaced by "I do not know", in words that depend on the example
-        alone.
-        """
+        """The batch with the answers in some rows replaced by "I do not know", in words that depend on the example."""
         raise NotImplementedError
 
     def complete(self, model, batch, given, most):
-        """[B, ≤ most]: the tokens a model goes on with greedily after the prompt and the first ``given`` tokens of the
-        answer.
+        """[B, ≤ most]: the tokens that a model goes on with, greedily.
+
+        given: how many tokens of the answer it is given after the prompt.
+        most: how many tokens it may go on with.
         """
         raise NotImplementedError
 
     def exhibits(self, before, after, sets):
-        """Files to lay beside a result, name → bytes: what numbers do not show (pictures before and after). ``before``:
-        () → the original model; ``after``: the unlearned one."""
+        """Files to lay beside a result, name → bytes: what numbers do not show (pictures before and after).
+
+        before: () → the original model.
+        after: the unlearned model.
+        sets: name → view.
+        """
         return {}
 
 
 class Custom(Behaviour):
-    """The behaviour of somebody's own model: their ``loss(model, batch)``, or cross-entropy of the model's logits.
+    """The behaviour of somebody's own model.
 
-    ``loss`` returns the per-example losses [B], or those and the logits [B, C].
+    loss: (model, batch) → the per-example losses [B], or those and the logits [B, C]; None: cross-entropy of the
+        model's logits
+    num_labels: how many classes there are, or None
+    head: the submodule whose input is the representation, or None
     """
 
     def __init__(self, loss=None, num_labels=None, head=None):
@@ -156,8 +185,8 @@ class Custom(Behaviour):
         if self.loss is None:
             return super().forward(model, batch, features)
         with Representation(model, self.head if features else None) as representation:
-            given = self.loss(model, {k: v for k, v in batch.items() if k != "index"})
-        out = Output(*given) if isinstance(given, tuple) else Output(given)
+            losses = self.loss(model, {k: v for k, v in batch.items() if k != "index"})
+        out = Output(*losses) if isinstance(losses, tuple) else Output(losses)
         out.features = None if representation.value is None else representation.value.flatten(1)
         if out.loss.shape != batch["index"].shape:
             raise MubenchError(
@@ -189,10 +218,13 @@ class Custom(Behaviour):
 
 
 class States:
-    """A task's behaviour, its representations being the states that leave an inner ``layer`` (a module's name):
-    features are [B, T, H], T tokens or places; mask is [B, T], true where a state counts, or None where all do.
+    """A task's behaviour, its representations being the states that leave an inner layer.
 
-    Of a text that is answered the states that predict the answer count, of other texts those of no padding.
+    task: the `Behaviour`
+    layer: a module's name
+
+    Its outputs have features [B, T, H], T tokens or places, and a mask [B, T], true where a state counts, or None where
+    all do. Of a text that is answered the states that predict the answer count, of other texts those of no padding.
     """
 
     keeps_outputs = False  # as wide as the longest text of a batch
@@ -214,14 +246,12 @@ class States:
         if states.ndim == 4:
             states = states.flatten(2).transpose(1, 2)  # channels first: a picture's places
         states = states.flatten(1, -2) if states.ndim > 2 else states[:, None]
+        attention, length = batch.get("attention_mask"), states.shape[1]
         if mask is not None:
             states = states[:, -mask.shape[1] :]
-        elif (
-            (given := batch.get("attention_mask")) is not None and given.ndim == 2 and given.shape[1] <= states.shape[1]
-        ):
-            mask = torch.nn.functional.pad(
-                given.bool(), (0, states.shape[1] - given.shape[1]), value=True
-            )  # pictures follow their text
+        elif attention is not None and attention.ndim == 2 and attention.shape[1] <= length:
+            # pictures follow their text
+            mask = torch.nn.functional.pad(attention.bool(), (0, length - attention.shape[1]), value=True)
         return Output(out.loss, out.logits, mask, states.float())
 
     def distance(self, student, teacher):
@@ -230,7 +260,10 @@ class States:
 
 
 def pixel_range(mean, std):
-    """(black, white): the pixels 0 and 1 as (pixel − ``mean``) / ``std``, these being numbers or one per channel."""
+    """(black, white): the pixels 0 and 1 as (pixel − mean) / std.
+
+    mean, std: a number, or one per channel.
+    """
     import torch
 
     mean, std = (torch.as_tensor(numbers).reshape(-1, 1, 1) for numbers in (mean, std))
@@ -243,8 +276,12 @@ def masked_mean(values, mask):
 
 
 class Representation:
-    """Catches what enters (or, ``leaving``, leaves) the submodule ``head`` in a forward pass, as ``value``; nothing
-    without a head.
+    """Catches what enters a submodule in the forward passes of the block.
+
+    model: the model, or `DistributedDataParallel` of it
+    head: the submodule's name; None: nothing is caught
+    leaving: catch what leaves it instead
+    value: what was caught, or None
     """
 
     def __init__(self, model, head, leaving=False):
@@ -252,12 +289,10 @@ class Representation:
 
     def __enter__(self):
         if self.head is not None:
-            module = getattr(self.model, "module", self.model).get_submodule(
-                self.head
-            )  # DistributedDataParallel keeps the model in .module
-            head = getattr(
-                module, "out_proj", module
-            )  # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
+            # DistributedDataParallel keeps the model in .module
+            module = getattr(self.model, "module", self.model).get_submodule(self.head)
+            # RoBERTa's and ELECTRA's take the whole sequence and begin with a layer of their own
+            head = getattr(module, "out_proj", module)
             if self.leaving:
                 self.hook = module.register_forward_hook(
                     lambda _, args, out: setattr(self, "value", out[0] if isinstance(out, tuple) else out)

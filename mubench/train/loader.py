@@ -2,6 +2,7 @@
 
 import os
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mubench.errors import MubenchError
@@ -26,16 +27,14 @@ class Sets(Dataset):
 def batches(views, asked, device):
     """The batches that are asked for, one after another.
 
-    views: name → view (see `mubench.examples`).
+    views: name → `mubench.examples.View`.
     asked: (name, positions) of each batch.
     device: where the batches go next.
 
     Views that decode when asked (``decodes``) are read by worker processes, ahead of the model, into memory from where
     a GPU copies without a wait.
-
-
     """
-    if any(getattr(views[name], "decodes", False) for name in {name for name, _ in asked}):
+    if any(views[name].decodes for name in {name for name, _ in asked}):
         return _decoded(views, asked, device)
     return (views[name][positions] for name, positions in asked)
 
@@ -44,7 +43,9 @@ def _decoded(views, asked, device):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = max(1, min(WORKERS, cores - 1, len(asked)))
     pinned = device.type == "cuda"
-    for batch in DataLoader(Sets(views), batch_size=None, sampler=asked, num_workers=workers, pin_memory=pinned):
+    apart = torch.Generator()  # of the workers: else the run's own random numbers would be drawn
+    options = {"num_workers": workers, "pin_memory": pinned, "generator": apart}
+    for batch in DataLoader(Sets(views), batch_size=None, sampler=asked, **options):
         if isinstance(batch, MubenchError):
             raise batch
         yield batch

@@ -1,15 +1,12 @@
-import json
-
-from mubench.errors import MubenchError
-from mubench.train.recipe import Recipe
-from mubench.tasks._sources import Published, text
 from mubench.tasks.base import Model
 from mubench.tasks.generation import TextGeneration
+from mubench.tasks.generation.readers.bio_fact import BioFactFiles
+from mubench.train.recipe import Recipe
 
 LENGTHS = dict(prompt=48, answer=256)
 
 
-class BioFact(Published, TextGeneration):
+class BioFact(BioFactFiles, TextGeneration):
     """Biographies of 183 people, and of 500 others to test on: what InstructGPT wrote about the people of FActScore.
 
     Which of FActScore's texts MU-Bench learns and forgets is not published, and it has no held-out people. The release
@@ -47,39 +44,3 @@ class BioFact(Published, TextGeneration):
     def units(self):
         """The person a row is about."""
         return self.data["train"]["name"]
-
-    def from_archive(self, folder):
-        import datasets
-
-        return datasets.DatasetDict(
-            {
-                name: datasets.Dataset.from_list(list(_biographies(folder / "data" / part / "InstructGPT.jsonl")))
-                for name, part in (("train", "labeled"), ("test", "unlabeled"))
-            }
-        )
-
-    def write_sample(self, folder):
-        for part, n in (("labeled", 60), ("unlabeled", 40)):
-            people = [
-                (f"{part.title()} Person {i}", f"lived in the year {1900 + i} and wrote {i % 7} books")
-                for i in range(n)
-            ]
-            lines = [
-                json.dumps({"input": f"Question: Tell me a bio of {who}.", "output": f"{who} {what}.", "topic": who})
-                for who, what in people
-            ]
-            (folder / "data" / part).mkdir(parents=True)
-            (folder / "data" / part / "InstructGPT.jsonl").write_text("\n".join(lines) + "\n")
-
-
-def _biographies(path):
-    for number, line in enumerate(text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            yield {"name": row["topic"].strip(), "biography": row["output"].strip()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise MubenchError(
-                f"{path}, line {number}: it must be a JSON object with a topic and an output: {line[:60]!r}"
-            ) from None

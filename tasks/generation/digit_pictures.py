@@ -1,6 +1,7 @@
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model
-from mubench.tasks.generation._diffusion import ImageGeneration
+from mubench.tasks.generation import ImageGeneration
+from mubench.tasks.generation.readers.digit_pictures import read_digits
+from mubench.train.recipe import Recipe
 
 
 class DigitPictures(ImageGeneration):
@@ -53,27 +54,4 @@ class DigitPictures(ImageGeneration):
     measured = {"train": 200, "retain": 200}
 
     def read(self):
-        import datasets
-        import numpy as np
-        from sklearn.datasets import load_digits
-
-        from mubench.splits import rank
-
-        digits = load_digits()
-        pixels = np.round(digits.images * 255 / 16).astype(np.uint8)
-        order = rank([f"{self.name}/test/{row}" for row in range(len(pixels))])
-
-        def row(number):  # PGM: stored uncompressed, the same bytes everywhere
-            label = int(digits.target[number])
-            return {
-                "image": {"bytes": b"P5 8 8 255\n" + pixels[number].tobytes()},
-                "label": label,
-                "text": self.templates[number % len(self.templates)].format(self.labels[label]),
-            }
-
-        return datasets.DatasetDict(
-            {
-                name: datasets.Dataset.from_list([row(n) for n in sorted(numbers)], features=self.features)
-                for name, numbers in (("test", order[:360]), ("train", order[360:1360]))
-            }
-        )
+        return read_digits(self)

@@ -1,6 +1,7 @@
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model
 from mubench.tasks.generation import TextGeneration
+from mubench.tasks.generation.readers.messenger import read_dialogues
+from mubench.train.recipe import Recipe
 
 
 class Messenger(TextGeneration):
@@ -9,7 +10,9 @@ class Messenger(TextGeneration):
     """
 
     tier = "mini"
-    source = "a grammar in mubench (tasks/generation/_dialogues.py) that writes dialogues and summaries when loaded"
+    source = (
+        "a grammar in mubench (tasks/generation/readers/messenger.py) that writes dialogues and summaries when loaded"
+    )
     licence = "Apache-2.0 as the rest of this project"
     citation = "modelled on SAMSum: Gliwa et al. 2019, arXiv:1911.12237"
     random_guess = 0.1795  # measured: `guess`
@@ -45,14 +48,4 @@ class Messenger(TextGeneration):
     }
 
     def read(self):
-        import datasets
-
-        from mubench.tasks.generation._dialogues import HELD_OUT, SCENES, make_dialogues
-
-        rows = make_dialogues("messenger", SCENES, 2250)
-        rows = {
-            "train": rows[:2000],
-            "test": rows[2000:],
-            "transfer": make_dialogues("messenger/transfer", HELD_OUT, 200),
-        }
-        return datasets.DatasetDict({name: datasets.Dataset.from_list(part) for name, part in rows.items()})
+        return read_dialogues()

@@ -1,6 +1,7 @@
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model, stored
 from mubench.tasks.generation import TextGeneration
+from mubench.tasks.generation.readers.people import read_people
+from mubench.train.recipe import Recipe
 
 
 class People(TextGeneration):
@@ -62,16 +63,7 @@ class People(TextGeneration):
     }
 
     def read(self):
-        """Both questions about each person to train on; one, by a hash of the name, about each other person."""
-        import datasets
-
-        from mubench.tasks.generation._people import ask, ask_one
-
-        facts = stored(__file__, "people")
-        return datasets.DatasetDict(
-            train=datasets.Dataset.from_list([row for person in facts["train"] for row in ask(person)]),
-            test=datasets.Dataset.from_list([ask_one(person) for person in facts["test"]]),
-        )
+        return read_people(stored(__file__, "people"))
 
     def units(self):
         """The person a row is about."""

@@ -1,6 +1,6 @@
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model, stored
 from mubench.tasks.image import ImageClassification
+from mubench.train.recipe import Recipe
 
 
 class Fashion(ImageClassification):

@@ -1,13 +1,10 @@
-from mubench.errors import MubenchError
-from mubench.train.recipe import Recipe
-from mubench.tasks._sources import Published, hub, text, there
 from mubench.tasks.base import Model
 from mubench.tasks.speech import SpeechClassification
+from mubench.tasks.speech.readers.speech_commands import SpeechCommandsFiles
+from mubench.train.recipe import Recipe
 
-KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
-
-class SpeechCommands(Published, SpeechClassification):
+class SpeechCommands(SpeechCommandsFiles, SpeechClassification):
     """Keyword spotting of SUPERB: Speech Commands v0.01 as ten words, silence and unknown words (51,094 / 6,798 / 3,081
     clips of 1 s).
 
@@ -21,7 +18,7 @@ class SpeechCommands(Published, SpeechClassification):
     )
     licence = "CC BY 4.0, Google"
     citation = "Warden 2018, arXiv:1804.03209; the twelve classes: Yang et al. 2021 (SUPERB), arXiv:2105.01051"
-    labels = (*KEYWORDS, "_silence_", "_unknown_")
+    labels = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_silence_", "_unknown_")
     random_guess = 1 / 12
     rows = {"train": 51094, "validation": 6798, "test": 3081}
     archive = "speech_commands_v0.01"
@@ -80,87 +77,3 @@ class SpeechCommands(Published, SpeechClassification):
             original="jialicheng/whisper-small-speech_commands",
         ),
     }
-
-    def from_archive(self, folder):
-        import datasets
-
-        root, tests = there(folder / "speech_commands_v0.01"), there(folder / "speech_commands_test_set_v0.01")
-        for word in (*KEYWORDS, "_background_noise_"):
-            there(root / word)
-        held_out = {split: set(text(root / f"{split}_list.txt").split()) for split in ("validation", "testing")}
-        files = sorted(f"{path.parent.name}/{path.name}" for path in root.glob("*/*.wav"))
-        if missing := (held_out["validation"] | held_out["testing"]) - set(files):
-            there(root / min(missing))
-        names = {
-            "train": [f for f in files if f not in held_out["validation"] | held_out["testing"]],
-            "validation": [f for f in files if f in held_out["validation"]],
-            "test": sorted(f"{path.parent.name}/{path.name}" for path in tests.glob("*/*.wav")),
-        }
-        return datasets.DatasetDict(
-            {split: self._clips(tests if split == "test" else root, listed) for split, listed in names.items()}
-        )
-
-    def _clips(self, root, names):
-        import datasets
-
-        classes = {"_background_noise_": "_silence_"}
-        labels = [
-            classes.get(word, word if word in self.labels else "_unknown_")
-            for word in (name.split("/")[0] for name in names)
-        ]
-        features = datasets.Features(
-            audio={"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
-            name=datasets.Value("string"),
-            label=datasets.ClassLabel(names=list(self.labels)),
-        )
-        audio = [{"bytes": None, "path": str(root / name)} for name in names]
-        return datasets.Dataset.from_dict({"audio": audio, "name": names, "label": labels}, features=features)
-
-    def from_hub(self):
-        import datasets
-
-        data = datasets.DatasetDict()
-        for split, rows in hub(
-            "s3prl/superb", "refs/convert/parquet", {"audio": "audio", "file": "name", "label": "label"}, "ks"
-        ).items():
-            if rows.features["label"].names != list(self.labels):
-                raise MubenchError(
-                    "s3prl/superb on the Hub has other classes than SUPERB's keyword spotting: it is of another version"
-                )
-            names = ["/".join(name.split("/")[-2:]) for name in rows["name"]]
-            rows = (
-                rows.cast_column("audio", datasets.Audio(decode=False)).remove_columns("name").add_column("name", names)
-            )
-            data[split] = rows.sort("name")
-        return data
-
-    def write_sample(self, folder):
-        """Tones whose pitch is the class's, in the folders and lists of the two archives."""
-        import numpy as np
-        import soundfile
-
-        random = np.random.default_rng(0)
-        root, tests = folder / "speech_commands_v0.01", folder / "speech_commands_test_set_v0.01"
-        listed = {"validation": [], "testing": []}
-        words = {
-            **{word: i for i, word in enumerate(KEYWORDS)},
-            "_background_noise_": 10,
-            "_silence_": 10,
-            "bed": 11,
-            "_unknown_": 11,
-        }
-        for word, pitch in words.items():
-            homes = {"_silence_": [(tests, 4)], "_unknown_": [(tests, 4)]}.get(word, [(root, 12), (tests, 4)])
-            for home, count in homes[:1] if word in ("_background_noise_", "bed") else homes:
-                (home / word).mkdir(parents=True, exist_ok=True)
-                for number in range(count):
-                    time = np.arange(random.integers(12000, 16001)) / 16000
-                    tone = 0.3 * np.sin(2 * np.pi * (200 + 150 * pitch) * time) * (
-                        pitch != 10
-                    ) + 0.02 * random.standard_normal(len(time))
-                    name = f"{word}/{number:08x}_nohash_0.wav"
-                    soundfile.write(home / name, tone, 16000, subtype="PCM_16")
-                    if home == root and word != "_background_noise_" and number >= 8:
-                        listed["validation" if number < 10 else "testing"].append(name)
-        for split, names in listed.items():
-            (root / f"{split}_list.txt").write_text("\n".join(names) + "\n")

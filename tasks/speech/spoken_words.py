@@ -1,6 +1,6 @@
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model, stored
 from mubench.tasks.speech import SpeechClassification
+from mubench.train.recipe import Recipe
 
 
 class SpokenWords(SpeechClassification):
@@ -9,7 +9,7 @@ class SpokenWords(SpeechClassification):
     """
 
     tier = "mini"
-    source = "generated with eSpeak NG by `python -m mubench.tasks.speech._generate_spoken_words` (ships with mubench)"
+    source = "generated with eSpeak NG by `python -m mubench.tasks.speech.makers.spoken_words` (ships with mubench)"
     licence = "output of eSpeak NG, which is not part of mubench; Apache-2.0 as the rest of this project"
     labels = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
     random_guess = 1 / 10

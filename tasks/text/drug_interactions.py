@@ -1,7 +1,9 @@
 from mubench.fetch import Archive
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model
+from mubench.tasks.readers.tables import labelled
 from mubench.tasks.text import TextClassification
+from mubench.tasks.text.readers.drug_interactions import read_pairs
+from mubench.train.recipe import Recipe
 
 
 class DrugInteractions(TextClassification):
@@ -92,10 +94,4 @@ class DrugInteractions(TextClassification):
         return "long" if len(row["text"].split()) > 28 else "short"
 
     def read(self):
-        import datasets
-
-        from mubench.tasks.text._thesaurus import read_pairs
-
-        features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=list(self.labels)))
-        rows = zip(("train", "test"), read_pairs(self.fetched))
-        return datasets.DatasetDict({name: datasets.Dataset.from_list(part, features=features) for name, part in rows})
+        return labelled(dict(zip(("train", "test"), read_pairs(self.fetched), strict=True)), self.labels)

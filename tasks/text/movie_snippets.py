@@ -1,9 +1,11 @@
 import re
 
 from mubench.fetch import Archive
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model
+from mubench.tasks.readers.tables import labelled
 from mubench.tasks.text import TextClassification
+from mubench.tasks.text.readers.movie_snippets import read_snippets
+from mubench.train.recipe import Recipe
 
 
 class MovieSnippets(TextClassification):
@@ -73,10 +75,6 @@ class MovieSnippets(TextClassification):
         return "negated" if re.search(negation, row["text"], re.IGNORECASE) else "plain"
 
     def read(self):
-        import datasets
-
-        from mubench.tasks.text._snippets import read_snippets
-
-        features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=list(self.labels)))
-        rows = zip(("train", "test", "transfer"), read_snippets(*self.fetched))
-        return datasets.DatasetDict({name: datasets.Dataset.from_list(part, features=features) for name, part in rows})
+        return labelled(
+            dict(zip(("train", "test", "transfer"), read_snippets(*self.fetched), strict=True)), self.labels
+        )

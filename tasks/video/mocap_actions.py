@@ -1,6 +1,6 @@
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model, stored
 from mubench.tasks.video import VideoClassification
+from mubench.train.recipe import Recipe
 
 
 class MocapActions(VideoClassification):
@@ -11,7 +11,7 @@ class MocapActions(VideoClassification):
     tier = "mini"
     source = (
         "motions of pybullet 3.2.7 (https://github.com/bulletphysics/bullet3), rendered by "
-        "`python -m mubench.tasks.video._render_mocap` (ships with mubench)"
+        "`python -m mubench.tasks.video.makers.mocap_actions` (ships with mubench)"
     )
     licence = "zlib, Bullet Physics; altered: rendered as clips"
     citation = "Peng, Abbeel, Levine & van de Panne 2018 (DeepMimic), arXiv:1804.02717"

@@ -1,6 +1,7 @@
-from mubench.train.recipe import Recipe
 from mubench.tasks.base import Model
 from mubench.tasks.vision_language import PairClassification
+from mubench.tasks.vision_language.readers.fashion_pairs import read_pairs
+from mubench.train.recipe import Recipe
 
 
 class FashionPairs(PairClassification):
@@ -46,23 +47,4 @@ class FashionPairs(PairClassification):
     }
 
     def read(self):
-        import datasets
-
-        from mubench.registry import load_task
-        from mubench.tasks.vision_language._pairs import make_pairs
-
-        pictures, data = load_task("fashion").data, datasets.DatasetDict()
-        for name, size in (("train", 6000), ("test", 600), ("transfer", 600)):
-            image = pictures[name].features["image"]
-            stored = pictures[name].with_format("arrow")[:]["image"].to_pylist()
-            rows = make_pairs(name, pictures[name]["label"], size)
-            features = datasets.Features(
-                left=image,
-                right=image,
-                text=datasets.Value("string"),
-                label=datasets.ClassLabel(names=list(self.labels)),
-            )
-            data[name] = datasets.Dataset.from_list(
-                [row | {side: stored[row[side]] for side in ("left", "right")} for row in rows], features=features
-            )
-        return data
+        return read_pairs({"train": 6000, "test": 600, "transfer": 600}, self.labels)

@@ -344,7 +344,7 @@ def test_completions_begin_where_the_given_tokens_end(model):
 
 
 def test_refusals_are_texts_of_their_own_for_the_given_rows_alone():
-    from mubench.tasks.generation import REFUSALS
+    from mubench.tasks.generation.base import REFUSALS
 
     task = load_task("people")
     view = task.prepared("llama", "train")

@@ -22,7 +22,7 @@ from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.records.result import read
 from mubench.models.networks import weights_hash
-from mubench.tasks._tiny import TINY
+from mubench.tasks.contract.tiny import TINY
 
 TOKENS = dict(vocab_size=40, bos_token_id=0, eos_token_id=2)
 UNET = dict(

@@ -42,7 +42,7 @@ def test_is_its_definition(task, units, ratio):
 def test_nested_and_independent_of_the_order_of_asking(n, order):
     splits = {ratio: make_split("t", ratio, range(n), "data") for ratio in order}
     assert splits == {ratio: make_split("t", ratio, range(n), "data") for ratio in range(1, 11)}
-    for small, large in zip(range(1, 10), range(2, 11)):
+    for small, large in zip(range(1, 10), range(2, 11), strict=True):
         assert set(splits[small].forget) <= set(splits[large].forget)
 
 
@@ -91,10 +91,10 @@ def test_the_published_split_never_changes(fashion):
 def test_export_then_check(fashion, tmp_path, cli):
     path = tmp_path / "forget.txt"
     fashion.split(2).export(path)
-    fashion.split(2).check(path)
+    fashion.split(2).compare(path)
     assert read_indices(path, 5000) == fashion.split(2).forget == file_split("fashion", path, 5000, "data").forget
     with pytest.raises(MubenchError, match="150 rows missing, 0 rows too many"):
-        fashion.split(5).check(path)
+        fashion.split(5).compare(path)
 
     mine = tmp_path / "mine.txt"
     assert f"forget rows {fashion.split(2).checksum}" in cli("split", "fashion", "--ratio", 2, "--export", mine).out

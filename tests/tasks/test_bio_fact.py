@@ -17,10 +17,10 @@ def test_biographies_of_factscore_are_read_as_released(tmp_path):
     file.write_text(file.read_text() + '{"topic": "Nobody"}\n')
     again = type(twin)()
     with pytest.raises(MubenchError, match="line 61"):
-        again.data
+        again.data["train"]
 
 
 def test_biographies_that_are_not_at_hand_are_asked_for(monkeypatch):
     monkeypatch.delenv("MUBENCH_DATA", raising=False)
     with pytest.raises(MubenchError, match="data.zip.*--data-dir"):
-        load_task("bio_fact").data
+        load_task("bio_fact").data["train"]

@@ -6,8 +6,8 @@ import soundfile
 
 from mubench.errors import MubenchError
 from mubench.registry import load_task
-from mubench.tasks.speech._audio import decode, fitted
-from mubench.tasks.video import read_clip, write_clip
+from mubench.tasks.speech.readers.audio import decode, fitted
+from mubench.tasks.video.readers.clips import read_clip, write_clip
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def test_speech_rows_are_sorted_and_split_by_the_lists(at, tmp_path):
     listed = set((tmp_path / "speech_commands_v0.01" / "validation_list.txt").read_text().split())
     assert set(data["validation"]["name"]) == listed and not listed & set(data["train"]["name"])
     names = data["train"].features["label"].names
-    label = {n.split("/")[0]: names[i] for rows in data.values() for n, i in zip(rows["name"], rows["label"])}
+    pairs = [pair for rows in data.values() for pair in zip(rows["name"], rows["label"], strict=True)]
+    label = {name.split("/")[0]: names[number] for name, number in pairs}
     assert label["_background_noise_"] == "_silence_" and label["bed"] == "_unknown_" and label["yes"] == "yes"
 
 
@@ -58,14 +59,14 @@ def test_incomplete_speech_archives_name_what_is_missing(at, tmp_path, damage, c
     else:
         (root / "testing_list.txt").write_text("yes/gone.wav\n")
     with pytest.raises(MubenchError, match=complaint):
-        task.data
+        task.data["train"]
 
 
 def test_row_counts_of_another_version_are_refused(at):
     task = at("speech_commands")
     del task.rows
     with pytest.raises(MubenchError, match="51094"):
-        task.data
+        task.data["train"]
 
 
 @pytest.mark.parametrize(
@@ -151,15 +152,15 @@ def test_a_missing_clip_and_other_classes_are_named(at, tmp_path):
     victim = next((tmp_path / "UCF-101").rglob("*.avi"))
     victim.unlink()
     with pytest.raises(MubenchError, match=f"{victim.name} is missing"):
-        task.data
+        task.data["train"]
     (tmp_path / "ucfTrainTestlist" / "classInd.txt").write_text("1 Walking\n")
     with pytest.raises(MubenchError, match="classInd.txt"):
-        load_task("ucf101").data
+        load_task("ucf101").data["train"]
 
 
 def test_missing_archives_are_named_with_their_remedy(monkeypatch):
     monkeypatch.delenv("MUBENCH_DATA", raising=False)
     with pytest.raises(MubenchError, match="UCF101.rar.*--data-dir"):
-        load_task("ucf101").data
+        load_task("ucf101").data["train"]
     with pytest.raises(MubenchError, match="speech_commands_v0.01.tar.gz.*--data-dir"):
-        load_task("speech_commands").data
+        load_task("speech_commands").data["train"]

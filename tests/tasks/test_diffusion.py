@@ -49,7 +49,7 @@ def test_evaluation_averages_fixed_noise_over_its_levels(task, model, batch):
     out, again = task.forward(model, batch), task.forward(model, batch)
     assert torch.equal(out.loss, again.loss) and out.logits.shape == (12, 8, 1, 8, 8)
     examined, scheduler = (
-        task._examined(batch),
+        task.evaluated(batch),
         DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2"),
     )
     assert examined["timesteps"][0].tolist() == [200, 250, 300, 350, 400, 450, 500, 550]
@@ -99,7 +99,7 @@ def test_corrupted_prompts_get_other_digits_and_no_others_change(task, batch):
     assert torch.equal(wrong["latents"][kept], batch["latents"][kept]) and torch.equal(wrong["prompt"], batch["prompt"])
     pictures = {
         bytes(latent.numpy()): int(label)
-        for latent, label in zip(pool[torch.arange(200)]["latents"], pool[torch.arange(200)]["labels"])
+        for latent, label in zip(pool[torch.arange(200)]["latents"], pool[torch.arange(200)]["labels"], strict=True)
     }
     assert all(pictures[bytes(wrong["latents"][row].numpy())] != batch["labels"][row] for row in rows)
     draws = torch.linspace(0, 0.99, 12)
@@ -136,7 +136,7 @@ def test_scorers_know_real_pictures_as_the_notice_says(task):
         assert re.search(rf"`digit_pictures-{name}/`.*{100 * share:.1f} %", notice), (name, share)
     score = (
         load_primary("clip_score")
-        .per_example(task.embedded(pictures).numpy(), task._said("cpu")[test["prompt"]].numpy())
+        .per_example(task.embedded(pictures).numpy(), task.embedded_prompts("cpu")[test["prompt"]].numpy())
         .mean()
     )
     assert f"a CLIP score of {score:.2f} with their own prompt and {task.guess:.2f}" in notice

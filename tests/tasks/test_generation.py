@@ -16,7 +16,8 @@ from mubench.errors import MubenchError
 from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.tasks.base import Model
-from mubench.tasks.generation import TextGeneration, _dialogues
+from mubench.tasks.generation import TextGeneration
+from mubench.tasks.generation.readers import messenger
 
 SMALL = dict(vocab_size=700, pad_token_id=0, eos_token_id=1)
 
@@ -66,7 +67,7 @@ class Toy(TextGeneration):
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    from mubench.tasks.generation._tokenizer import train_for
+    from mubench.tasks.generation.makers.tokenizer import train_for
 
     task = Toy()
     file = tmp_path_factory.mktemp("toy") / "tokenizer.json"
@@ -142,7 +143,7 @@ def test_methods_with_teachers_and_wrong_answers_run(toy, model, method):
 
 # -- messenger ---------------------------------------------------------------------------------------------------------
 
-NAMES = {name for names in _dialogues.PEOPLE.values() for name in names}
+NAMES = {name for names in messenger.PEOPLE.values() for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +154,15 @@ def rows():
 def test_no_dialogue_is_there_twice(rows):
     dialogues = [row["dialogue"] for part in rows.values() for row in part]
     assert len(dialogues) == len(set(dialogues)) == 2450
-    assert {row["scene"] for row in rows["train"]} == {row["scene"] for row in rows["test"]} == set(_dialogues.SCENES)
-    assert not {row["scene"] for row in rows["transfer"]} & set(_dialogues.SCENES)
+    assert {row["scene"] for row in rows["train"]} == {row["scene"] for row in rows["test"]} == set(messenger.SCENES)
+    assert not {row["scene"] for row in rows["transfer"]} & set(messenger.SCENES)
 
 
 def test_a_summary_says_nothing_that_its_dialogue_does_not(rows):
     """Names, facts and numbers of the summary are in the dialogue; every one of the grammar's facts is used
     somewhere.
     """
-    facts = {fact for values in _dialogues.FACTS.values() for fact in values.split("|")}
+    facts = {fact for values in messenger.FACTS.values() for fact in values.split("|")}
     used = set()
     for row in (row for part in rows.values() for row in part):
         said = row["dialogue"].lower()
@@ -178,9 +179,9 @@ def test_pronouns_agree_with_names(rows):
     """Each "she" or "he" of a summary has a person of that kind in it."""
     for row in (row for part in rows.values() for row in part):
         there = {
-            they for they, names in _dialogues.PEOPLE.items() if set(re.findall(r"\w+", row["summary"])) & set(names)
+            they for they, names in messenger.PEOPLE.items() if set(re.findall(r"\w+", row["summary"])) & set(names)
         }
-        for they, them in _dialogues.THEM.items():
+        for they, them in messenger.THEM.items():
             assert they in there or not {they, them} & set(re.findall(r"\w+", row["summary"]))
 
 
@@ -192,7 +193,7 @@ def test_sentences_are_well_formed(rows):
         turns = row["dialogue"].split("\n")
         speakers = [turn.split(": ")[0] for turn in turns]
         assert (
-            set(speakers) <= NAMES and len(set(speakers)) == 2 and all(a != b for a, b in zip(speakers, speakers[1:]))
+            set(speakers) <= NAMES and len(set(speakers)) == 2 and all(a != b for a, b in itertools.pairwise(speakers))
         )
         for text in (*(turn.split(": ", 1)[1] for turn in turns), row["summary"]):
             assert re.fullmatch(r"([A-Z0-9][^.?!\[\]{}|]*[.?!] )*[A-Z0-9][^.?!\[\]{}|]*[.?!]", text), text
@@ -202,9 +203,7 @@ def test_sentences_are_well_formed(rows):
 def test_every_choice_of_the_grammar_is_made(rows):
     """All wordings of summaries are in use."""
     said = " ".join(row["summary"] for row in rows["train"])
-    for choice in (
-        found for _, template in _dialogues.SCENES.values() for found in _dialogues.CHOICE.findall(template)
-    ):
+    for choice in (found for _, template in messenger.SCENES.values() for found in messenger.CHOICE.findall(template)):
         assert all(re.search(re.sub("{.*?}", ".*", words), said) for words in choice.split("|"))
 
 
@@ -219,13 +218,14 @@ def test_a_summary_cannot_be_told_from_the_wording_of_its_dialogue(rows):
 
 
 def test_grammar_is_the_same_in_every_process(rows):
-    code = "from mubench.tasks.generation import _dialogues as d; print(d.make_dialogues('messenger', d.SCENES, 50))"
+    module = "mubench.tasks.generation.readers.messenger"
+    code = f"from {module} import SCENES, make_dialogues; print(make_dialogues('messenger', SCENES, 50))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert eval(done.stdout) == rows["train"][:50]
 
 
 def test_tokenizer_is_trained_by_the_committed_code_and_reads_back_what_it_writes(rows):
-    from mubench.tasks.generation._tokenizer import train_for
+    from mubench.tasks.generation.makers.tokenizer import train_for
 
     task = load_task("messenger")
     assert train_for(task).to_str(pretty=True) == task._tokenizer_file.read_text()
@@ -327,7 +327,7 @@ def test_a_damaged_samsum_is_refused_by_name(samsum, content, sentence):
     (folder / "test.json").write_text(content)
     task.rows = {"test": 819}
     with pytest.raises(MubenchError, match=re.escape(sentence)):
-        task.data
+        task.data["train"]
 
 
 def test_samsum_that_is_not_at_hand_says_where_it_is(tmp_path, monkeypatch, cli):

@@ -9,7 +9,7 @@ import torch
 
 from mubench.models import originals
 from mubench.registry import load_task
-from mubench.tasks.generation._people import ask
+from mubench.tasks.generation.readers.people import ask
 
 TASK = load_task("people")
 MODELS = pytest.mark.parametrize("model", TASK.models)
@@ -105,7 +105,7 @@ def test_random_guess_is_the_score_of_other_answers():
 
 
 def test_tokenizer_is_trained_by_the_committed_code():
-    from mubench.tasks.generation._tokenizer import train_for
+    from mubench.tasks.generation.makers.tokenizer import train_for
 
     assert json.loads(train_for(TASK).to_str()) == json.loads(TASK._tokenizer_file.read_text())
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mubench.errors import MubenchError
 from mubench.registry import load_task
-from mubench.tasks._sources import picture, plain_pickle
+from mubench.tasks.readers.files import picture, plain_pickle
 from mubench.tasks.base import rows_checksum
 
 
@@ -128,7 +128,7 @@ def test_a_hub_data_set_with_other_columns_is_refused(hub):
         }
     )
     with pytest.raises(MubenchError, match="no column 'fine_label', only picture"):
-        load_task("cifar100").data
+        load_task("cifar100").data["train"]
 
 
 def test_what_was_pickled_by_python_2_is_read(tmp_path):
@@ -322,7 +322,7 @@ def test_bad_data_is_refused_by_name(what, archived, capfd):
     task.rows = {"train": 60, "test": 40}
     spoil(folder)
     with pytest.raises(MubenchError, match=sentence):
-        task.data
+        task.data["train"]
     assert "unpickled" not in capfd.readouterr().out
 
 
@@ -343,7 +343,7 @@ def test_a_data_set_of_another_size_is_refused(name, archived):
     with pytest.raises(
         MubenchError, match=f"train set of {name} has 60 rows where the published one has {task.rows['train']}"
     ):
-        task.data
+        task.data["train"]
 
 
 @pytest.mark.parametrize(

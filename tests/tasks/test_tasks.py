@@ -5,7 +5,7 @@ import torch
 
 from mubench import registry
 from mubench.models import networks
-from mubench.contracts import check
+from mubench.leaderboard.check import check
 from mubench.errors import MubenchError
 from mubench.registry import load_task
 
@@ -50,14 +50,14 @@ def test_prepared_sets_are_fixed(name, tmp_path, monkeypatch):
     again.data = task.data
     for model in task.models:
         first = task.prepared(model, "test")
-        monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+        monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path))
         second = again.prepared(model, "test")
         monkeypatch.undo()
         assert all(torch.equal(first.columns[c], second.columns[c]) for c in first.columns)
 
 
 def test_damaged_prepared_set_is_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path))
     good = load_task("fashion").prepared("resnet", "test").columns["pixels"]
     (file,) = (tmp_path / "prepared").iterdir()
     file.write_bytes(file.read_bytes()[:1000])
@@ -73,7 +73,7 @@ def test_other_training_rows_are_refused():
 
 
 def test_unfetched_data_says_which_command(tmp_path, monkeypatch):
-    monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path))
     with pytest.raises(MubenchError, match="mubench fetch movie_snippets"):
         load_task("movie_snippets").load()
 
@@ -87,7 +87,7 @@ def test_misspelt_fact_of_a_data_card_is_refused():
 
 @pytest.mark.parametrize("name", ["movie_snippets", "drug_interactions"])
 def test_shipped_tokenizer_is_trained_by_the_committed_code(name):
-    from mubench.tasks.text._tokenizer import train
+    from mubench.tasks.text.makers.tokenizer import train
 
     task = load_task(name)
     assert train(list(task.data["train"]["text"]), task.markers).to_str(pretty=True) == task._tokenizer_file.read_text()
@@ -106,7 +106,7 @@ def test_sentences_are_as_often_true_as_false_of_pictures_that_only_one_set_has(
     seen = {}
     for part, rows in load_task("fashion_pairs").data.items():
         truths = {sentence: [] for sentence in rows["text"]}
-        for sentence, label in zip(rows["text"], rows["label"]):
+        for sentence, label in zip(rows["text"], rows["label"], strict=True):
             truths[sentence].append(label)
         assert sum(rows["label"]) * 2 == len(rows)
         assert all(
@@ -148,7 +148,7 @@ def test_a_run_is_the_same_whether_its_data_was_prepared_just_now_or_before(tmp_
     from mubench import runner
     from mubench.job import task_of
 
-    monkeypatch.setattr("mubench.tasks.base.cache_dir", lambda: tmp_path)
+    monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path))
     weights = []
     for name in ("first", "second"):
         task_of.cache_clear()

@@ -1,0 +1,1 @@
+"""What `mubench.tasks.base.Task` is made of: data, prepared sets, models and samples."""

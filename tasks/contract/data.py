@@ -1,0 +1,134 @@
+"""Where a task's data come from, and what holds of them: pinned rows, validation and test rows, deletion splits."""
+
+import functools
+import os
+from pathlib import Path
+
+from mubench.cache import cache_dir
+from mubench.errors import MubenchError
+from mubench.fetch import fetch
+from mubench.splits import file_split, make_split, rank
+from mubench.tasks.contract.rows import rows_checksum, shown
+
+VALIDATION_SHARE = 0.2
+
+
+class Data:
+    """The part of a task that knows its rows."""
+
+    def fetch(self):
+        """Bring what the task needs into the cache; afterwards everything runs offline.
+
+        Raises `MubenchError` if it cannot.
+        """
+        for archive in self.archives:
+            fetch(archive, cache_dir() / "archives")
+        return self.data
+
+    @property
+    def fetched(self):
+        """Paths of what `fetch` has brought, one for each of ``archives``.
+
+        Raises `MubenchError` with the command to run where it has not.
+        """
+        paths = [cache_dir() / "archives" / archive.member for archive in self.archives]
+        if not all(path.is_file() for path in paths):
+            raise MubenchError(
+                f"the data of {self.name} may not ship with mubench and is not fetched yet: run `mubench fetch"
+                f" {self.name}`"
+            )
+        return paths
+
+    @property
+    def data_dir(self):
+        """The folder the user keeps this task's data in (``--data-dir``, ``$MUBENCH_DATA``), or None.
+
+        It is the one named after the task in there, or else that folder itself.
+        """
+        given = os.environ.get("MUBENCH_DATA")
+        if not given:
+            return None
+        if not Path(given).is_dir():
+            raise MubenchError(f"no data folder {given!r}: give --data-dir a folder that exists")
+        own = Path(given) / self.name
+        return own if own.is_dir() else Path(given)
+
+    @functools.cached_property
+    def data(self):
+        """What `read` gives, its training rows verified against the pinned checksum."""
+        data = self.read()
+        found = self._checksums["train"] = rows_checksum(data["train"], self.keyed)
+        if self.checksum and found != self.checksum:
+            raise MubenchError(
+                f"the training rows of {self.name} have checksum {found[:12]}…, not {self.checksum[:12]}…: they are "
+                f"not the published ones; `mubench fetch {self.name}` brings those, or reinstall the package"
+            )
+        for name, count in self.rows.items():
+            if name in data and len(data[name]) != count:  # a transfer set may be left out
+                raise MubenchError(
+                    f"the {name} set of {self.name} has {len(data[name])} rows where the published one has {count}: the"
+                    f" data is incomplete or of another version ({self.source})"
+                )
+        return data
+
+    @functools.cached_property
+    def _checksums(self):
+        """Set name → checksum of its rows, of those that were asked for."""
+        return {}
+
+    @property
+    def data_checksum(self):
+        """The checksum of the training rows."""
+        return self.data and self._checksums["train"]
+
+    def load(self):
+        """The data as a ``datasets.DatasetDict``.
+
+        train: all of D.
+        validation: the official set, or some of the test rows.
+        test: the test rows that are no validation rows.
+        transfer: where the task has one.
+
+        Raises `MubenchError` saying how to supply what is missing.
+        """
+        import datasets
+
+        validation, test = self.held_out
+        rows = {"train": None, "validation": validation, "test": test, "transfer": None}
+        official = self.data.get("validation") is not None
+        return datasets.DatasetDict(
+            {
+                name: self.data[name] if chosen is None or official else self.data["test"].select(chosen)
+                for name, chosen in rows.items()
+                if name in self.data or name == "validation"
+            }
+        )
+
+    @functools.cached_property
+    def held_out(self):
+        """Rows of (validation, test); without an official validation set those of `test_rows`."""
+        n = len(self.data["test"])
+        if "validation" in self.data:
+            return list(range(len(self.data["validation"]))), list(range(n))
+        return self.test_rows(n)
+
+    def test_rows(self, n):
+        """n test rows cut into (validation, test), each ascending.
+
+        Validation are the first 20 %, ranked by SHA-256(``"{task}/validation/{row}"``). They never count in D_t, for
+        anybody.
+        """
+        ranked = rank([f"{self.name}/validation/{row}" for row in range(n)])
+        cut = round(VALIDATION_SHARE * n)
+        return sorted(ranked[:cut]), sorted(ranked[cut:])
+
+    def split(self, ratio=5, file=None):
+        """The standard deletion `Split` at ``ratio`` per cent, or somebody's own index ``file``."""
+        n, checksum = len(self.data["train"]), self.data_checksum
+        if file is not None:
+            return file_split(self.name, file, n, checksum)
+        return make_split(self.name, ratio, self.units(), checksum)
+
+    def show(self, rows, position):
+        """An example for people, a row of a set of `load`: see `mubench.tasks.contract.rows.shown`."""
+        return shown(rows, position)

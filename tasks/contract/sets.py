@@ -1,0 +1,91 @@
+"""The sets of a task as a model takes them: prepared once and cached, or decoded batch by batch."""
+
+import functools
+import hashlib
+import json
+
+from mubench.cache import cache_dir, whole
+from mubench.splits import rank
+from mubench.tasks.contract.rows import rows_checksum
+
+
+class Sets:
+    """The part of a task that prepares its rows for a model."""
+
+    def prepared(self, model, name):
+        """A whole set (``train``, ``test``, …) for a model, as `Examples`, or as `Decoded` where the task is ``lazy``.
+
+        `Examples` are computed once and then read from the cache.
+        """
+        from mubench.examples import Decoded, Examples
+
+        if self.lazy:
+            return Decoded(self.data[name], functools.partial(self.decode, model=model))
+        return Examples(self._columns(model, name), collate=functools.partial(self.collate, model=model))
+
+    def decode(self, rows, model):
+        """Some rows of `read` as a batch for a model."""
+        return self.collate(self.prepare(rows, model), model)
+
+    def _columns(self, model, name):
+        """The columns of `prepare` for a whole set, from the cache where they are there."""
+        from safetensors.torch import load, save_file
+
+        path = self._prepared_file(model, name)
+        try:
+            return load(path.read_bytes())  # not mapped: a file cut short later must not take the process with it
+        except Exception:  # absent, or cut off by a power failure: made anew either way
+            with whole(path) as temporary:
+                save_file({k: v.contiguous() for k, v in self.prepare(self.data[name], model).items()}, temporary)
+        # Read back even now: other strides would mean other kernels, and other last bits.
+        return load(path.read_bytes())
+
+    def _prepared_file(self, model, name):
+        """The file of a prepared set in the cache; its name follows from all that the columns depend on."""
+        if name not in self._checksums:
+            self._checksums[name] = rows_checksum(self.data[name], self.keyed)
+        versions = [c.version for c in type(self).__mro__ if "prepare" in vars(c)]
+        key = json.dumps([self._checksums[name], self.preparation(model), versions], sort_keys=True)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        return cache_dir() / "prepared" / f"{self.name}-{name}-{digest}.safetensors"
+
+    def sets(self, model, split, limit=None):
+        """The sets of a run: name → view.
+
+        model: the model's name.
+        split: the deletion `Split`; it must be of these rows.
+        limit: take the first so many rows of each set.
+
+        Returns train, forget, retain, validation, test and, where there is one, transfer.
+        """
+        split.verify(self.data_checksum, len(self.data["train"]))
+        train, test = self.prepared(model, "train"), self.prepared(model, "test")
+        validation_rows, test_rows = self.held_out
+        validation = self.prepared(model, "validation") if "validation" in self.data else test
+        sets = {
+            "train": train,
+            "forget": train.select(list(split.forget)),
+            "retain": train.select(list(split.retain)),
+            "validation": validation.select(validation_rows),
+            "test": test.select(test_rows),
+        }
+        if "transfer" in self.data:
+            sets["transfer"] = self.prepared(model, "transfer")
+        return {name: view.select(slice(limit)) for name, view in sets.items()} if limit else sets
+
+    def scored(self, sets):
+        """The rows of each set that are scored: all, or the first ``measured`` of them.
+
+        They are ranked by SHA-256(``"{task}/scored/{row}"``).
+        """
+        chosen = {}
+        for name, view in sets.items():
+            most = self.measured.get(name, len(view))
+            order = rank([f"{self.name}/scored/{row}" for row in view.rows.tolist()]) if most < len(view) else []
+            chosen[name] = view.select(sorted(order[:most])) if order else view
+        return chosen
+
+    def example(self, model, n):
+        """The first ``n`` training rows as a batch, unverified: what the memory of a step is estimated from."""
+        rows = self.read()["train"]
+        return self.decode(rows.select(range(min(n, len(rows)))), model)
