@@ -10,10 +10,10 @@ from _markdown import documented, join, listed, readme
 from _method_page import common_hyperparameters, method_page
 from _metric_page import metric_page, scores_of_tasks
 from _names import PAGES
-from _reference_pages import command_line, python, verbs
+from _reference_pages import command_line, python
 from _task_page import task_page
 
-__all__ = ["included", "on_config", "on_files", "on_page_markdown", "pages", "verbs"]
+__all__ = ["included", "on_config", "on_files", "on_page_markdown", "pages"]
 INCLUDE = {"readme": readme, "doc": documented, "ls": listed}
 
 

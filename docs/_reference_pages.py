@@ -14,15 +14,10 @@ WIDTH = 100  # characters of a line
 
 def command_line():
     parts = ["# Command line", "What `mubench VERB --help` prints."]
-    for verb, parser in verbs().items():
+    for verb, parser in cli.verbs().items():
         parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=WIDTH)
         parts += [f"## {verb}", f"```text\n{parser.format_help().strip()}\n```"]
     return join(*parts)
-
-
-def verbs():
-    """Verb → its parser."""
-    return next(action.choices for action in cli.parser()._actions if action.metavar == "VERB")
 
 
 def python():

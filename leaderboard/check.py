@@ -5,7 +5,8 @@ from pathlib import Path
 from mubench import contracts, registry
 from mubench.errors import MubenchError, nearest
 from mubench.leaderboard import reading, submission, verify
-from mubench.records import result as results
+from mubench.records.result import RESULT, SCHEMA
+from mubench.records.store import MODEL
 
 
 def check(what, **options):
@@ -39,19 +40,16 @@ def check_result(folder):
     """A result can be read like a stranger's, every metric follows from its predictions, and those are of the task's
     own examples.
     """
-    if not (Path(folder) / results.RESULT).exists():
-        raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {results.RESULT}")
+    if not (Path(folder) / RESULT).exists():
+        raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {RESULT}")
     run = reading.read_run(folder)
     result = run.result
-    yield (
-        f"schema {results.SCHEMA}: {result.task['name']}/{result.model['name']}/{result.method['name']},"
-        f" {result.status}"
-    )
+    yield (f"schema {SCHEMA}: {result.task['name']}/{result.model['name']}/{result.method['name']}, {result.status}")
     yield f"{len(run.metrics)} metrics follow from {result.predictions.get('rows', 0)} predictions"
     if run.spec.task in registry.tasks.names():
         flags = verify.compare(run)
         yield "; ".join(
             ["spec, split, original, examples and targets are the suite's", *(f"but: {flag}" for flag in flags)]
         )
-        if (Path(folder) / results.MODEL).is_dir():
+        if (Path(folder) / MODEL).is_dir():
             yield verify.re_evaluate(run)

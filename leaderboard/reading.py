@@ -25,7 +25,8 @@ from mubench import registry
 from mubench.errors import MubenchError
 from mubench.measure.metrics import METRICS, compute_all
 from mubench.leaderboard.rows import Placed
-from mubench.records.result import PREDICTIONS, RESULT, Result, agree
+from mubench.records.predictions import PREDICTIONS, agree
+from mubench.records.result import RESULT, Result
 from mubench.spec import RunSpec
 
 

@@ -20,7 +20,9 @@ from mubench.leaderboard import reading
 from mubench.leaderboard.reading import read_record, read_run
 from mubench.leaderboard.rows import GROUP, SETTINGS, Placed, alike, repeated
 from mubench.leaderboard.verify import SUBMISSION, Level, level
-from mubench.records.result import ERROR, PREDICTIONS, RESULT, Store
+from mubench.records.predictions import PREDICTIONS
+from mubench.records.result import RESULT
+from mubench.records.store import ERROR, Store
 from mubench.spec import RunSpec
 
 LEVELS = tuple(map(str, Level))  # each is worth more than those before it

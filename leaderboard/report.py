@@ -18,7 +18,7 @@ from mubench.leaderboard.records import COSTS, RATES
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.site import HERE, environment
 from mubench.measure.metrics import METRICS
-from mubench.records.result import Store
+from mubench.records.store import Store
 from mubench.spec import command, retrain_of
 
 EXAMPLES = 6

@@ -32,7 +32,9 @@ from mubench.leaderboard import reading, verify
 from mubench.leaderboard.reading import LIMITS, Count, Line, Part, Taxonomy
 from mubench.leaderboard.rows import REFERENCES, SEEDS, SETTINGS, repeated
 from mubench.leaderboard.verify import SAMPLE, SUBMISSION, VERIFIED, Level, Verdict, Verified
-from mubench.records.result import MODEL, PREDICTIONS, RESULT, Store
+from mubench.records.predictions import PREDICTIONS
+from mubench.records.result import RESULT
+from mubench.records.store import MODEL, Store
 from mubench.spec import command, retrain_of
 
 PARTS = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"

@@ -21,7 +21,9 @@ from mubench import registry
 from mubench.models import networks
 from mubench.errors import MubenchError
 from mubench.leaderboard.reading import LIMITS, Hash, Line, Part, content, foreign, parsed, plain, read_record, sentence
-from mubench.records.result import MODEL, PREDICTIONS, RESULT, agree, split_facts, task_facts
+from mubench.records.predictions import PREDICTIONS, agree
+from mubench.records.result import RESULT, split_facts, task_facts
+from mubench.records.store import MODEL
 from mubench.spec import Budget
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
@@ -323,7 +325,8 @@ def _network(task, model, folder, limits):
 def rerun(run):
     """Do the run again and compare: the weights, and where these are others, as on another machine, the metrics.
     Returns a sentence; raises where a metric differs by more than `RERUN`."""
-    from mubench.records.result import Store, read
+    from mubench.records.result import read
+    from mubench.records.store import Store
     from mubench.runner import run_spec
     from mubench.spec import make_spec
 

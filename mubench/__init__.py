@@ -8,7 +8,7 @@ _PUBLIC = {
     "run": "runner",
     "tune": "sweep.tuning",
     "RunSpec": "spec",
-    "score": "records.result",
+    "score": "records.predictions",
     "unlearn": "api",
     "evaluate": "api",
     "check": "leaderboard.check",

@@ -2,29 +2,23 @@
 
 import copy
 import re
-from dataclasses import dataclass
 
 from mubench import registry
-from mubench.models import networks
-from mubench.models.behaviour import Custom
-from mubench.train.costs import Costs
 from mubench.errors import MubenchError
 from mubench.examples import View, Wrapped
 from mubench.job import Job
-from mubench.train.recipe import Recipe
+from mubench.models import networks
+from mubench.models.behaviour import Custom
+from mubench.models.unlearned import Unlearned
+from mubench.records.store import Store
 from mubench.registry import load_task
-from mubench.records.result import Store
 from mubench.runner import carry_out
 from mubench.spec import Options, RunSpec, command
 from mubench.splits import ratio_name
+from mubench.train.recipe import Recipe
 
-
-@dataclass
-class Unlearned:
-    """What `unlearn` gives back: the unlearned ``model`` (on its device, in eval mode) and the `Costs`."""
-
-    model: object
-    costs: Costs
+RECIPE = Recipe(lr=1e-3, epochs=10, batch_size=32)  # stands for the original's, which is not known
+UNKNOWN = ("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")  # costs of what other code has unlearned
 
 
 def unlearn(
@@ -43,75 +37,85 @@ def unlearn(
     progress=True,
     **options,
 ):
-    """Make a model of one's own forget.
+    """Make a model of one's own forget. The same seed on one process gives the same bits.
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
         ``.logits`` (any `transformers` classifier); or anything, if ``loss`` is given.
     forget, retain: map-style data sets of dicts (Hugging Face data sets, ``torch`` data sets, lists), items ``{input:
         …, "labels" or "label": …}``. Disjoint.
+    method: a registry name, ``path/to/file.py:Class`` or a `Method`.
     collate: list of items → dict of tensors with first dimension B (default: ``torch``'s).
     loss: ``loss(model, batch)`` → per-example losses [B], or (losses [B], logits [B, C]); default cross-entropy.
-    head: name of the submodule whose input is the representation of an example, for methods that measure it
-    (``classifier``).
-    fresh: () → a new, untrained model, for methods that need one (default for `transformers` models: their
-    configuration).
+    fresh: () → a new, untrained model, for methods that need one (default: by the model's configuration).
+    head: name of the submodule whose input is the representation of an example (``classifier``), for methods that
+        measure it.
+    num_labels: C (default: as the logits of the forget set say).
     validation: more examples, held out from training, for methods that measure a threshold on such.
-    method: a registry name, ``path/to/file.py:Class`` or a `Method`. inplace: change ``model`` itself.
+    inplace: change ``model`` itself.
+    progress: show a bar.
     options: the fields of `Options` (seed, protocol, precision, lora, lora_rank, curriculum, max_steps …), and
-    hyperparameters of the method, such
-        as ``lr`` (default: its ``lr_factor`` × 1e-3), ``epochs`` and ``batch_size`` (32). LoRA adapters are merged at
-        the end.
+        hyperparameters of the method, such as ``lr`` (default: its ``lr_factor`` × 1e-3), ``epochs`` and
+        ``batch_size`` (32). LoRA adapters are merged at the end.
 
-    The same seed on one process gives the same bits. Returns an `Unlearned`. Raises `MubenchError` for an empty forget
-    set, a method that needs what the model does not give, an unknown hyperparameter, or a loss that becomes NaN or
-    infinite.
+    Returns an `Unlearned`. Raises `MubenchError` for an empty forget set, a method that needs what the model does not
+    give, an unknown hyperparameter, or a loss that becomes NaN or infinite.
     """
+    method, options = _chosen(method, options)
+    sets = _examples(collate, forget=forget, retain=retain, validation=validation)
+    behaviour = _behaviour(method, model, sets["forget"], loss, num_labels, head)
+    options.fits(method, behaviour.num_labels)
+    student, fresh = model if inplace else copy.deepcopy(model), fresh or (lambda: _untrained(model, method))
+    job = Job.make(behaviour, method, options, sets, student, fresh, RECIPE)
+    costs = job.train(progress)
+    return Unlearned(job.context.student.eval(), costs)
+
+
+def _chosen(method, options):
+    """The `Method` and its `Options`, from what `unlearn` was given."""
     asked = Options.checked(**{name: options.pop(name) for name in [*options] if name in Options.model_fields})
-    if isinstance(method, registry.methods.base) and (options or asked.protocol != "suite"):
-        raise MubenchError(
-            f"{method.name} is given with its hyperparameters: set {', '.join(options) or 'the protocol'} where you"
-            " make it, or pass its name"
-        )
-    cls = method if isinstance(method, registry.methods.base) else registry.methods.get(method)
-    chosen = registry.load_method(method, **cls.overrides(asked.protocol) | options)
-    wrap = lambda d: d if d is None or isinstance(d, View) else Wrapped(d, collate)
+    if isinstance(method, registry.methods.base):
+        if options or asked.protocol != "suite":
+            raise MubenchError(
+                f"{method.name} is given with its hyperparameters: set {', '.join(options) or 'the protocol'} where you"
+                " make it, or pass its name"
+            )
+        return method, asked
+    return registry.load_method(method, **registry.methods.get(method).overrides(asked.protocol) | options), asked
+
+
+def _examples(collate, **data):
+    """Name → `Examples` of the data sets that are given; none may be empty."""
     sets = {
-        name: wrap(d)
-        for name, d in (("forget", forget), ("retain", retain), ("validation", validation))
-        if d is not None
+        name: rows if isinstance(rows, View) else Wrapped(rows, collate)
+        for name, rows in data.items()
+        if rows is not None
     }
     for name, view in sets.items():
         if not len(view):
             raise MubenchError(f"the {name} set is empty: give at least one example")
+    return sets
+
+
+def _behaviour(method, model, forget, loss, num_labels, head):
+    """How the model is called and what it gives, tried on the forget set; raises where the method needs more."""
     behaviour = Custom(loss, num_labels, head)
-    behaviour.probe(model, sets["forget"])
-    if missing := chosen.needs - behaviour.provides:
+    behaviour.probe(model, forget)
+    if missing := method.needs - behaviour.provides:
         raise MubenchError(
-            f"{chosen.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return"
+            f"{method.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return"
             " (losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations"
             " (rep)"
         )
-    asked.fits(chosen, behaviour.num_labels)
-    if fresh is None:
+    return behaviour
 
-        def fresh():
-            if not hasattr(model, "config"):
-                raise MubenchError(
-                    f"{chosen.name} needs an untrained model: pass fresh=, a function without arguments that builds one"
-                )
-            return type(model)(model.config)
 
-    job = Job.make(
-        behaviour,
-        chosen,
-        asked,
-        sets,
-        model if inplace else copy.deepcopy(model),
-        fresh,
-        Recipe(lr=1e-3, epochs=10, batch_size=32),
-    )
-    costs = job.train(progress)
-    return Unlearned(job.context.student.eval(), costs)
+def _untrained(model, method):
+    """A new model by the configuration of one that has some."""
+    if not hasattr(model, "config"):
+        raise MubenchError(
+            f"{method.name} needs an untrained model: pass fresh=, a function without arguments that builds one"
+        )
+    return type(model)(model.config)
 
 
 def evaluate(
@@ -129,55 +133,51 @@ def evaluate(
     paper="",
     save_model=False,
 ):
-    """Measure weights that any code has unlearned: name → value of every metric that applies.
+    """Measure weights that any code has unlearned.
 
-    task: a registry name; checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's
-    class;
-    model: which of the task's models it is (default: the first); ratio or split_file: what was to be forgotten
-    (default: `RunSpec`'s);
+    task: a registry name.
+    checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's class.
+    model: which of the task's models it is (default: the first).
+    ratio, split_file: what was to be forgotten (default: `RunSpec`'s ratio).
     seed: of the original they come from and of the untrained model ZRF compares with: which of several runs of that
-    code this is. Scores
-    are fractions. name, out: what to call that code, and a folder of results to put record and predictions into, as a
-    run does; with
-    seconds: what unlearning took on this machine (None: not known); paper: where the code is described; save_model:
-    keep the weights too. Raises `MubenchError` where the checkpoint cannot be read or does not fit the task.
+        code this is.
+    limit: only so many rows of each set: a trial, marked and never ranked.
+    name, out: what to call that code, and a folder of results to put record and predictions into, as a run does.
+    seconds: what unlearning took on this machine (None: not known).
+    paper: where the code is described.
+    save_model: keep the weights too.
+
+    Returns name → value of every metric that applies; scores are fractions. Raises `MubenchError` where the checkpoint
+    cannot be read or does not fit the task.
     """
     from mubench.models import originals
 
     _nameable(name, out, seconds)
     reference, task = task if isinstance(task, str) else task.name, load_task(task)
-    model, loaded = task.model(model), isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
-    network = originals.load(task, model, checkpoint)[0] if loaded else checkpoint
-    rows = (
-        {"split_file": str(split_file)}
-        if split_file
-        else {"ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio)}
-    )
-    spec = RunSpec.checked(
-        task=reference,
-        model=model,
-        method=f"{name}@{networks.weights_hash(network)[:12]}",
-        seed=seed,
-        limit=limit,
-        **rows,
-    )
-    costs = {
-        "unlearning_seconds": seconds,
-        **dict.fromkeys(("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")),
-        "stopped_by": "epochs",
-        "losses": [],
-        "validation": [],
-    }
-    said = spec.model_dump() | {"method": str(checkpoint) if loaded else "CHECKPOINT"}
+    model, in_file = task.model(model), isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
+    network = originals.load(task, model, checkpoint)[0] if in_file else checkpoint
+    method = f"{name}@{networks.weights_hash(network)[:12]}"
+    if split_file:
+        rows = {"split_file": str(split_file)}
+    else:
+        rows = {"ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio)}
+    spec = RunSpec.checked(task=reference, model=model, method=method, seed=seed, limit=limit, **rows)
+    again = spec.model_dump() | {"method": str(checkpoint) if in_file else "CHECKPOINT"}
     result = carry_out(
         Job.of(spec, task, network),
         out and Store(out),
         save_model,
-        costs=costs,
+        costs=_costs_elsewhere(seconds),
         method={"name": str(name), "paper": paper},
-        command=command(said, "evaluate", name=name, out=out, seconds=seconds),
+        command=command(again, "evaluate", name=name, out=out, seconds=seconds),
     )
     return result.metrics
+
+
+def _costs_elsewhere(seconds):
+    """The costs of what other code has unlearned: nothing is known of them but, perhaps, the seconds."""
+    known = {"unlearning_seconds": seconds, **dict.fromkeys(UNKNOWN)}
+    return known | {"stopped_by": "epochs", "losses": [], "validation": []}
 
 
 def _nameable(name, out, seconds):

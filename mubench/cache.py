@@ -1,6 +1,4 @@
-"""Where fetched data, prepared sets and downloaded checkpoints are kept, and how files are written whole or not at
-all.
-"""
+"""Where what was fetched, prepared and downloaded is kept, and how files are written whole or not at all."""
 
 import contextlib
 import errno
@@ -22,11 +20,9 @@ def cache_dir():
 def file_hash(path):
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else (hashlib.sha256(file.read()).hexdigest())
-        )
+        if hasattr(hashlib, "file_digest"):  # from Python 3.11
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def fsync(path):
@@ -40,9 +36,7 @@ def fsync(path):
 
 @contextlib.contextmanager
 def whole(path):
-    """A temporary path next to ``path`` that becomes ``path`` when the block ends well, and vanishes when it does
-    not.
-    """
+    """A temporary path next to ``path``: it becomes ``path`` when the block ends well, else it vanishes."""
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,25 +51,27 @@ def whole(path):
             Path(name).unlink(missing_ok=True)
 
 
+WRONG = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EACCES: "permission denied: choose another folder with --out",
+    errno.ENOTDIR: "a file is in the way of the folder",
+    errno.EEXIST: "a file is in the way of the folder",
+    errno.ENOENT: "there is no such folder",
+    errno.EISDIR: "that is a folder",
+    errno.EROFS: "the file system is read-only: choose another folder with --out",
+}
+
+
 @contextlib.contextmanager
 def writing(path):
     """Turns what the operating system says about a failed write below ``path`` into one sentence."""
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None) or int(
-            (re.findall(r"\(os error (\d+)\)$", str(error)) or [0])[0]
-        )  # so say libraries in Rust
-        why = {
-            errno.ENOSPC: "the disk is full: free some space",
-            errno.EDQUOT: "the disk quota is used up: free some space",
-            errno.EACCES: "permission denied: choose another folder with --out",
-            errno.ENOTDIR: "a file is in the way of the folder",
-            errno.EEXIST: "a file is in the way of the folder",
-            errno.ENOENT: "there is no such folder",
-            errno.EISDIR: "that is a folder",
-            errno.EROFS: "the file system is read-only: choose another folder with --out",
-        }.get(number)
-        if why is None:
+        number = getattr(error, "errno", None)
+        if not number and (in_rust := re.search(r"\(os error (\d+)\)$", str(error))):  # as its libraries write it
+            number = int(in_rust[1])
+        if number not in WRONG:
             raise
-        raise MubenchError(f"cannot write {path}: {why} (nothing finished was lost)") from error
+        raise MubenchError(f"cannot write {path}: {WRONG[number]} (nothing finished was lost)") from error

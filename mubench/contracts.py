@@ -12,7 +12,10 @@ PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal"}  # what the sm
 
 
 def check_method(reference):
-    """A method runs on a small problem: finite, repeatable, leaving the original alone, and it is documented."""
+    """A method runs on a small problem: finite, repeatable, leaving the original alone, and it is documented.
+
+    Yields what was found to hold; raises `MubenchError` at the first that does not.
+    """
     import torch
 
     cls = registry.methods.get(reference)
@@ -57,8 +60,11 @@ def check_method(reference):
 
 
 def check_task(reference):
-    """A task's facts, data, split, models, behaviour and originals hold what the contract says; of a task that can
-    write a sample (the paper tier) on that, with runs from loading to the stored result."""
+    """A task's facts, data, split, models, behaviour and originals hold what the contract says.
+
+    A task that can write a sample (the paper tier) is checked on that, with runs from loading to the stored result.
+    Yields what was found to hold; raises `MubenchError` at the first that does not.
+    """
     task = registry.load_task(reference)
     _holds(
         task.__doc__ and task.source and task.licence and task.models,
@@ -89,14 +95,15 @@ def one_per_schedule(task):
 
 def check_runs(reference, sample, model, methods):
     """Methods unlearn on a task's sample: a result each, whose scores are finite."""
-    from mubench.records import result as results
+    from mubench.records.result import read
+    from mubench.records.store import Store
     from mubench.runner import run_spec
     from mubench.spec import make_spec
 
     with tempfile.TemporaryDirectory() as folder:
         for name in methods:
             spec = make_spec(task=reference, model=model, method=name, max_steps=2)
-            result = results.read(run_spec(spec, results.Store(folder), progress=False, task=sample))
+            result = read(run_spec(spec, Store(folder), progress=False, task=sample))
             scores = {
                 n: v
                 for n, v in result.metrics.items()
@@ -113,10 +120,13 @@ def check_runs(reference, sample, model, methods):
 
 def check_behaviour(task):
     """Data, splits and, for each model, what one batch gives."""
-    import torch
+    yield from _check_data(task)
+    for name in task.models:
+        yield from _check_model(task, name)
+        yield from _check_original(task, name)
 
-    from mubench.models import originals
 
+def _check_data(task):
     data = task.load()
     _holds({"train", "validation", "test"} <= set(data), "load() gives train, validation and test")
     _holds("transfer" in data or not task.transfer, "a transfer set that is declared exists")
@@ -126,57 +136,60 @@ def check_behaviour(task):
     small, large = task.split(1), task.split(10)
     _holds(set(small.forget) <= set(large.forget), "splits are nested")
     yield f"splits: 1 % {len(small.forget)} rows, 10 % {len(large.forget)} rows, nested"
-    for name in task.models:
-        model, sets = task.build(name), task.sets(name, task.split(5))
-        batch = sets["forget"][torch.arange(min(8, len(sets["forget"])))]
-        n = len(batch["index"])
-        with torch.no_grad():
-            out = task.forward(model.eval(), batch, features="rep" in task.provides)
-        _holds(
-            out.loss.shape == (n,) and out.loss.isfinite().all(), f"{name}: forward gives one finite loss per example"
-        )
-        if "logit" in task.provides:
-            apart = task.divergence(out, out)
-            _holds(
-                apart.shape == (n,) and apart.abs().max() < 1e-5, f"{name}: divergence is per example and 0 from itself"
-            )
-        if "rep" in task.provides:
-            _holds(
-                out.features is not None and out.features.shape[0] == n and out.features.ndim == 2,
-                f"{name}: features are [B, H]",
-            )
-        if "labels" in task.provides:
-            before = {k: v.clone() for k, v in batch.items()}
-            wrong = task.corrupt(batch, torch.arange(1, n), torch.linspace(0, 0.999, n - 1), sets["retain"])
-            _holds(
-                all(torch.equal(v, before[k]) for k, v in batch.items()),
-                f"{name}: corrupt leaves the given batch as it is",
-            )
-            with torch.no_grad():
-                apart = (task.forward(model, wrong).loss - out.loss).abs() > 1e-4
-            _holds(
-                apart[1:].all() and not apart[0],
-                f"{name}: corrupt changes the targets of the given rows and of no others",
-            )
-        columns = task.predict(model, batch)
-        _holds(
-            {"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values()),
-            f"{name}: predict gives one row per example",
-        )
-        yield (
-            f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters, forward, corrupt and predict per"
-            " example"
-        )
-        facts = originals.load(task, name)[1]
-        if task.tier == "mini" and facts["card"]:
-            _holds(facts["card"]["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
-            _holds(
-                facts["card"]["scores"]["train"] >= task.fits,
-                f"{name}: the original fits its training set (≥ {task.fits})",
-            )
-            yield f"{name}: original {facts['sha256'][:12]}, " + ", ".join(
-                f"{k} {v:.3f}" for k, v in facts["card"]["scores"].items()
-            )
+
+
+def _check_model(task, name):
+    """What a model, untrained, gives for one batch of the forget set: one of each, per example."""
+    import torch
+
+    model, sets = task.build(name), task.sets(name, task.split(5))
+    batch = sets["forget"][torch.arange(min(8, len(sets["forget"])))]
+    n = len(batch["index"])
+    with torch.no_grad():
+        out = task.forward(model.eval(), batch, features="rep" in task.provides)
+    _holds(out.loss.shape == (n,) and out.loss.isfinite().all(), f"{name}: forward gives one finite loss per example")
+    if "logit" in task.provides:
+        apart = task.divergence(out, out)
+        small = apart.shape == (n,) and apart.abs().max() < 1e-5
+        _holds(small, f"{name}: divergence is per example and 0 from itself")
+    if "rep" in task.provides:
+        shape = None if out.features is None else out.features.shape
+        _holds(shape and shape[0] == n and len(shape) == 2, f"{name}: features are [B, H]")
+    if "labels" in task.provides:
+        _check_corruption(task, name, model, batch, out, sets["retain"])
+    columns = task.predict(model, batch)
+    one_each = {"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values())
+    _holds(one_each, f"{name}: predict gives one row per example")
+    parameters = sum(p.numel() for p in model.parameters())
+    yield f"{name}: {parameters:,} parameters, forward, corrupt and predict per example"
+
+
+def _check_corruption(task, name, model, batch, out, retain):
+    """Corrupting all rows of a batch but the first changes their targets alone, in a copy."""
+    import torch
+
+    n = len(batch["index"])
+    before = {k: v.clone() for k, v in batch.items()}
+    wrong = task.corrupt(batch, torch.arange(1, n), torch.linspace(0, 0.999, n - 1), retain)
+    untouched = all(torch.equal(v, before[k]) for k, v in batch.items())
+    _holds(untouched, f"{name}: corrupt leaves the given batch as it is")
+    with torch.no_grad():
+        changed = (task.forward(model, wrong).loss - out.loss).abs() > 1e-4
+    only_those = changed[1:].all() and not changed[0]
+    _holds(only_those, f"{name}: corrupt changes the targets of the given rows and of no others")
+
+
+def _check_original(task, name):
+    from mubench.models import originals
+
+    facts = originals.load(task, name)[1]
+    card = facts["card"]
+    if task.tier != "mini" or not card:
+        return
+    _holds(card["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
+    _holds(card["scores"]["train"] >= task.fits, f"{name}: the original fits its training set (≥ {task.fits})")
+    scores = ", ".join(f"{k} {v:.3f}" for k, v in card["scores"].items())
+    yield f"{name}: original {facts['sha256'][:12]}, {scores}"
 
 
 def _holds(condition, promise):
@@ -185,10 +198,14 @@ def _holds(condition, promise):
 
 
 def _small(method, tasks):
-    """A network and ``run(method=, seed=)`` → `Unlearned`: a classifier, or where a method needs more than that a model
-    of the first task of the mini tier that provides it, untrained, on some of its rows."""
-    from mubench.api import Unlearned, unlearn
+    """A network and ``run(method=, seed=)`` → `Unlearned`, on which a method is tried.
+
+    It is a small classifier; or, where the method needs more, a model of the first mini task that provides that,
+    untrained, on some of its rows.
+    """
+    from mubench.api import unlearn
     from mubench.job import Job
+    from mubench.models.unlearned import Unlearned
     from mubench.spec import Options
 
     if method.needs <= PROBLEM:

@@ -6,8 +6,12 @@ class MubenchError(Exception):
 
 
 def nearest(kind, name, known, listing):
-    """The error for an unknown ``name`` of a ``kind``: the nearest of the ``known`` names and the command that lists
-    all.
+    """The error for an unknown name: it says the nearest ones.
+
+    kind: what it should be a name of.
+    name: the unknown one.
+    known: all there are.
+    listing: the command that lists them.
     """
     from difflib import get_close_matches
 

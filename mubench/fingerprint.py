@@ -9,36 +9,33 @@ import sysconfig
 from pathlib import Path
 
 DIGITS = 16
-SAID = {"paper", "deviations"}  # attributes that only document
-CONTRACTS = {
-    "mubench.methods.base",
-    "mubench.tasks.base",
-}  # every class has them in common; their numbers are the engine's
+DOCUMENTING = {"paper", "deviations"}  # attributes that change nothing
+CONTRACTS = {"mubench.methods.base", "mubench.tasks.base"}  # common to all; their numbers are the engine's
 
 
 @functools.cache
 def fingerprint(cls):
-    """Of a class's file and of the helpers it imports: modules beside it in the package of methods or of its own, and
-    files of the user's that are not installed. 16 hex digits, the same on every version of Python. What is imported
-    under a computed name is not seen."""
+    """The fingerprint of a class: 16 hex digits, the same on every version of Python.
+
+    It is of the class's file and of the helpers it imports: modules beside it in the package of methods or of its own,
+    and files of the user's that are not installed. What is imported under a computed name is not seen.
+    """
     found, waiting = {}, [cls.__module__]
     while waiting:
         name = waiting.pop()
-        if name not in found and (source := _source(name)) is not None:
-            text, package = source
-            found[name] = tree = ast.parse(text)
-            waiting += [
-                child
-                for child in _imported(tree, name if package else name.rpartition(".")[0])
-                if _own(child, cls.__module__)
-            ]
+        if name in found or (source := _source(name)) is None:
+            continue
+        text, is_package = source
+        found[name] = tree = ast.parse(text)
+        package = name if is_package else name.rpartition(".")[0]
+        waiting += [child for child in _imported(tree, package) if _own(child, cls.__module__)]
     parts = [_canonical(found[name]) for name in sorted(found, key=lambda name: (name != cls.__module__, name))]
     return hashlib.sha256("\n".join([cls.__qualname__, *parts]).encode()).hexdigest()[:DIGITS]
 
 
 def _own(name, of):
-    """Whether a module counts as a part of the code in the module ``of``: of the suite's methods and tasks, of its
-    package, or of the user's.
+    """Whether a module is a part of the code in the module ``of``: the suite's methods and tasks, its package, the
+    user's files.
     """
     top, package = name.partition(".")[0], of.partition(".")[0]
     if top == "mubench":
@@ -75,9 +72,7 @@ def _installed(top):
 
 
 def _imported(tree, package):
-    """The names of the modules that a module in a ``package`` imports, wherever it does, and of the packages they are
-    in.
-    """
+    """The names of the modules that a module in a ``package`` imports, wherever it does, and of their packages."""
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
@@ -90,9 +85,7 @@ def _imported(tree, package):
 
 
 def _canonical(node):
-    """A syntax tree as text: kinds of nodes and the fields that are not empty; without docstrings, positions and
-    contexts.
-    """
+    """A syntax tree as text: kinds of nodes and fields that are not empty; no docstrings, positions and contexts."""
     if isinstance(node, list):
         return f"[{','.join(map(_canonical, node))}]"
     if not isinstance(node, ast.AST):
@@ -100,16 +93,16 @@ def _canonical(node):
     fields = []
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            documented = (
-                bool(value)
-                and isinstance(value[0], ast.Expr)
-                and isinstance(value[0].value, ast.Constant)
-                and isinstance(value[0].value.value, str)
-            )
-            value = [part for part in value[documented:] if not (isinstance(node, ast.ClassDef) and _documents(part))]
+            value = value[_is_docstring(value[0]) :] if value else value
+            value = [part for part in value if not (isinstance(node, ast.ClassDef) and _documents(part))]
         if name not in ("ctx", "kind", "type_comment") and value not in (None, []):
             fields.append(f"{name}={_canonical(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _is_docstring(node):
+    """Whether the first statement of a body is a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _documents(node):
@@ -118,5 +111,5 @@ def _documents(node):
         isinstance(node, ast.Assign)
         and len(node.targets) == 1
         and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id in SAID
+        and node.targets[0].id in DOCUMENTING
     )

@@ -9,21 +9,20 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mubench.models import networks, originals
-from mubench.train.curriculum import make_curriculum
 from mubench.cache import whole, writing
+from mubench.errors import MubenchError
+from mubench.measure.metrics import compute_all
+from mubench.measure.predict import SETS, UNTRAINED, predict, scores, validator
+from mubench.models import networks, originals
+from mubench.records.machine import environment
+from mubench.records.result import SCHEMA, Result, method_facts, split_facts, task_facts
+from mubench.registry import load_method, load_task
+from mubench.spec import ENGINE, Budget, Options, command
 from mubench.train.context import Context
+from mubench.train.curriculum import make_curriculum
 from mubench.train.distributed import make_accelerator, threads
 from mubench.train.engine import Engine
-from mubench.errors import MubenchError
-from mubench.measure.predict import SETS, UNTRAINED, predict, scores, validator
-from mubench.fingerprint import fingerprint
-from mubench.records.machine import environment
-from mubench.measure.metrics import compute_all
 from mubench.train.recipe import Recipe
-from mubench.registry import load_method, load_task
-from mubench.records.result import SCHEMA, Result, split_facts, task_facts
-from mubench.spec import ENGINE, Budget, Options, command
 
 
 @functools.lru_cache(maxsize=2)
@@ -33,11 +32,17 @@ def task_of(reference):
 
 @dataclass
 class Job:
-    """A method, or None where weights are only measured, on a context.
+    """A run with all it needs.
 
-    task: the `Behaviour`; options: the `RunSpec` of a run on a task, else its `Options`; sets: name → examples; recipe,
-    budget: what the method trains by, and the most it may use. Of a run on a task also: split, the deletion `Split`;
-    checkpoint: the facts of the original; network: of the student's class.
+    task: the `Behaviour`.
+    method: the `Method`, or None where weights are only measured.
+    options: the `RunSpec` of a run on a task, else its `Options`.
+    sets: name → examples.
+    context: the `Context` that is trained in.
+    recipe: what the method trains by.
+    budget: the most it may use.
+    split: of a run on a task, the deletion `Split`.
+    checkpoint: of a run on a task, the facts of the original (`originals.load`), and it as ``network``.
     """
 
     task: object
@@ -66,8 +71,15 @@ class Job:
         shard=False,
         **facts,
     ):
-        """The one assembly: ``network`` is unlearned by a method; ``fresh`` and ``blank`` make new models (see
-        `Context`); model: its name.
+        """The one assembly of what a method unlearns.
+
+        task, method, options, sets, budget, facts: as the fields of `Job`; of a task's run facts are split and
+            checkpoint.
+        network: the original, which becomes the student.
+        fresh, blank: () → a new model (see `Context`).
+        recipe: the original's.
+        model: its name.
+        shard: whether processes share out its weights while it trains.
         """
         context = Context(
             task,
@@ -89,8 +101,12 @@ class Job:
 
     @classmethod
     def of(cls, spec, task=None, student=None, shard=False):
-        """The job of a `RunSpec`. task: its task as an instance, where that is not what its name stands for (a sample
-        of it); student: unlearned weights, which are only measured."""
+        """The job of a `RunSpec`.
+
+        task: its task as an instance, where that is not what its name stands for (a sample of it).
+        student: unlearned weights, which are only measured.
+        shard: as in `make`.
+        """
         task = task or task_of(spec.task)
         split = task.split(spec.ratio, spec.split_file)
         sets = task.sets(spec.model, split, spec.limit)
@@ -134,8 +150,12 @@ class Job:
         )
 
     def train(self, progress=True, observe=None, every=None):
-        """Unlearn: the student of the context is changed. Returns the `Costs`; ``observe`` and ``every`` as in
-        `Engine`.
+        """Unlearn: the student of the context is changed.
+
+        progress: show a bar.
+        observe, every: as in `Engine`.
+
+        Returns the `Costs`.
         """
         options, task = self.options, self.task
         validate = validator(task, self.sets, self.context.accelerator) if "validation" in self.sets else None
@@ -151,15 +171,15 @@ class Job:
         return self.task.scored({name: self.sets[name] for name in SETS if name in self.sets})
 
     def original_score(self, name):
-        """The original's score on a set, before training: from its card, or measured where there is none or only a part
-        of the rows is used.
+        """The original's score on a set, before training.
+
+        It is its card's, or measured where there is none or only a part of the rows is used.
         """
         if (card := self.checkpoint["card"]) and not self.options.limit and name in card["scores"]:
             return card["scores"][name]
         shown = self.task.scored({name: self.sets[name]})
-        return scores(
-            self.task, predict(self.task, self.checkpoint["network"], shown, accelerator=self.context.accelerator)
-        )[name]
+        frame = predict(self.task, self.checkpoint["network"], shown, accelerator=self.context.accelerator)
+        return scores(self.task, frame)[name]
 
     def saved(self, what):
         """What of the student is kept: all of it (True), its ``"adapter"``, or nothing."""
@@ -178,68 +198,63 @@ class Job:
             lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0], student, shown
         )
 
-    def result(self, frame, costs, test_score, **said):
-        """The `Result` of a run on a task, its metrics computed from the predictions; ``said``: what only the caller
-        knows.
+    def result(self, frame, costs, test_score, **facts):
+        """The `Result` of a run on a task, its metrics computed from the predictions.
+
+        frame: the predictions.
+        costs: of the unlearning, as a dict.
+        test_score: the original's.
+        facts: fields of `Result` that only the caller knows; of ``method``, entries that replace those recorded here.
         """
-        spec, method, student, card = self.options, self.method, self.context.student, self.checkpoint
-        facts = (
-            {
-                "name": spec.method.partition("@")[0],
-                "version": 1,
-                "fingerprint": None,
-                "hyperparameters": {},
-                "recipe": None,
-            }
-            if method is None
-            else {
-                "name": method.name,
-                "version": method.version,
-                "fingerprint": fingerprint(type(method)),
-                "paper": method.paper,
-                "taxonomy": method.taxonomy(),
-                "hyperparameters": method.hyperparameters(),
-                "recipe": asdict(self.recipe),
-            }
-        )
-        status = "limited" if spec.limit else "complete" if costs["stopped_by"] == "epochs" else "stopped"
-        made = Result(
+        spec, student = self.options, self.context.student
+        budget = self.budget if self.method else None
+        facts["method"] = method_facts(spec.method, self.method, self.recipe) | facts.get("method", {})
+        facts.setdefault("command", command(spec, trials=spec.trials or None, max_examples=budget and budget.examples))
+        result = Result(
             schema=SCHEMA,
-            status=status,
+            status="limited" if spec.limit else "complete" if costs["stopped_by"] == "epochs" else "stopped",
             id=spec.id,
             spec=spec.model_dump(),
             task=task_facts(self.task),
-            method=facts | said.pop("method", {}),
-            engine=method and ENGINE,
+            engine=ENGINE if self.method else None,
             split=split_facts(self.split),
-            budget=method and self.budget.asdict(),
+            budget=budget and budget.asdict(),
             costs=costs,
-            model={
-                "name": spec.model,
-                "class": type(card["network"]).__name__,
-                "parameters": sum(p.numel() for p in student.parameters()),
-                **({"lora": self.context.adapters.asdict()} if self.context.adapters else {}),
-            },
-            checkpoint={
-                "source": portable(card["source"]),
-                "sha256": card["sha256"],
-                "test_score": test_score,
-                "seed": None if spec.checkpoint else spec.seed,
-            },
+            model=self._model_facts(),
+            checkpoint=self._checkpoint_facts(test_score),
             metrics={},
             predictions={},
             weights=networks.weights_hash(student),
             environment=environment(self.context.accelerator),
-            **{"command": command(spec, trials=spec.trials or None, max_examples=method and self.budget.examples)}
-            | said,
+            **facts,
         )
-        made.metrics = compute_all(frame, made.facts)
-        return made
+        result.metrics = compute_all(frame, result.facts)
+        return result
+
+    def _model_facts(self):
+        """What a result records of the model."""
+        adapters = self.context.adapters
+        return {
+            "name": self.options.model,
+            "class": type(self.checkpoint["network"]).__name__,
+            "parameters": sum(p.numel() for p in self.context.student.parameters()),
+            **({"lora": adapters.asdict()} if adapters else {}),
+        }
+
+    def _checkpoint_facts(self, test_score):
+        """What a result records of the original."""
+        return {
+            "source": originals.portable(self.checkpoint["source"]),
+            "sha256": self.checkpoint["sha256"],
+            "test_score": test_score,
+            "seed": None if self.options.checkpoint else self.options.seed,
+        }
 
 
 def original(task, model, checkpoint=None, seed=0):
-    """`originals.load`, the original of a seed being trained if it is not there; processes that need the same one wait
-    for the first.
+    """`originals.load`, the original of a seed being trained if it is not there.
+
+    Processes that need the same one wait for the first.
     """
     from filelock import FileLock
 
@@ -267,16 +282,17 @@ def original(task, model, checkpoint=None, seed=0):
 
 
 def train_original(task, model, folder=None, seed=0, progress=True):
-    """Train the original of a task's model on all of D by its recipe; writes weights, config and card, returns the
-    card.
+    """Train the original of a task's model on all of D by its recipe. On one machine the same seed gives the same bits.
 
-    folder: where to; default the user's cache, where it is found from then on. Deterministic on one machine, given the
-    seed.
+    task, model: whose original.
+    folder: where weights, configuration and card go (default: the user's cache, where it is found from then on).
+    seed: of everything random.
+    progress: show a bar.
+
+    Returns the card.
     """
     kept = None if folder else originals.trained_dir(task, model, seed)
-    folder = Path(
-        folder or kept.with_name(f".{kept.name}.{os.getpid()}")
-    )  # in the cache it appears whole or not at all
+    folder = Path(folder or kept.with_name(f".{kept.name}.{os.getpid()}"))  # in the cache it appears whole
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     try:
@@ -318,8 +334,9 @@ def _trained(job, task, model, folder, seed, progress):
 
 
 def verify_original(task, model, checkpoint=None, seed=0):
-    """Measure an original again; returns ``{"card", "scores"}``, raising if a recorded score cannot be reproduced to
-    0.005.
+    """Measure an original again.
+
+    Returns ``{"sha256", "source", "scores"}``. Raises `MubenchError` where a score is not what its card says, to 0.005.
     """
     network, facts = originals.load(task, model, checkpoint, seed)
     sets = task.sets(model, task.split(5))
@@ -341,14 +358,3 @@ def scored(task, sets):
     return task.scored(
         {name: view for name, view in sets.items() if name in ("train", "validation", "test", "transfer")}
     )
-
-
-def portable(source):
-    """A checkpoint's source without this machine's folders: relative to the package or to the cache, where it lies
-    there.
-    """
-    path = Path(source).resolve()
-    for root in (Path(__file__).resolve().parent.parent, originals.trained_root().resolve()):
-        if path.is_relative_to(root):
-            return str(path.relative_to(root))
-    return source

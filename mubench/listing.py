@@ -6,8 +6,13 @@ from mubench import registry
 
 
 def show(what):
-    """The listing of a kind (``tasks``, ``models``, ``methods``, ``metrics``, or ``pairs``: which method works on which
-    mini task), or the facts of one task or method, as text."""
+    """What there is, as text.
+
+    what: a kind (``tasks``, ``models``, ``methods``, ``metrics``, or ``pairs``: which method works on which mini task),
+        or the name of one task or method, for its facts.
+
+    Raises `MubenchError` for what is neither.
+    """
     if what in _KINDS:
         return _table(_KINDS[what]())
     if what in registry.tasks.names():
@@ -124,7 +129,7 @@ def _task(task):
 
 
 def _method(cls):
-    values = lambda said: "".join(f"\n  {name:18} {value!r}" for name, value in said.items())
+    values = lambda some: "".join(f"\n  {name:18} {value!r}" for name, value in some.items())
     official = "there is none" if cls.official is None else values(cls.official) or "the same"
     parts = {
         f"{cls.name}:": f" {inspect.getdoc(cls)}",
@@ -134,7 +139,7 @@ def _method(cls):
         "in the official protocol:": official if official.startswith("\n") else f" {official}",
         "searched by `mubench tune`:": "".join(f"\n  {name:18} {_choice(of)}" for name, of in cls.space().items()),
     }
-    return "\n\n".join(title + said for title, said in parts.items() if said)
+    return "\n\n".join(title + text for title, text in parts.items() if text)
 
 
 def _choice(choice):
@@ -152,4 +157,4 @@ def _table(rows):
     """Columns as wide as their widest cell, the last one left as it is."""
     lines = [list(rows[0]), *([str(v) for v in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(rows[0]) - 1)] + [0]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -71,11 +71,18 @@ class {Class}(ImageClassification):
 
 
 def new(kind, name, folder="."):
-    """Write ``NAME.py``, a starting file for a ``method`` or ``task``, into a folder; returns what to do next."""
-    known = {"method": registry.methods, "task": registry.tasks}[kind]
+    """Write ``NAME.py``, a starting file.
+
+    kind: ``method`` or ``task``.
+    name: in snake_case.
+    folder: where to.
+
+    Returns what to do next, as text. Raises `MubenchError` for a name that is taken, or is none.
+    """
+    existing = {"method": registry.methods, "task": registry.tasks}[kind]
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise MubenchError(f"{kind} name {name!r} must be snake_case, such as my_{kind}")
-    if name in known.modules:
+    if name in existing.modules:
         raise MubenchError(f"{name} is already a {kind} of mubench: choose another name")
     path = Path(folder) / f"{name}.py"
     if path.exists():

@@ -24,7 +24,7 @@ class OtherKind(MubenchError):
 
 
 class Registry:
-    """Classes of one ``kind`` ('task' or 'method') below a package, each the subclass of ``Base`` its file defines."""
+    """Classes of one ``kind`` ('task' or 'method') below a package, each the one subclass of `base` in its file."""
 
     def __init__(self, kind):
         self.kind, self.group = kind, f"mubench.{kind}s"
@@ -66,8 +66,9 @@ class Registry:
         return sorted({*self.modules, *self.plugins})
 
     def get(self, reference):
-        """The class a registry name or ``path/to/file.py:Class`` stands for; unknown names are answered with the
-        nearest.
+        """The class a registry name or ``path/to/file.py:Class`` stands for.
+
+        Unknown names are answered with the nearest.
         """
         if isinstance(reference, type):
             return reference
@@ -80,15 +81,7 @@ class Registry:
         if reference in self.modules:
             return self._named(self._only(importlib.import_module(self.modules[reference])), reference)
         if reference in self.plugins:
-            entry = self.plugins[reference]
-            try:
-                found = entry.load()
-            except Exception as error:
-                raise MubenchError(
-                    f"{self.kind} {reference} ({entry.value} of the package {entry.dist.name}) cannot be imported: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-            return self._named(self._checked(found, reference), reference)
+            return self._named(self._plugin(reference), reference)
         raise nearest(self.kind, reference, self.names(), f"`mubench ls {self.kind}s`")
 
     def name(self, reference):
@@ -96,9 +89,7 @@ class Registry:
         return reference.partition("@")[0] if "@" in str(reference) else self.get(reference).name
 
     def reference(self, thing):
-        """What an instance is called on a command line: its name, or ``path/to/file.py:Class`` where only that is
-        known.
-        """
+        """What an instance is called on a command line: its name, or ``path/to/file.py:Class``."""
         if thing.name in self.names():
             return thing.name
         cls = type(thing)
@@ -111,15 +102,30 @@ class Registry:
         return None if "@" in str(reference) else fingerprint(self.get(reference))
 
     def code(self, reference):
-        """What changes when the code behind a reference changes what it does: of what is the suite's its version, of
-        methods and of others' tasks the fingerprint; of weights their hash."""
+        """What changes when the code behind a reference changes what it does.
+
+        It is the version, and of methods and of others' tasks the fingerprint too; of weights their hash.
+        """
         if "@" in str(reference):
             return reference.partition("@")[2]
         cls = self.get(reference)
         ours = self.kind == "task" and cls.__module__.startswith("mubench.")
         return [cls.version, None if ours else self.fingerprint(reference)]
 
+    def _plugin(self, name):
+        """The class that another package adds under a name."""
+        entry = self.plugins[name]
+        try:
+            cls = entry.load()
+        except Exception as error:
+            raise MubenchError(
+                f"{self.kind} {name} ({entry.value} of the package {entry.dist.name}) cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return self._checked(cls, name)
+
     def _from_file(self, reference):
+        """The class that ``path/to/file.py``, or ``path/to/file.py:Class``, stands for."""
         path, _, name = reference.partition(":")
         path = Path(path).expanduser()
         if not path.is_file():
@@ -128,20 +134,7 @@ class Registry:
             raise MubenchError(
                 f"{path} would be called {path.stem!r}, which is a {self.kind} of mubench: rename the file"
             )
-        text = path.read_text()
-        unique = f"mubench_plugin_{path.stem}_{hashlib.sha256(f'{path.resolve()}:{text}'.encode()).hexdigest()[:8]}"
-        module = sys.modules.get(unique)
-        if module is None:
-            spec = importlib.util.spec_from_file_location(unique, path)
-            module = sys.modules[unique] = importlib.util.module_from_spec(
-                spec
-            )  # dataclasses look their module up there
-            module.SOURCE_OF_PLUGIN = text  # what runs, whatever becomes of the file
-            try:
-                exec(compile(text, path, "exec"), vars(module))
-            except Exception as error:
-                del sys.modules[unique]
-                raise MubenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        module = _module(path)
         if not name:
             return self._named(self._only(module), path.stem)
         if not hasattr(module, name):
@@ -149,17 +142,18 @@ class Registry:
         return self._named(self._checked(getattr(module, name), reference), path.stem)
 
     def _only(self, module):
-        mine = [
+        """The one subclass of `base` that a module defines."""
+        found = [
             c
             for c in vars(module).values()
             if isinstance(c, type) and issubclass(c, self.base) and c.__module__ == module.__name__
         ]
-        if len(mine) != 1:
+        if len(found) != 1:
             raise OtherKind(
-                f"{module.__file__} must define one subclass of {self.base.__name__}, it has {len(mine)}: "
+                f"{module.__file__} must define one subclass of {self.base.__name__}, it has {len(found)}: "
                 f"name the one meant as file.py:Class"
             )
-        return mine[0]
+        return found[0]
 
     def _checked(self, cls, reference):
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
@@ -173,6 +167,23 @@ class Registry:
         return cls
 
 
+def _module(path):
+    """The module in a file; a file whose text has changed is another one."""
+    text = path.read_text()
+    unique = f"mubench_plugin_{path.stem}_{hashlib.sha256(f'{path.resolve()}:{text}'.encode()).hexdigest()[:8]}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    spec = importlib.util.spec_from_file_location(unique, path)
+    module = sys.modules[unique] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
+    module.SOURCE_OF_PLUGIN = text  # what runs, whatever becomes of the file
+    try:
+        exec(compile(text, path, "exec"), vars(module))
+    except Exception as error:
+        del sys.modules[unique]
+        raise MubenchError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
 tasks = Registry("task")
 methods = Registry("method")
 
@@ -183,8 +194,9 @@ def load_task(reference):
 
 
 def load_method(reference, **hyperparameters):
-    """A ``Method`` by registry name, ``path/to/file.py:Class`` or class, with its hyperparameters set; an instance as
-    it is.
+    """A ``Method`` by registry name, ``path/to/file.py:Class`` or class, or an instance as it is.
+
+    hyperparameters: name → value, of a new instance.
     """
     if isinstance(reference, methods.base):
         return reference

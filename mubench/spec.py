@@ -1,5 +1,6 @@
-"""What is run: `RunSpec`, its checks and defaults, its budget, and the one writer of command lines. Imports no
-torch.
+"""What is run: `RunSpec`, its checks and defaults, its budget, and the one writer of command lines.
+
+Importing it imports no torch.
 """
 
 import dataclasses
@@ -88,12 +89,12 @@ class Options(BaseModel):
 
     @property
     def adapt(self):
-        """What LoRA is asked for (see `lora.solve`), or None."""
-        said = {"share": self.lora, "rank": self.lora_rank}
-        return {name: value for name, value in said.items() if value is not None} or None
+        """What LoRA is asked for, ``share`` or ``rank`` (see `lora.solve`), or None."""
+        asked = {"share": self.lora, "rank": self.lora_rank}
+        return {name: value for name, value in asked.items() if value is not None} or None
 
     def fits(self, method, num_labels):
-        """Raises where a method, or a task of so many classes, cannot be run so."""
+        """Raises where a `Method` cannot be run so, or a task of ``num_labels`` classes (None: of none)."""
         if self.adapt and method.start == "fresh":
             raise Incompatible(f"{method.name} starts from a new model, LoRA adapts a trained one: run it without")
         if self.adapt and not method.adapts:
@@ -133,16 +134,15 @@ class RunSpec(Options):
     @property
     def id(self):
         """12 hex digits, the same for the same spec and code, whatever order its options were given in."""
-        said = self.model_dump(exclude_defaults=True) | {"ratio": self.ratio, "seed": self.seed}
-        said["code"] = [ENGINE, registry.tasks.code(self.task), registry.methods.code(self.method)]
+        content = self.model_dump(exclude_defaults=True) | {"ratio": self.ratio, "seed": self.seed}
+        content["code"] = [ENGINE, registry.tasks.code(self.task), registry.methods.code(self.method)]
         if self.split_file:
-            del said["ratio"]
-            said["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
+            del content["ratio"]
+            content["split_file"] = hashlib.sha256(Path(self.split_file).read_bytes()).hexdigest()
         if self.checkpoint and networks.weights(self.checkpoint):
-            said["checkpoint"] = networks.weights_sha256(
-                self.checkpoint
-            )  # other weights in the same folder are another run
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+            # other weights in the same folder are another run
+            content["checkpoint"] = networks.weights_sha256(self.checkpoint)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def folder(self):
@@ -158,15 +158,19 @@ class RunSpec(Options):
 
 
 def make_spec(**fields):
-    """A `RunSpec` from what a user typed: names checked, ratio and hyperparameters brought to one form, defaults left
-    out.
+    """A `RunSpec` from what a user typed.
+
+    Names are checked, ratio and hyperparameters are brought to one form, and defaults are left out.
+
+    fields: those of `RunSpec`; None stands for a default.
+
+    Raises `Incompatible` for a method that cannot work on the task, `MubenchError` for anything else that is wrong.
     """
     task, cls = registry.load_task(fields["task"]), registry.methods.get(fields["method"])
     fields["task"] = fields["task"] if isinstance(fields["task"], str) else task.name
     fields["model"] = task.model(fields.get("model"))
-    fields = {name: field.default for name, field in RunSpec.model_fields.items()} | {
-        n: v for n, v in fields.items() if v is not None
-    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    fields = {name: field.default for name, field in RunSpec.model_fields.items()} | given
     fields["ratio"], protocol = ratio_name(fields["ratio"]), fields["protocol"]
     if not isinstance(fields["params"], dict):
         raise MubenchError(f"params={fields['params']!r}: it must be a dict, hyperparameter → value")
@@ -181,20 +185,24 @@ def make_spec(**fields):
         )
     spec = RunSpec.checked(**fields)
     spec.fits(method, task.num_labels)
-    if (
-        spec.max_examples
-        and spec.max_examples == Budget.of(spec.model_copy(update={"max_examples": None}), method, task).examples
-    ):
-        spec = spec.model_copy(update={"max_examples": None})  # the printed command states it
-    return spec
+    return _without_default_budget(spec, method, task)
+
+
+def _without_default_budget(spec, method, task):
+    """The spec, its ``max_examples`` left out where it is what the budget is by default: printed commands state it."""
+    if spec.max_examples is None:
+        return spec
+    default = spec.model_copy(update={"max_examples": None})
+    return default if Budget.of(default, method, task).examples == spec.max_examples else spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """The most a run may use, whichever comes first; None: no limit.
 
-    examples: examples with a gradient, forward and backward, in steps, hooks and one-shot passes; steps: of the
-    optimiser; seconds: of the wall clock, only where the user said so, as what it cuts depends on the machine.
+    examples: examples with a gradient, forward and backward, in steps, hooks and one-shot passes.
+    steps: of the optimiser.
+    seconds: of the wall clock, only where the user said so, as what it cuts depends on the machine.
     """
 
     examples: int | None = None
@@ -203,9 +211,13 @@ class Budget:
 
     @classmethod
     def of(cls, spec, method, task, retain=None):
-        """The budget of a run, a function of its spec. By default it is the examples that retraining uses: the epochs
-        of the original's recipe times |D_r| (``retain``, where it is known). A method that needs more than that by its
-        definition has none.
+        """The budget of a run, a function of its spec.
+
+        By default it is the examples that retraining uses: the epochs of the original's recipe times |D_r|. A method
+        that needs more than that by its definition has none.
+
+        spec, method, task: of the run.
+        retain: |D_r|, where it is known (default: counted).
         """
         examples = spec.max_examples
         if examples is None and not method.unbounded:
@@ -227,8 +239,11 @@ def retrain_of(spec):
 def command(spec, verb="run", **flags):
     """The command line of a verb for a spec, quoted for the shell.
 
-    spec: a `RunSpec`, or some of its fields; flags: more of the verb's (True: a switch), or other values for the
-    spec's. Defaults are left out, but for model, ratio and seed where they are given.
+    spec: a `RunSpec`, or some of its fields.
+    verb: of the command line.
+    flags: more of the verb's (True: a switch), or other values for the spec's.
+
+    Defaults are left out, but for model, ratio and seed where they are given.
     """
     fields = (spec if isinstance(spec, dict) else spec.model_dump()) | flags
     words = ["mubench", verb, *(fields.pop(name) for name in ("task", "method") if name in fields)]

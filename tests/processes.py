@@ -4,7 +4,7 @@ import sys
 
 from mubench import registry
 from mubench.errors import MubenchError
-from mubench.records.result import Store
+from mubench.records.store import Store
 from mubench.runner import run_spec
 from mubench.spec import make_spec
 

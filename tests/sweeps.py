@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from mubench.records.result import Store, score
+from mubench.records.predictions import score
+from mubench.records.store import Store
 from mubench.spec import make_spec
 
 PLUGIN = '''
@@ -144,3 +145,8 @@ def until(condition, seconds=120):
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
+
+
+def until_some_are_done(process, out, some, seconds=120):
+    """Wait until a sweep has so many results, or its process has ended."""
+    until(lambda: not process.is_alive() or len(Store(out).results()) >= some, seconds)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import _generate  # the hook that makes the site's pages
-from mubench.cli import main, parser
+from mubench.cli import main, parser, verbs
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -186,4 +186,4 @@ def test_generated_pages_say_what_the_declarations_say(site):
 def test_commands_in_running_text_are_valid(name):
     pages = _generate.pages().values() if name == "generated pages" else [(ROOT / "docs" / name).read_text()]
     for command in {c for page in pages for c in re.findall(r"`mubench ([a-z][^`]*)`", page)}:
-        assert valid(command.split()) or command in _generate.verbs(), command
+        assert valid(command.split()) or command in verbs(), command

@@ -14,7 +14,7 @@ import pandas as pd
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.leaderboard import statistics
-from mubench.records.result import PREDICTIONS
+from mubench.records.predictions import PREDICTIONS
 
 CHANGES = ["test_change", "transfer_change", "bias_change"]
 

@@ -12,20 +12,23 @@ UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher 
 
 
 def predict(task, model, sets, incompetent=None, accelerator=None):
-    """Predictions of a model on sets (name → examples) as a ``DataFrame``, one row per example and set.
+    """Predictions of a model as a ``DataFrame``, one row per example and set.
 
-    incompetent: an untrained model; its logits on the forget set are kept for ZRF, where the task has logits. With an
-    ``accelerator`` of several processes every process takes its share and all get the whole.
+    task: whose model it is.
+    model: the network.
+    sets: name → examples.
+    incompetent: an untrained model; its logits on the forget set are kept for ZRF, where the task has logits.
+    accelerator: where; of several processes every one takes its share and all get the whole.
     """
     from mubench.train.distributed import make_accelerator
 
     accelerator = accelerator or make_accelerator()
     frames = []
     for name, view in sets.items():
-        mine = torch.arange(accelerator.process_index, len(view), accelerator.num_processes)
-        columns = _columns(task.predict, task, model, view, mine, accelerator)
+        share = torch.arange(accelerator.process_index, len(view), accelerator.num_processes)
+        columns = _columns(task.predict, task, model, view, share, accelerator)
         if name == "forget" and incompetent is not None and "logits" in columns:
-            columns["incompetent"] = _columns(task.predict, task, incompetent, view, mine, accelerator)["logits"]
+            columns["incompetent"] = _columns(task.predict, task, incompetent, view, share, accelerator)["logits"]
         if columns:
             frames.append(pd.DataFrame({"set": name, **columns}))
     if accelerator.num_processes > 1:
@@ -49,9 +52,7 @@ def _columns(run, task, model, view, positions, accelerator):
 
 
 def _stored(pieces):
-    """A column as it is written: texts as they are, integers as int64, scores as float64, everything else as `rounded`
-    float32.
-    """
+    """A column as it is written: texts as they are, integers as int64, scores as float64, all else as `rounded`."""
     if not isinstance(pieces[0], torch.Tensor):
         return [text for piece in pieces for text in piece]
     values = torch.cat(pieces).cpu()
@@ -63,10 +64,11 @@ def _stored(pieces):
 
 
 def rounded(values):
-    """A tensor as a float32 array with 10 bits of mantissa (TF32), to nearest, ties to even: a third of the bytes once
-    compressed.
+    """A tensor as a float32 array with 10 bits of mantissa (TF32), to nearest, ties to even.
 
-    Every metric is computed from these, so that stored predictions give its value to the last bit."""
+    It takes a third of the bytes once compressed. Every metric is computed from these, so that stored predictions give
+    its value to the last bit.
+    """
     bits = values.float().numpy().astype(np.float32).view(np.uint32)
     nearest = (bits + np.uint32(0x0FFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
     return np.where(np.isfinite(bits.view(np.float32)), nearest, bits).view(np.float32)
@@ -99,8 +101,10 @@ def validator(task, sets, accelerator=None):
 
 
 class Curve:
-    """The scores of a job along its training: a point at the start and after ``every`` so many steps (None: none at
-    all), off the clock.
+    """The scores of a job along its training, off the clock.
+
+    job: the `Job`.
+    every: there is a point at the start and after every so many steps (None: none at all).
     """
 
     def __init__(self, job, every=None):

@@ -15,8 +15,11 @@ WEIGHTS, CARD = "model.safetensors", "card.json"
 
 
 def resolve(task, model, checkpoint=None, seed=0):
-    """Folder or hub id of an original of a task's model: what the user passes; of seed 0 the package's, the cache's or
-    the published one; of others the cache's. Raises `MubenchError` where it is not trained yet."""
+    """Folder or hub id of an original of a task's model.
+
+    It is what the user passes; else of seed 0 the package's, the cache's or the published one, of others the cache's.
+    Raises `MubenchError` where it is not trained yet.
+    """
     if checkpoint is not None:
         return str(checkpoint)
     for folder in [task.originals_dir(model)] * (not seed) + [trained_dir(task, model, seed)]:
@@ -41,33 +44,44 @@ def trained_root():
 
 
 def trained_dir(task, model, seed=0):
-    """Where `train_original` puts an original of the user's own making: a folder for each seed, recipe, declaration of
-    the model and version of the code.
+    """Where `train_original` puts an original of the user's own making.
+
+    There is a folder for each seed, recipe, declaration of the model and version of the code.
     """
     key = [ENGINE, registry.tasks.code(type(task)), asdict(task.model_recipe(model)), asdict(task.models[model])]
-    return (
-        trained_root()
-        / task.name
-        / f"{model}-{seed}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]}"
-    )
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
+    return trained_root() / task.name / f"{model}-{seed}-{digest}"
 
 
 def load(task, model, checkpoint=None, seed=0):
-    """The original model that runs of a seed start from, and its facts: ``{"source", "sha256", "card"}``.
+    """The original model that runs of a seed start from, and its facts.
 
-    Raises `MubenchError` for a folder without safetensors, a file cut short or altered, or a model with another head.
+    task, model: whose original.
+    checkpoint: a folder or hub id, instead of the standard one.
+    seed: of the standard one.
+
+    Returns (network, ``{"source", "sha256", "card"}``); the card is None where there is none. Raises `MubenchError` for
+    a folder without safetensors, a file cut short or altered, or a model with another head.
     """
-    source, declared, cls = resolve(task, model, checkpoint, seed), task.models[model], task.model_class(model)
-    if (
-        checkpoint is not None
-        and not Path(source).is_dir()
-        and (source.count("/") != 1 or source.startswith((".", "/", "~")))
-    ):
+    source = resolve(task, model, checkpoint, seed)
+    folder = _folder(task, model, source, checkpoint)
+    facts = {"source": source, "sha256": networks.weights_sha256(folder), "card": None}
+    if (folder / CARD).is_file():
+        facts["card"] = _card(folder, facts["sha256"])
+    if checkpoint is None and Path(source).is_relative_to(trained_root()):
+        _check_place(task, model, seed, folder, facts["card"] or {})
+    return _network(task, model, source, folder), facts
+
+
+def _folder(task, model, source, checkpoint):
+    """The folder of a checkpoint, weights and configuration in it; what the hub has is downloaded."""
+    is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    if checkpoint is not None and not Path(source).is_dir() and not is_hub_id:
         raise MubenchError(
             f"no checkpoint folder {source!r}: give a folder with {WEIGHTS} and config.json, or a hub id"
         )
     try:
-        folder = networks.local(source, declared.part)
+        folder = networks.local(source, task.models[model].part)
     except MubenchError as error:
         raise error if checkpoint else MubenchError(f"{error}; or train it: `{how_to_train(task, model)}`") from None
     if not networks.weights(folder):
@@ -77,30 +91,40 @@ def load(task, model, checkpoint=None, seed=0):
         )
     if not (folder / "config.json").is_file():
         raise MubenchError(f"{source} has no config.json: save the model with model.save_pretrained(folder)")
-    facts = {"source": source, "sha256": networks.weights_sha256(folder), "card": None}
-    if (folder / CARD).is_file():
-        try:
-            facts["card"] = json.loads((folder / CARD).read_text())
-            described = facts["card"]["sha256"], facts["card"]["scores"]["test"]
-        except (ValueError, KeyError, TypeError):
-            raise MubenchError(
-                f"{folder / CARD} is damaged: reinstall the package, or remove that file if the weights are yours"
-            ) from None
-        if described[0] != facts["sha256"]:
-            raise MubenchError(
-                f"the weights in {folder} are not those their card describes (checksum {facts['sha256'][:12]}…, card "
-                f"{described[0][:12]}…): reinstall the package or train the original anew"
-            )
-    if checkpoint is None and Path(source).is_relative_to(trained_root()):
-        wanted = {"task": task.name, "model": model, "seed": seed, "data": task.split().data}
-        said = facts["card"] or {}
-        if wrong := [
-            f"{name} {said.get(name)!r}, not {value!r}" for name, value in wanted.items() if said.get(name) != value
-        ]:
-            raise MubenchError(
-                f"the original in {folder} is another than its place says ({wrong[0]}): remove that folder,"
-                f" `{how_to_train(task, model, seed)}` makes it anew"
-            )
+    return folder
+
+
+def _card(folder, sha256):
+    """The card beside some weights, which must be those it describes."""
+    try:
+        card = json.loads((folder / CARD).read_text())
+        described, _ = card["sha256"], card["scores"]["test"]
+    except (ValueError, KeyError, TypeError):
+        raise MubenchError(
+            f"{folder / CARD} is damaged: reinstall the package, or remove that file if the weights are yours"
+        ) from None
+    if described != sha256:
+        raise MubenchError(
+            f"the weights in {folder} are not those their card describes (checksum {sha256[:12]}…, card "
+            f"{described[:12]}…): reinstall the package or train the original anew"
+        )
+    return card
+
+
+def _check_place(task, model, seed, folder, card):
+    """Raise where an original in the cache is another than its place says."""
+    wanted = {"task": task.name, "model": model, "seed": seed, "data": task.split().data}
+    wrong = [f"{name} {card.get(name)!r}, not {value!r}" for name, value in wanted.items() if card.get(name) != value]
+    if wrong:
+        raise MubenchError(
+            f"the original in {folder} is another than its place says ({wrong[0]}): remove that folder,"
+            f" `{how_to_train(task, model, seed)}` makes it anew"
+        )
+
+
+def _network(task, model, source, folder):
+    """The model in a folder, which must be of the class and the head that the task declares."""
+    cls = task.model_class(model)
     try:
         kind, classes = networks.described(folder)
         if kind != networks.kind(cls):
@@ -123,4 +147,16 @@ def load(task, model, checkpoint=None, seed=0):
             f"checkpoint {source} does not hold {len(lost)} of the weights of {model}, among them {lost[0]}: "
             "it is incomplete or of another configuration"
         )
-    return network, facts
+    return network
+
+
+def portable(source):
+    """A checkpoint's source without this machine's folders.
+
+    Where it lies in the package or the cache, it is the path from there.
+    """
+    path = Path(source).resolve()
+    for root in (Path(__file__).resolve().parents[2], trained_root().resolve()):
+        if path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return source

@@ -10,20 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("torch", "transformers", "datasets", "diffusers", "accelerate", "peft", "scikit-learn", "numpy")
-ALIKE = (
-    "machine",
-    "device",
-    "threads",
-    "processes",
-    "python",
-    *LIBRARIES,
-)  # what two records share whose times may be compared
+ALIKE = ("machine", "device", "threads", "processes", "python", *LIBRARIES)  # the same where times may be compared
 
 
 @functools.cache
 def hardware():
-    """``device`` (cpu or cuda), ``machine`` (the processor's model and, of a CPU, its cores) and ``memory_bytes`` of
-    it.
+    """What this machine is.
+
+    device: cpu or cuda.
+    machine: the processor's model and, of a CPU, its cores.
+    memory_bytes: of that device; None where it is not known.
     """
     import torch
 
@@ -54,8 +50,9 @@ def _processor():
 
 @functools.cache
 def calibration():
-    """CPU seconds of a fixed piece of work on one thread, products and convolutions, about half a second on a laptop;
-    measured once a process.
+    """CPU seconds of a fixed piece of work on one thread, products and convolutions; measured once a process.
+
+    It is about half a second on a laptop.
     """
     import torch
 

@@ -1,25 +1,19 @@
-"""The record of a run (`Result`) and where records are kept (`Store`)."""
+"""The record of a run: its schema, and how it is read from a file."""
 
-import contextlib
-import json
-import math
-import os
-import re
-import shutil
 import time
-import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from mubench.records import machine
-from mubench.cache import file_hash, fsync, whole, writing
 from mubench.errors import MubenchError
+from mubench.fingerprint import fingerprint
+from mubench.records import machine
 
 SCHEMA = 2
-RESULT, PREDICTIONS, MODEL, ERROR = "result.json", "predictions.parquet", "model", "error.json"
+RESULT = "result.json"
 
 
 class Result(BaseModel):
@@ -77,33 +71,29 @@ class Result(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_this_schema(cls, said):
+    def _of_this_schema(cls, record):
         """Records of schema 1 are migrated; of others nothing is guessed."""
-        if isinstance(said, dict) and type(version := said.get("schema", SCHEMA)) is int and version != SCHEMA:
+        if isinstance(record, dict) and type(version := record.get("schema", SCHEMA)) is int and version != SCHEMA:
             if version == 1:
-                return migrated(said)
+                return migrated(record)
             raise PydanticCustomError(
                 "schema",
                 "its schema is {version}, this mubench reads 1 and {known}: its command with --force runs it again",
                 {"version": version, "known": SCHEMA},
             )
-        return said
+        return record
 
     @property
     def seconds(self):
-        """What unlearning took: CPU seconds on a machine without GPU, which other load hardly changes, wall clock on
-        one with.
-        """
+        """What unlearning took: without GPU in CPU seconds, which other load hardly changes; else on the wall clock."""
         cpu = self.costs.get("cpu_seconds") if self.environment.get("device") == "cpu" else None
         return self.costs["unlearning_seconds"] if cpu is None else cpu
 
     @property
     def clock(self):
-        """What two records share whose times may be compared, or None: where the machine is not known, times are
-        compared with none.
-        """
-        known = [self.environment.get(name) for name in machine.ALIKE]
-        return None if self.migrated or None in known else tuple(map(str, known))
+        """What two records share whose times may be compared; None where the machine is not known."""
+        machine_facts = [self.environment.get(name) for name in machine.ALIKE]
+        return None if self.migrated or None in machine_facts else tuple(map(str, machine_facts))
 
     @property
     def facts(self):
@@ -122,14 +112,16 @@ class Result(BaseModel):
             raise MubenchError(f"result {self.id} lacks a fact that metrics need: {error}") from None
 
 
-def migrated(said):
-    """A record of schema 1 as one of schema 2: what was not recorded then is None. The spec, the numbers and the id
-    stay.
+def migrated(record):
+    """A record of schema 1 (a dict) as one of schema 2.
+
+    What was not recorded then is None. The spec, the numbers and the id stay.
     """
-    if not isinstance(environment := said.get("environment"), dict):
-        return said | {"schema": SCHEMA, "migrated": 1}
-    cpu = "CPU" in str(environment.get("machine"))  # what schema 1 had to say of the device
-    return said | {"schema": SCHEMA, "migrated": 1, "environment": {"device": "cpu" if cpu else "cuda", **environment}}
+    record = record | {"schema": SCHEMA, "migrated": 1}
+    if isinstance(environment := record.get("environment"), dict):
+        cpu = "CPU" in str(environment.get("machine"))  # all that schema 1 says of the device
+        record["environment"] = {"device": "cpu" if cpu else "cuda", **environment}
+    return record
 
 
 def task_facts(task):
@@ -146,6 +138,26 @@ def task_facts(task):
     }
 
 
+def method_facts(reference, method=None, recipe=None):
+    """What a result records of its method.
+
+    reference: what the run's spec calls it.
+    method, recipe: the `Method`, and what it was trained by (None: other code's, of which the name alone is known).
+    """
+    if method is None:
+        name = reference.partition("@")[0]
+        return {"name": name, "version": 1, "fingerprint": None, "hyperparameters": {}, "recipe": None}
+    return {
+        "name": method.name,
+        "version": method.version,
+        "fingerprint": fingerprint(type(method)),
+        "paper": method.paper,
+        "taxonomy": method.taxonomy(),
+        "hyperparameters": method.hyperparameters(),
+        "recipe": asdict(recipe),
+    }
+
+
 def split_facts(split):
     """What a result records of its split."""
     return {
@@ -157,197 +169,11 @@ def split_facts(split):
     }
 
 
-class Store:
-    """A folder of results. A reader sees a whole result or none; writers of the same run exclude each other."""
-
-    def __init__(self, root="results"):
-        self.root = Path(root)
-
-    def path(self, spec):
-        return self.root / spec.folder
-
-    def done(self, spec, curve=False):
-        """Whether it holds the result of a run (with its curve)."""
-        return (self.path(spec) / RESULT).is_file() and (not curve or bool(read(self.path(spec)).curve))
-
-    @contextlib.contextmanager
-    def hold(self, name):
-        """Holds a lock of this name for this process; gives False where another process holds it. Released by the
-        system if we die.
-        """
-        from filelock import FileLock, Timeout
-
-        with writing(self.root):
-            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.root / ".locks" / f"{name}.lock")
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                lock = None
-        try:
-            yield lock is not None
-        finally:
-            if lock:
-                lock.release()
-
-    @contextlib.contextmanager
-    def claim(self, spec):
-        """`hold` a run; what a process that died in the middle of it has left is put in order."""
-        with self.hold(spec.id) as mine:
-            if mine:
-                self._restore(spec)
-                for left_over in self.path(spec).parent.glob(f".{spec.id}.*"):
-                    shutil.rmtree(left_over, ignore_errors=True)
-            yield mine
-
-    def write(self, spec, result, frame, model=None, exhibits=None):
-        """Store a result whole: written aside, synced, renamed. ``frame``: predictions; ``model``: saved too if given;
-        ``exhibits``: files to lay beside, name → bytes."""
-        final = self.path(spec)
-        with writing(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            aside, old = (final.parent / f".{spec.id}.{suffix}" for suffix in (os.getpid(), "old"))
-            try:
-                aside.mkdir()
-                _write_predictions(frame, aside / PREDICTIONS)
-                for name, content in (exhibits or {}).items():
-                    (aside / name).write_bytes(content)
-                if model is not None:
-                    from mubench.models.networks import no_bars
-
-                    with no_bars():
-                        model.save_pretrained(aside / MODEL, safe_serialization=True)
-                result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
-                (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n")
-                self._place(aside, spec)
-            finally:
-                self._restore(spec)
-                for left_over in (aside, old):
-                    shutil.rmtree(left_over, ignore_errors=True)
-        return final
-
-    def adopt(self, spec, folder):
-        """Put what a run left in a folder of the same file system (its result, or why it failed) in its place,
-        whole.
-        """
-        final = self.path(spec)
-        with writing(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            if not (folder / RESULT).is_file():
-                with whole(final / ERROR) as path:
-                    path.write_bytes((folder / ERROR).read_bytes())
-                return
-            try:
-                self._place(folder, spec)
-            finally:
-                self._restore(spec)
-                shutil.rmtree(final.parent / f".{spec.id}.old", ignore_errors=True)
-
-    def _place(self, folder, spec):
-        final = self.path(spec)
-        for path in [*folder.rglob("*"), folder]:
-            fsync(path)
-        if final.exists():
-            final.rename(final.parent / f".{spec.id}.old")
-        folder.rename(final)
-        fsync(final.parent)
-
-    def _restore(self, spec):
-        """Put back a result that was moved out of the way of a new one that never came."""
-        old, final = self.path(spec).parent / f".{spec.id}.old", self.path(spec)
-        if old.exists() and not final.exists():
-            old.rename(final)
-
-    @contextlib.contextmanager
-    def recording(self, spec, exhausted):
-        """What makes the block fail is recorded: the reason, and what costs there were until then.
-
-        exhausted: (spec, reason) → the reason of a run that failed for want of memory.
-        """
-        try:
-            yield
-        except Exception as error:
-            known = isinstance(error, MubenchError)
-            why = str(error) if known else f"{type(error).__name__}: {error}"
-            if isinstance(error, MemoryError) or re.search(
-                "(out of|not enough|allocate) memory", why, re.IGNORECASE
-            ):  # PyTorch's have no class in common
-                why = exhausted(spec, why)
-            recorded = {"costs": error.costs.asdict()} if hasattr(error, "costs") else {}
-            self.write_error(spec, why, traceback=None if known else traceback.format_exc(), **recorded)
-            raise
-
-    def write_error(self, spec, reason, **recorded):
-        """Record that a run failed, and what was recorded until then."""
-        with whole(self.path(spec) / ERROR) as path:
-            path.write_text(
-                json.dumps(
-                    {"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **recorded},
-                    indent=1,
-                    default=str,
-                )
-                + "\n"
-            )
-
-    def clock(self):
-        """The time as the file system tells it (coarser than the system's, or another machine's), after all files there
-        are.
-        """
-        with writing(self.root):
-            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-            times, path = [], self.root / ".locks" / "clock"
-            while len(set(times)) < 2:
-                path.touch()
-                times.append(path.stat().st_mtime)
-                time.sleep(0.001)
-            return times[-1]
-
-    def failed(self, spec, since=0.0):
-        """Whether the run failed, at or after a time (seconds since the epoch), and nobody succeeded later."""
-        path, result = self.path(spec) / ERROR, self.path(spec) / RESULT
-        if result.is_file():
-            since = max(since, result.stat().st_mtime)
-        return path.is_file() and path.stat().st_mtime >= since
-
-    def results(self):
-        """Folders of all finished runs below the root, in a fixed order."""
-        return self._folders(RESULT)
-
-    def errors(self):
-        """What `write_error` recorded of runs that have no result."""
-        return [
-            json.loads((folder / ERROR).read_text())
-            for folder in self._folders(ERROR)
-            if not (folder / RESULT).exists()
-        ]
-
-    def _folders(self, name):
-        found = []
-        for folder, inside, files in os.walk(self.root):
-            inside[:] = [
-                part for part in inside if not part.startswith(".")
-            ]  # these are under way, and may vanish while we look
-            found += [Path(folder)] * (name in files)
-        return sorted(found)
-
-
-def _write_predictions(frame, path):
-    """As small as Parquet gets it without loss: results are published by the hundred."""
-    from mubench.measure.metrics.base import VECTORS
-
-    floats = [*frame.select_dtypes("float32"), *(f"{name}.list.element" for name in VECTORS if name in frame)]
-    frame.to_parquet(
-        path,
-        index=False,
-        compression="zstd",
-        compression_level=19,
-        use_byte_stream_split=floats,
-        use_dictionary=["set", *frame.columns.intersection(["target", "prediction"])],
-    )
-
-
 def read(folder):
-    """The `Result` in a folder; raises `MubenchError` where there is none or it is not one."""
+    """The `Result` in a folder, or in a file.
+
+    Raises `MubenchError` where there is none, or what is there is no result.
+    """
     path = Path(folder)
     path = path / RESULT if path.is_dir() else path
     if not path.is_file():
@@ -362,46 +188,6 @@ def read(folder):
         ) from None
 
 
-def read_predictions(folder):
-    """The predictions in a result's folder, their hash verified against the result."""
-    import pandas as pd
-
-    path, recorded = Path(folder) / PREDICTIONS, str(read(folder).predictions.get("sha256"))
-    if not path.is_file():
-        raise MubenchError(f"{folder} has no {PREDICTIONS}: the result is incomplete")
-    if file_hash(path) != recorded:
-        raise MubenchError(
-            f"{path} was changed after its result was written: its checksum is not the recorded {recorded[:12]}…"
-        )
-    try:
-        return pd.read_parquet(path)
-    except Exception as error:
-        raise MubenchError(f"{path} cannot be read ({type(error).__name__}): it is no Parquet file") from error
-
-
-def score(folder, retrain=None, tolerance=1e-12):
-    """Recompute every metric of a stored result from its predictions.
-
-    Returns name → value, with the distances to the retrained model where the folder of a ``retrain`` result is given.
-    Raises `MubenchError` if a stored value differs by more than ``tolerance``.
-    """
-    from mubench.measure.metrics import compute_all
-
-    result = read(folder)
-    values = compute_all(read_predictions(folder), result.facts, None if retrain is None else read_predictions(retrain))
-    agree(folder, result.metrics, values, tolerance)
-    return values
-
-
-def agree(folder, claimed, found, tolerance=1e-12, source="from the predictions"):
-    """Raise unless every claimed metric was found again to a ``tolerance``."""
-    for name, stored in claimed.items():
-        value = found.get(name, math.nan)
-        if not (stored is value is None) and not (None not in (stored, value) and abs(stored - value) <= tolerance):
-            raise MubenchError(
-                f"{folder}: metric {name} is {stored} in {RESULT} but {value} {source} (tolerance {tolerance:g})"
-            )
-
-
 def now():
+    """The time, as records write it: in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -7,8 +7,6 @@ result and no second one.
 """
 
 import contextlib
-import hashlib
-import importlib
 import os
 import socket
 import subprocess
@@ -18,20 +16,40 @@ import uuid
 from collections import Counter
 from pathlib import Path
 from shutil import rmtree
-from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-from mubench import registry
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.sweep.progress import reason, settled, summary
-from mubench.records.result import ERROR, Store, read
+from mubench.records.result import read
+from mubench.records.store import LOCKS
+from mubench.sweep import plan, remote
+from mubench.sweep.progress import line, reason, summary
+from mubench.sweep.remote import Worker, code
 
-RETRIES, PROCESS = 2, 2**30  # of a run whose worker died; bytes of Python, PyTorch and the data
-ANSWER, ROOM = (
-    20,
-    120,
-)  # seconds: until a cluster answers; until it has a machine again, after the loss of the last with room for a run
+RETRIES = 2  # of a run whose worker died
+STARTS = 10  # deaths of workers without a run in a row, after which the sweep is given up
+PROCESS = 2**30  # bytes of Python, PyTorch and the data
+ANSWER = 20  # seconds until a cluster answers
+ROOM = 120  # seconds until it has a machine again, after the loss of the last with room for a run
 TOKEN = "token"  # a file that tells a worker that it sees the results' folder
+
+
+def hand_out(sweep, report, address, cpus=1, gpus=0):
+    """Have a cluster do all runs of a `Sweep`; returns when none is left.
+
+    report: what prints a line.
+    address: of the cluster, ``auto`` or HOST:PORT.
+    cpus, gpus: what a run needs.
+    """
+    ray = connect(address)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(staging(sweep.store))
+        stack.callback(ray.shutdown)
+        ray.cloudpickle.register_pickle_by_value(remote)  # `Worker` is sent as code: its methods, not their names
+        stack.callback(ray.cloudpickle.unregister_pickle_by_value, remote)
+        driver = Driver(sweep, report, ray, folder, cpus, gpus)
+        stack.callback(driver.stop)
+        driver.run()
 
 
 def connect(address):
@@ -46,13 +64,8 @@ def connect(address):
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
         # for what does not answer, Ray itself would wait minutes and then end this process
-        subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=ANSWER,
-        )
+        command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER)
         ray.init(address, log_to_driver=False, logging_level="ERROR")
         return ray
     except subprocess.TimeoutExpired:
@@ -65,82 +78,11 @@ def connect(address):
     )
 
 
-def code():
-    """What must be the same on all machines: the version, and the beginning of the hash of all code that runs there."""
-    import mubench
-
-    tasks, methods = (importlib.import_module(known.group) for known in (registry.tasks, registry.methods))
-    files = [
-        (f"{package.__name__}/{path.relative_to(root).as_posix()}", path)
-        for package in (mubench, tasks, methods)
-        for root in map(Path, package.__path__)
-        for path in sorted(root.glob("**/*.py"))
-        if package is not mubench or path.relative_to(root).parts[0] not in ("tasks", "methods", "leaderboard")
-    ]  # the same whether installed or a checkout
-    digest = hashlib.sha256(b"".join(name.encode() + path.read_bytes() for name, path in files)).hexdigest()
-    return f"mubench {mubench.__version__} (code {digest[:8]})"
-
-
-class Worker:
-    """What runs on the cluster; sent there as code, so that a machine without mubench can say so."""
-
-    def __init__(self, environment, folder, token, threads):
-        import os
-
-        os.environ.update(environment)  # before anything is imported that reads it
-        self.root, self.threads = (
-            folder if os.path.isfile(os.path.join(os.path.dirname(folder), token)) else None,
-            threads,
-        )
-
-    def hello(self):
-        """The machine's name and its `code`."""
-        import socket
-
-        try:
-            import mubench
-            from mubench.sweep.cluster import code
-        except ImportError:
-            return socket.gethostname(), f"mubench {mubench.__version__}" if "mubench" in locals() else "no mubench"
-        return socket.gethostname(), code()
-
-    def run(self, *run):
-        from mubench.sweep.cluster import perform
-
-        return perform(self.root, self.threads, *run)
-
-
-def perform(root, threads, spec, name, options):
-    """(folder of the result or error, its files unless they are on shared storage), or a sentence where neither could
-    be written.
-    """
-    import torch
-
-    from mubench.runner import run_spec
-
-    torch.set_num_threads(threads)
-    with contextlib.ExitStack() as stack:
-        store = Store(root or stack.enter_context(TemporaryDirectory(prefix="mubench")))
-        folder = store.path(spec)
-        try:
-            if spec.id != name:
-                return f"{spec.task} or {spec.method} is another file on {socket.gethostname()}"
-            run_spec(spec, store, progress=False, **options)
-        except Exception as error:  # recorded, unless there is no room for the record
-            if not (folder / ERROR).is_file():
-                return str(error) if isinstance(error, MubenchError) else f"{type(error).__name__}: {error}"
-        return str(folder), (
-            None
-            if root
-            else {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        )
-
-
 @contextlib.contextmanager
 def staging(store):
     """A folder for the workers, beside the results: gone with the sweep, or, if that is killed, with the next one."""
     name = f"ray-{uuid.uuid4().hex}"
-    folder = store.root.resolve() / ".locks" / name
+    folder = store.root.resolve() / LOCKS / name
     with store.hold(name):
         for lock in folder.parent.glob("ray-*.lock"):
             with store.hold(lock.stem) as dead:
@@ -156,187 +98,232 @@ def staging(store):
             folder.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def sweep(todo, store, since, force, options, progress, report, address, cpus=1, gpus=0):
-    """Hand out all runs of ``todo``; returns when none is left."""
-    from mubench.sweep import plan
+class Call(NamedTuple):
+    """What a worker was asked, and has not answered yet.
 
-    ray = connect(address)
-    ray.cloudpickle.register_pickle_by_value(
-        sys.modules[__name__]
-    )  # `Worker` is sent as code: its methods too, not the name of this module
-    environment = {n: v for n, v in os.environ.items() if n.startswith("MUBENCH_") or n.endswith("_OFFLINE")}
-    here, remote, of, doing = (
-        code(),
-        ray.remote(Worker),
-        {},
-        {},
-    )  # worker → (task, model); reference → (worker, run if it has one, its claim)
-    left, tries = {spec.id for spec in todo}, Counter()
-    groups, needs, seen = {}, {}, time.monotonic()  # when there was last room for a run
-    for spec in todo:
-        groups.setdefault((spec.task, spec.model), []).append(spec)
-    for group, specs in groups.items():
-        kinds = {(s.method, str(s.params)): s for s in specs}.values()
-        known = None if gpus else plan.peak(*group, [s.make_method() for s in kinds], specs[0].adapt)
-        needs[group] = {"CPU": cpus, "GPU": gpus, "memory": int(known) + PROCESS if known else 0}
+    spec: the run it does (None: it says hello).
+    claim: what holds that run for this process.
+    """
 
-    def room(need):
-        """How many workers the machines have room for when they do nothing else."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return sum(
-            int(min([node.get(name, 0) // much for name, much in need.items() if much] or [1])) for node in nodes
-        )
+    worker: object
+    spec: object = None
+    claim: contextlib.ExitStack | None = None
 
-    def next_run(group):
-        """The first run of a group that no other sweep is doing, claimed."""
-        for spec in list(groups[group]):
-            claims = contextlib.ExitStack()
-            if claims.enter_context(store.claim(spec)):
-                if not settled(store, spec, since, force, options):
-                    return spec, claims
-                groups[group].remove(spec)
-                left.discard(spec.id)
-                progress.mark(spec, store.failed(spec, since))
-            claims.close()
 
-    def wanted(group):
-        """Whether one more worker of a group would find a run to do. It may have to wait for its place: of those there
-        are never many.
+class Driver:
+    """Hands out the runs of a `Sweep` to workers, and puts in place what they leave.
+
+    groups: (task, model) → its runs that no worker has.
+    needs: (task, model) → what one of its workers needs, name of a resource → amount.
+    left: ids of the runs that are not settled.
+    workers: worker → the (task, model) it works on.
+    calls: Ray's reference of an answer → the `Call`.
+    deaths: id of a run, or None for workers without one → how many workers died.
+    roomy: the last time there was room for a run, or one under way.
+    """
+
+    def __init__(self, sweep, report, ray, folder, cpus, gpus):
+        self.sweep, self.report, self.ray, self.folder, self.cpus, self.gpus = sweep, report, ray, folder, cpus, gpus
+        self.actor, self.code = ray.remote(Worker), code()
+        self.environment = {n: v for n, v in os.environ.items() if n.startswith("MUBENCH_") or n.endswith("_OFFLINE")}
+        self.groups = {}
+        for spec in sweep.todo:
+            self.groups.setdefault((spec.task, spec.model), []).append(spec)
+        self.needs = {group: self._need(group, specs) for group, specs in self.groups.items()}
+        self.left = {spec.id for spec in sweep.todo}
+        self.workers, self.calls, self.deaths, self.roomy = {}, {}, Counter(), time.monotonic()
+
+    def _need(self, group, specs):
+        """What a worker of a group needs: main memory only where no GPU is asked for and it is known."""
+        kinds = {(spec.method, str(spec.params)): spec for spec in specs}.values()
+        memory = None if self.gpus else plan.peak(*group, [s.make_method() for s in kinds], specs[0].adapt)
+        return {"CPU": self.cpus, "GPU": self.gpus, "memory": int(memory) + PROCESS if memory else 0}
+
+    # -- the sweep
+
+    def run(self):
+        """Do all runs."""
+        self._refuse_what_no_machine_has()
+        while self.left:
+            for group in sorted(self.groups, key=lambda group: -len(self.groups[group])):
+                while self._wanted(group):
+                    self._start(group)
+            self._check_room()
+            if self.calls:
+                for reference in self.ray.wait([*self.calls], timeout=5)[0]:
+                    self._answered(reference)
+            else:  # others do what is left
+                time.sleep(1)
+
+    def stop(self):
+        """End all workers, and let go of what they did."""
+        for worker in self.workers:
+            self.ray.kill(worker)
+        if self.calls:  # until they are dead and nobody writes any more
+            self.ray.wait([*self.calls], num_returns=len(self.calls), timeout=10)
+        for call in self.calls.values():
+            if call.claim:
+                call.claim.close()
+
+    def _refuse_what_no_machine_has(self):
+        if not self._room({"CPU": self.cpus, "GPU": self.gpus}):
+            raise MubenchError(
+                f"no machine of the cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs: ask for less with"
+                " --cpus-per-run, --gpus-per-run"
+            )
+        for group in [group for group in self.groups if not self._room(self.needs[group])]:
+            for spec in self.groups.pop(group):
+                self._fail(
+                    spec,
+                    f"it needs about {self.needs[group]['memory'] / 2**30:.3g} GiB of main memory, no machine of the"
+                    " cluster has as much",
+                )
+
+    def _room(self, need):
+        """How many workers with such a need the machines have room for when they do nothing else."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        places = ([node.get(name, 0) // amount for name, amount in need.items() if amount] for node in nodes)
+        return sum(int(min(of_each or [1])) for of_each in places)
+
+    def _check_room(self):
+        """Raise where the cluster has had no room for a run for too long."""
+        under_way = any(call.spec for call in self.calls.values())
+        if under_way or any(self._room(self.needs[group]) for group, specs in self.groups.items() if specs):
+            self.roomy = time.monotonic()
+        elif time.monotonic() - self.roomy > ROOM:
+            raise MubenchError(
+                "the cluster has lost all machines with room for a run: the same command goes on when there is one"
+                " again"
+            )
+
+    # -- workers
+
+    def _wanted(self, group):
+        """Whether one more worker of a group would find a run to do.
+
+        It may have to wait for its place: of those there are never many.
         """
-        workers, coming = (
-            Counter(of[worker] for worker in some)[group]
-            for some in (of, [w for w, spec, _ in doing.values() if not spec])
-        )
-        if (
-            2 * coming > workers
-            or coming >= len(groups[group])
-            or workers >= room(needs[group])
-            or not (found := next_run(group))
-        ):
+        workers = Counter(self.workers.values())[group]
+        starting = sum(self.workers[call.worker] == group for call in self.calls.values() if not call.spec)
+        if 2 * starting > workers or starting >= len(self.groups[group]) or workers >= self._room(self.needs[group]):
             return False
-        found[1].close()
+        if not (claimed := self._next_run(group)):
+            return False
+        claimed[1].close()
         return True
 
-    def start(group):
-        worker = remote.options(
-            num_cpus=cpus, num_gpus=gpus, memory=needs[group]["memory"] or None, max_restarts=0
-        ).remote(environment, str(folder / uuid.uuid4().hex), TOKEN, max(1, int(cpus)))
-        of[worker] = group
-        doing[worker.hello.remote()] = worker, None, None
+    def _start(self, group):
+        """A new worker for a group; it says hello first."""
+        resources = {
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpus,
+            "memory": self.needs[group]["memory"] or None,
+            "max_restarts": 0,
+        }
+        folder, threads = str(self.folder / uuid.uuid4().hex), max(1, int(self.cpus))
+        worker = self.actor.options(**resources).remote(self.environment, folder, TOKEN, threads)
+        self.workers[worker] = group
+        self.calls[worker.hello.remote()] = Call(worker)
 
-    def stop(worker):
-        ray.kill(worker)
-        del of[worker]
+    def _end(self, worker):
+        self.ray.kill(worker)
+        del self.workers[worker]
 
-    def give(worker):
-        """The next run for a worker: of its task and model if there is one, else of those that need no more, least
-        worked on.
+    def _give(self, worker):
+        """The next run for a worker, or its end where there is none.
+
+        A run of its task and model if there is one, else of those that need no more memory, least worked on.
         """
-        mine, busy = of[worker], Counter(of.values())
-        for group in sorted(groups, key=lambda group: (group != mine, busy[group])):
-            if needs[group]["memory"] <= needs[mine]["memory"] and (found := next_run(group)):
-                spec, claims = found
-                groups[group].remove(spec)
-                of[worker] = group
-                doing[worker.run.remote(spec, spec.id, options)] = worker, spec, claims
+        own, busy = self.workers[worker], Counter(self.workers.values())
+        for group in sorted(self.groups, key=lambda group: (group != own, busy[group])):
+            if self.needs[group]["memory"] > self.needs[own]["memory"]:
+                continue
+            if claimed := self._next_run(group):
+                spec, claim = claimed
+                self.groups[group].remove(spec)
+                self.workers[worker] = group
+                self.calls[worker.run.remote(spec, spec.id, self.sweep.options)] = Call(worker, spec, claim)
                 return
-        stop(worker)
+        self._end(worker)
 
-    def place(spec, at, files):
-        """Put what a worker has written, or sent, in its place, whole."""
-        at = folder / "sent" / spec.id if files else Path(at)
-        try:
-            for name, content in (files or {}).items():
-                with whole(at / name) as path:
-                    path.write_bytes(content)
-            store.adopt(spec, at)
-        finally:
-            rmtree(at, ignore_errors=True)
+    def _next_run(self, group):
+        """The first run of a group that no other sweep is doing, and its claim; None where there is none."""
+        for spec in list(self.groups[group]):
+            claim = contextlib.ExitStack()
+            if claim.enter_context(self.sweep.store.claim(spec)):
+                if not self.sweep.settled(spec):
+                    return spec, claim
+                self.groups[group].remove(spec)
+                self.left.discard(spec.id)
+                self.sweep.progress.mark(spec, self.sweep.failed(spec))
+            claim.close()
+        return None
 
-    def finish(spec, answer):
-        """answer: what `place` needs, or a sentence: why the run failed."""
-        why = answer if isinstance(answer, str) else None
-        try:
-            if not why:
-                place(spec, *answer)
-        except (MubenchError, OSError) as error:
-            why = str(error)
-        if why:
-            with contextlib.suppress(MubenchError, OSError):  # no room even for that
-                store.write_error(spec, why)
-        elif store.failed(spec, since):
-            why = reason(spec, store.root)
-        left.discard(spec.id)
-        progress.mark(spec, bool(why))
-        report(
-            f"{spec.folder.parent}, seed {spec.seed}: {f'failed: {why}' if why else summary(read(store.path(spec)))}"
-            f" {progress}",
-            flush=True,
-        )
+    # -- answers
 
-    def lost(worker, spec, error):
-        stop(worker)
-        tries[spec and spec.id] += 1
-        why = f"its worker died {tries[spec and spec.id]} times, the last time: {' '.join(str(error).split())[:300]}"
-        if spec and tries[spec.id] > RETRIES:
-            finish(spec, plan.exhausted(spec, why))
+    def _answered(self, reference):
+        """Take what a worker answers, and give it the next run."""
+        call = self.calls.pop(reference)
+        with call.claim or contextlib.nullcontext():
+            try:
+                answer = self.ray.get(reference)
+            except self.ray.exceptions.RayError as error:
+                self._died(call, error)
+                return
+            if call.spec:
+                self._finish(call.spec, answer)
+                self.deaths[None] = 0
+            elif answer[1] != self.code:
+                raise MubenchError(
+                    f"{answer[0]} has {answer[1]}, this machine has {self.code}: install the same on all machines of"
+                    " the cluster"
+                )
+        self._give(call.worker)
+
+    def _died(self, call, error):
+        """A worker is gone: its run is done again, or failed if that was the last try."""
+        self._end(call.worker)
+        spec, run = call.spec, call.spec and call.spec.id
+        self.deaths[run] += 1
+        why = f"its worker died {self.deaths[run]} times, the last time: {' '.join(str(error).split())[:300]}"
+        if spec and self.deaths[run] > RETRIES:
+            self._fail(spec, plan.exhausted(spec, why))
         elif spec:
-            groups[spec.task, spec.model].insert(0, spec)
-        elif tries[None] > 10:
+            self.groups[spec.task, spec.model].insert(0, spec)
+        elif self.deaths[run] > STARTS:
             raise MubenchError(f"no worker can start on the cluster: {why}")
 
-    with staging(store) as folder:
+    def _finish(self, spec, answer):
+        """Put in place what `remote.perform` answered, a sentence being the reason why the run failed."""
+        if isinstance(answer, str):
+            return self._fail(spec, answer)
         try:
-            if not room({"CPU": cpus, "GPU": gpus}):
-                raise MubenchError(
-                    f"no machine of the cluster has {cpus:g} CPUs and {gpus:g} GPUs: ask for less with --cpus-per-run,"
-                    " --gpus-per-run"
-                )
-            for group in [group for group in groups if not room(needs[group])]:
-                for spec in groups.pop(group):
-                    finish(
-                        spec,
-                        f"it needs about {needs[group]['memory'] / 2**30:.3g} GiB of main memory, no machine of the"
-                        " cluster has as much",
-                    )
-            while left:
-                for group in sorted(groups, key=lambda group: -len(groups[group])):
-                    while wanted(group):
-                        start(group)
-                if any(spec for _, spec, _ in doing.values()) or any(
-                    room(needs[group]) for group in groups if groups[group]
-                ):
-                    seen = time.monotonic()
-                elif time.monotonic() - seen > ROOM:
-                    raise MubenchError(
-                        "the cluster has lost all machines with room for a run: the same command goes on when there is"
-                        " one again"
-                    )
-                if not doing:  # others do what is left
-                    time.sleep(1)
-                for reference in ray.wait([*doing], timeout=5)[0] if doing else ():
-                    worker, spec, claims = doing.pop(reference)
-                    with claims or contextlib.nullcontext():
-                        try:
-                            answer = ray.get(reference)
-                        except ray.exceptions.RayError as error:
-                            lost(worker, spec, error)
-                            continue
-                        if spec:
-                            finish(spec, answer)
-                            tries[None] = 0
-                        elif answer[1] != here:
-                            raise MubenchError(
-                                f"{answer[0]} has {answer[1]}, this machine has {here}: install the same on all"
-                                " machines of the cluster"
-                            )
-                    give(worker)
+            self._place(spec, *answer)
+        except (MubenchError, OSError) as error:
+            return self._fail(spec, str(error))
+        store = self.sweep.store
+        return self._over(spec, reason(spec, store.root) if self.sweep.failed(spec) else None)
+
+    def _fail(self, spec, why):
+        """Record that a run failed."""
+        with contextlib.suppress(MubenchError, OSError):  # no room even for that
+            self.sweep.store.write_error(spec, why)
+        self._over(spec, why)
+
+    def _over(self, spec, why):
+        """A run is settled; ``why`` it failed, or None."""
+        self.left.discard(spec.id)
+        self.sweep.progress.mark(spec, bool(why))
+        text = f"failed: {why}" if why else summary(read(self.sweep.store.path(spec)))
+        self.report(line(spec, text, self.sweep.progress), flush=True)
+
+    def _place(self, spec, folder, files):
+        """Put what a worker has written, or sent (name → bytes), in its place, whole."""
+        folder = self.folder / "sent" / spec.id if files else Path(folder)
+        try:
+            for name, content in (files or {}).items():
+                with whole(folder / name) as path:
+                    path.write_bytes(content)
+            self.sweep.store.adopt(spec, folder)
         finally:
-            for worker in of:
-                ray.kill(worker)
-            if doing:
-                ray.wait([*doing], num_returns=len(doing), timeout=10)  # until they are dead and nobody writes any more
-            for _, _, claims in doing.values():
-                if claims:
-                    claims.close()
-            ray.shutdown()
+            rmtree(folder, ignore_errors=True)

@@ -19,17 +19,26 @@ of rank 16 unless a share or another rank is asked for (`lora.solve`), its weigh
 fragmentation and the gathering of sharded layers are left the tenth of a GPU that is not filled.
 """
 
+import functools
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
-RANK, FILLED, GIB, SMALL = 16, 0.9, 2**30, 2e8
+RANK = 16  # of LoRA, where none is asked for
+FILLED = 0.9  # of a GPU
+GIB = 2**30
+SMALL = 2e8  # parameters of a model that may be run instead of traced
 
 
 @dataclass(frozen=True)
-class Model:
-    """Facts of a model that memory depends on. parameters; adapters: parameters of its LoRA; at_once: batches that
-    a teacher sees at once; tensors: autocast? → `Activations`, empty where ``why`` says why they could not be
-    traced."""
+class Footprint:
+    """What the memory of a run depends on, of its model.
+
+    parameters: their number.
+    adapters: the number of parameters of its LoRA.
+    at_once: batches that a teacher sees at once.
+    tensors: autocast? → `Activations`; empty where they could not be traced.
+    why: why they could not.
+    """
 
     parameters: int
     adapters: int = 0
@@ -40,8 +49,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes that autograd keeps: ``fixed`` + n × ``each``; recomputing: ``fixed`` + n × ``inputs`` and, one at a time,
-    ``layer`` and its gradients."""
+    """Bytes that autograd keeps of n examples.
+
+    fixed, each: without recomputation, ``fixed`` + n × ``each``.
+    inputs, layer: with recomputation, ``fixed`` + n × ``inputs`` and, one at a time, ``layer`` and its gradients.
+    """
 
     fixed: float
     each: float
@@ -49,54 +61,63 @@ class Activations:
     layer: float
 
     def bytes(self, examples, recompute=False):
+        """Bytes of so many examples."""
         return self.fixed + examples * (self.inputs + 2 * self.layer if recompute else self.each)
 
 
-def facts(task, name, batch_size, measures=("loss",), adapt=None):
-    """The `Model` of a task's model, its activations traced on rows padded as in a batch of ``batch_size``; measures:
-    of a method;
-    adapt: ``share`` or ``rank`` of LoRA. Raises `lora.Unreachable` for a share that the layers cannot carry."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
+def footprint(task, name, batch_size, measures=("loss",), adapt=None):
+    """The `Footprint` of a task's model.
 
-    from mubench.train import lora
+    task, name: which model.
+    batch_size: activations are traced on rows padded as in a batch of so many.
+    measures: what the method measures, ``loss``, ``logit`` and ``rep``.
+    adapt: ``share`` or ``rank`` of LoRA (None: `RANK`).
+
+    Raises `lora.Unreachable` for a share that the layers cannot carry.
+    """
+    import torch
+
     from mubench.errors import MubenchError
+    from mubench.train import lora
 
     with torch.device("meta"):
         model = task.build(name, blank=True)
     count = sum(p.numel() for p in model.parameters())
-    known = Model(count, lora.solve(model, **adapt or {"rank": RANK}).parameters, 2 if task.keeps_outputs else 1)
+    adapters = lora.solve(model, **adapt or {"rank": RANK}).parameters
+    bare = Footprint(count, adapters, 2 if task.keeps_outputs else 1)
     try:
         batch = task.example(name, max(4, batch_size))
         batch = task.drawn(batch | {"index": torch.arange(len(next(iter(batch.values()))))}, 0)
     except MubenchError as error:
-        return replace(known, why=str(error))
+        return replace(bare, why=str(error))
+    return _traced(bare, task, name, model, batch, measures)
+
+
+def _traced(bare, task, name, model, batch, measures):
+    """A `Footprint` with its activations: of fake tensors, else, of a small model, of real ones."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-            return replace(
-                known, tensors=_activations(task, model.to_empty(device="cpu"), batch, measures, fake.from_tensor)
-            )
+            model = model.to_empty(device="cpu")
+            return replace(bare, tensors=_activations(task, model, batch, measures, fake.from_tensor))
     except Exception as error:  # a library's: an operation whose shape depends on the values of the data
-        if count <= SMALL:
-            return replace(
-                known, tensors=_activations(task, task.build(name, blank=True), batch, measures, lambda tensor: tensor)
-            )
-        return replace(
-            known, why=f"its forward pass cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]})"
-        )
+        if bare.parameters <= SMALL:
+            model = task.build(name, blank=True)
+            return replace(bare, tensors=_activations(task, model, batch, measures, lambda tensor: tensor))
+        why = f"its forward pass cannot be traced ({type(error).__name__}: {str(error).splitlines()[0]})"
+        return replace(bare, why=why)
 
 
 def _activations(task, model, batch, measures, convert):
     """autocast? → `Activations`, from batches of 2 and 4: of 1, libraries take other ways."""
     import torch
 
-    def forward():
+    def forward(part):
         out = task.forward(model, part, features="rep" in measures)
-        return (
-            out.loss,
-            "logit" in measures and task.divergence(out, out),
-            "rep" in measures and task.distance(out, out),
-        )
+        divergence = task.divergence(out, out) if "logit" in measures else None
+        distance = task.distance(out, out) if "rep" in measures else None
+        return out.loss, divergence, distance
 
     found = {}
     for cast in (False, True):
@@ -104,39 +125,41 @@ def _activations(task, model, batch, measures, convert):
         for n in (2, 4):
             part = {k: convert(v[:n].clone()) if isinstance(v, torch.Tensor) else v[:n] for k, v in batch.items()}
             with torch.autocast("cpu", torch.bfloat16, enabled=cast):
-                kept.append(saved(model.train(), forward))
-        each, inputs, layer = ((four - two) / 2 for two, four in zip(*kept))
+                kept.append(saved(model.train(), functools.partial(forward, part)))
+        each, inputs, layer = ((four - two) / 2 for two, four in zip(*kept, strict=True))
         found[cast] = Activations(kept[0][0] - 2 * each, each, inputs, layer)
     return found
 
 
 def saved(model, forward):
-    """Bytes that autograd keeps of a forward pass, parameters apart: (all; all but what is inside the layers, their
-    inputs included; the most that is inside one of them). Layers: the members of the model's ``ModuleList`` that repeat
-    a class most."""
-    import torch
+    """Bytes that autograd keeps of a forward pass, parameters apart.
 
-    own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
-    where, held, now = defaultdict(dict), [], [None]
-    lists = [
-        m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len({type(layer) for layer in m}) == 1
-    ]
-    layers = [layer for m in lists if len(m) == max(map(len, lists)) for layer in m]
+    model: whose pass it is; its layers are the members of its ``ModuleList`` that repeat a class most.
+    forward: () → what the pass gives, which must live until then.
+
+    Returns (all; all but what is inside the layers, their inputs included; the most that is inside one of them).
+    """
+    import torch
+    from torch.multiprocessing.reductions import StorageWeakRef  # equal where two tensors share their memory
+
+    own = {StorageWeakRef(t.untyped_storage()) for t in (*model.parameters(), *model.buffers())}
+    where, held, current = defaultdict(dict), [], [None]
 
     def keep(tensor):
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
+        if (key := StorageWeakRef(storage)) not in own:
             held.append(storage)  # alive: its address stays its own
-            where[now[0]].setdefault(storage._cdata, storage.nbytes())
+            where[current[0]].setdefault(key, storage.nbytes())
         return tensor
 
     def enter(layer, args, kwargs):
         for tensor in [a for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor) and a.requires_grad]:
             keep(tensor)
-        now[0] = layer
+        current[0] = layer
 
+    layers = _layers(model)
     hooks = [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in layers]
-    hooks += [layer.register_forward_hook(lambda *_: now.__setitem__(0, None)) for layer in layers]
+    hooks += [layer.register_forward_hook(lambda *_: current.__setitem__(0, None)) for layer in layers]
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             forward()
@@ -148,60 +171,82 @@ def saved(model, forward):
     return sum(everything.values()), sum(outside.values()), max(inside, default=0)
 
 
+def _layers(model):
+    """The members of the longest of the model's ``ModuleList``s of one class; of several as long, all."""
+    import torch
+
+    lists = [
+        m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len({type(layer) for layer in m}) == 1
+    ]
+    return [layer for m in lists if len(m) == max(map(len, lists)) for layer in m]
+
+
 @dataclass(frozen=True)
 class Setup:
-    """How a run is laid out. weights: ``float32``, ``mixed`` (bf16 by autocast) or ``bf16``; accumulate: pieces of a
-    batch, one after the other; recompute: gradient checkpointing; gpus: FSDP over so many; offload: ZeRO-3, model
-    states in main memory."""
+    """How a run is laid out.
+
+    weights: ``float32``, ``mixed`` (bf16 by autocast) or ``bf16``.
+    lora: whether adapters are trained instead of the weights.
+    accumulate: pieces of a batch, one after the other.
+    recompute: gradient checkpointing.
+    gpus: a shard of the model on each of so many.
+    """
 
     weights: str = "mixed"
     lora: bool = False
     accumulate: int = 1
     recompute: bool = False
     gpus: int = 1
-    offload: bool = False
 
 
 def need(model, method, recipe, setup):
-    """What each GPU holds at the peak of a run, by part, in bytes; without ``working`` where activations are not
-    known.
+    """What each GPU holds at the peak of a run, by part, in bytes.
+
+    model: its `Footprint`.
+    method, recipe: of the run.
+    setup: its `Setup`.
+
+    Without ``working`` where activations are not known.
     """
-    trained, kept = (model.adapters, model.parameters) if setup.lora else (model.parameters, 0)
+    trained, frozen = (model.adapters, model.parameters) if setup.lora else (model.parameters, 0)
     wide, base = (2 if setup.weights == "bf16" and not setup.lora else 4), (2 if setup.weights == "bf16" else 4)
     moments = 1 if recipe.optimizer == "sgd" and recipe.momentum else 0 if recipe.optimizer == "sgd" else 2
-    share = 0 if setup.offload else 1 / setup.gpus
+    share = 1 / setup.gpus
     parts = {
-        "weights": (trained * wide + kept * base) * share,
+        "weights": (trained * wide + frozen * base) * share,
         "gradients": trained * wide * share,
         "optimiser": trained * wide * moments * share,
         "mask": 5 * trained * masked(method) * share,
         "teachers": base * model.parameters * len(teachers(method, setup.lora)),
     }
-    step = trained * wide * share if moments == 2 else 0
-    if (
-        setup.gpus > 1
-        # before the first step and after the last each process holds the whole model;
-        # a mask is found with whole gradients
-    ):
-        step = max(step, (trained * wide * (1 + masked(method)) + kept * base) * (1 - share) - parts["optimiser"])
     tensors = model.tensors.get(setup.weights != "float32")
     if not tensors:
         return parts
+    step = trained * wide * share if moments == 2 else 0
+    if setup.gpus > 1:
+        # before the first step and after the last each process holds the whole model; a mask is found with whole
+        # gradients
+        step = max(step, (trained * wide * (1 + masked(method)) + frozen * base) * (1 - share) - parts["optimiser"])
+    return parts | {
+        "working": max(step, _passing(model, method, recipe, setup, tensors, share, bool(parts["teachers"])))
+    }
+
+
+def _passing(model, method, recipe, setup, tensors, share, taught):
+    """Bytes of activations at the peak of a forward and backward pass, or while a mask is found."""
+    # casts to bf16 are of a layer at a time, as shards are gathered; none where the weights are bf16 themselves
+    fixed = tensors.fixed * (setup.weights == "bf16" or 1 - share)
     batch = -(-recipe.batch_size // setup.gpus)
     piece = -(-batch // setup.accumulate)
-    fixed = tensors.fixed * (
-        setup.weights == "bf16" or 1 - share
-    )  # no casts; or of a layer at a time, as shards are gathered
-    passing = (batch * 2 if model.at_once == 2 else piece) * tensors.layer if parts["teachers"] else 0
+    teaching = (batch * 2 if model.at_once == 2 else piece) * tensors.layer if taught else 0
     saliency = tensors.bytes(batch) if masked(method) else 0
-    return parts | {"working": max(step, saliency - fixed, tensors.bytes(piece, setup.recompute) - fixed + passing)}
+    return max(saliency - fixed, tensors.bytes(piece, setup.recompute) - fixed + teaching)
 
 
 def teachers(method, lora=False):
     """Names of the frozen models a run holds next to the student."""
-    return {t.target for t in method.terms if t.target in ("original", "incompetent")} - (
-        {"original"} if lora else set()
-    )
+    frozen = {t.target for t in method.terms if t.target in ("original", "incompetent")}
+    return frozen - ({"original"} if lora else set())
 
 
 def masked(method):

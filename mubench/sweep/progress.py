@@ -1,16 +1,22 @@
-"""How far a sweep is: which of its runs are settled, how one ended, and how many are left."""
+"""A sweep: what everybody who does its runs must know, and how far it is."""
 
 import json
 import multiprocessing
 import os
 import time
+from dataclasses import dataclass
 
-from mubench.records.result import Store
+from mubench.records.result import RESULT
+from mubench.records.store import ERROR, Store
 
 
 class Progress:
-    """How far a sweep is, from memory: a byte for each run (left, done or failed), shared with its workers; no lock, so
-    none dies with it.
+    """How far a sweep is: a byte for each run (left, done or failed), in memory that its workers share.
+
+    There is no lock, so none is held for ever by a worker that dies.
+
+    specs: the runs to do.
+    before: how many others were done before.
     """
 
     LEFT, DONE, FAILED = range(3)
@@ -20,15 +26,49 @@ class Progress:
         self.states = multiprocessing.get_context("spawn").Array("b", len(specs), lock=False)
 
     def mark(self, spec, failed=False):
+        """A run is over."""
         self.states[self.rows[spec.id]] = self.FAILED if failed else self.DONE
 
     def __str__(self):
         states = bytes(self.states)
         left, failed = states.count(self.LEFT), states.count(self.FAILED)
-        now = len(states) - left
-        shown = [f"{self.before + now}/{self.before + len(states)}", *[f"{failed} failed"] * bool(failed)]
-        coming = [f"~{span((time.time() - self.started) / now * left)} left"] if left and now else []
-        return f"[{', '.join(shown + coming)}]"
+        over = len(states) - left
+        parts = [f"{self.before + over}/{self.before + len(states)}", *[f"{failed} failed"] * bool(failed)]
+        if left and over:
+            parts.append(f"~{span((time.time() - self.started) / over * left)} left")
+        return f"[{', '.join(parts)}]"
+
+
+@dataclass
+class Sweep:
+    """The runs of a grid that are to be done, as every process sees them that does some.
+
+    todo: the `RunSpec` of each run.
+    store: the `Store` of their results.
+    since: the store's time at the beginning; failures before it count for nothing.
+    force: do again what is done.
+    options: ``save_model`` and ``eval_every``, as in `mubench.run`.
+    progress: the `Progress`.
+    """
+
+    todo: list
+    store: Store
+    since: float
+    force: bool
+    options: dict
+    progress: Progress
+
+    def settled(self, spec):
+        """Whether nothing is left to do for a run."""
+        if self.store.failed(spec, self.since):
+            return True
+        if not self.store.done(spec, self.options.get("eval_every")):
+            return False
+        return not self.force or (self.store.path(spec) / RESULT).stat().st_mtime >= self.since
+
+    def failed(self, spec):
+        """Whether a run has failed in this sweep."""
+        return self.store.failed(spec, self.since)
 
 
 def span(seconds):
@@ -40,22 +80,13 @@ def span(seconds):
 
 
 def reason(spec, out):
-    """Why a run failed."""
-    path = Store(out).path(spec) / "error.json"
+    """Why a run failed, by the record in a folder of results."""
+    path = Store(out).path(spec) / ERROR
     return json.loads(path.read_text())["reason"] if path.is_file() else "no reason recorded: is the disk full?"
 
 
-def settled(store, spec, since, force, options):
-    """Whether a sweep that began at ``since`` has nothing left to do for a run."""
-    path = store.path(spec) / "result.json"
-    return (
-        store.failed(spec, since)
-        or store.done(spec, options.get("eval_every"))
-        and (not force or path.stat().st_mtime >= since)
-    )
-
-
 def summary(result):
+    """The main scores of a `Result`, in per cent, and its time, on one line."""
     show = {"test": "test_score", "forget": "forget_score", "retain": "retain_score", "MIA AUC": "mia_loss_auc"}
     values = [
         f"{label} {100 * result.metrics[name]:.1f}"
@@ -63,6 +94,11 @@ def summary(result):
         if result.metrics.get(name) is not None
     ]
     return ", ".join([*values, f"{result.seconds:.1f} s"])
+
+
+def line(spec, text, progress):
+    """What a sweep says of a run: which it is, what came of it, and how far the sweep is."""
+    return f"{spec.folder.parent}, seed {spec.seed}: {text} {progress}"
 
 
 def together():

@@ -1,5 +1,6 @@
-"""A sweep as a YAML file: the flags of `mubench run` by their long names, and ``task`` and ``method``; what the command
-line says goes first.
+"""A sweep as a YAML file: the flags of `mubench run` by their long names, and ``task`` and ``method``.
+
+What the command line says goes first.
 """
 
 import contextlib
@@ -9,32 +10,25 @@ from pathlib import Path
 from mubench.errors import MubenchError, nearest
 
 PLACES = ("task", "method")  # said without a flag on the command line
+NOT_IN_FILES = ("debug", "from")
 
 
-def read(path, parser):
-    """Argument name → value, as ``parser`` (of `mubench run`) would have it from the command line. Raises
-    `MubenchError` for what it would not.
+def read(path, parser, actions):
+    """Argument name → value, as the command line would have it.
+
+    path: the file.
+    parser: of `mubench run`.
+    actions: argument name → argparse's action, of that parser.
+
+    Raises `MubenchError` for what the command line would not take.
     """
-    import yaml
-
-    try:
-        said = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise MubenchError(
-            f"cannot read the sweep {str(path)!r}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    except yaml.YAMLError as error:
-        raise MubenchError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(said, dict) or not said:
-        raise MubenchError(
-            f"{path} says nothing to run: write lines such as `task: fashion`, `method: [salun, scrub]`, `seed: [0, 1]`"
-        )
-    flags = {action.option_strings[-1][2:]: action for action in parser._actions if action.option_strings}
-    known = [*PLACES, *(name for name in flags if name not in ("help", "debug", "from"))]
-    said, words, names = {str(key).replace("_", "-"): value for key, value in said.items()}, [], []
-    for key, value in said.items():
-        if key not in known:
-            raise nearest(f"key of {path}", key, known, "`mubench run --help`")
+    lines = _lines(path)
+    flags = {action.option_strings[-1][2:]: action for action in actions.values() if action.option_strings}
+    keys = [*PLACES, *(name for name in flags if name not in NOT_IN_FILES)]
+    words, names = [], []
+    for key, value in lines.items():
+        if key not in keys:
+            raise nearest(f"key of {path}", key, keys, "`mubench run --help`")
         if value is None or value == [] or value == {} or value == "":
             raise MubenchError(
                 f"{path}: {key} is empty, so there is nothing to run: give a value or leave the line out"
@@ -42,14 +36,38 @@ def read(path, parser):
         if key not in PLACES:
             words += _words(path, key, value, flags[key])
             names.append(flags[key].dest)
-    places = [",".join(_listed(said[key])) if key in said else "" for key in PLACES]
+    places = {key: ",".join(_listed(lines[key])) for key in PLACES if key in lines}
+    parsed = _parsed(path, parser, [*(places.get(key) or "-" for key in PLACES), *words])
+    return {name: getattr(parsed, name) for name in names} | {key: place for key, place in places.items() if place}
+
+
+def _lines(path):
+    """What the file says, flag → value."""
+    import yaml
+
+    try:
+        lines = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise MubenchError(
+            f"cannot read the sweep {str(path)!r}: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    except yaml.YAMLError as error:
+        raise MubenchError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(lines, dict) or not lines:
+        raise MubenchError(
+            f"{path} says nothing to run: write lines such as `task: fashion`, `method: [salun, scrub]`, `seed: [0, 1]`"
+        )
+    return {str(key).replace("_", "-"): value for key, value in lines.items()}
+
+
+def _parsed(path, parser, words):
+    """The words of a command line, parsed; what argparse complains about is a mistake in the file."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            parsed = parser.parse_args([*(place or "-" for place in places), *words])
+            return parser.parse_args(words)
     except SystemExit:
         raise MubenchError(f"{path}: {complaint.getvalue().strip().rpartition('error: ')[2]}") from None
-    return {name: getattr(parsed, name) for name in names} | {key: place for key, place in zip(PLACES, places) if place}
 
 
 def _words(path, key, value, action):
@@ -66,6 +84,5 @@ def _words(path, key, value, action):
 
 
 def _listed(value):
-    return [
-        "no" if v is False else str(v) for v in (value if isinstance(value, list) else [value])
-    ]  # YAML reads `no` as false
+    """The words of a value; YAML reads `no` as false."""
+    return ["no" if v is False else str(v) for v in (value if isinstance(value, list) else [value])]

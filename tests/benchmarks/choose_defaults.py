@@ -34,7 +34,7 @@ TASKS = ("fashion", "movie_snippets", "spoken_words")
 
 def grid(**values):
     """All combinations of hyperparameters' values."""
-    return [dict(zip(values, each)) for each in itertools.product(*values.values())]
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
 
 GRIDS = {  # what is tried; of a method that is not here: RATES

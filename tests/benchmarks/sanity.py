@@ -13,7 +13,8 @@ import sys
 
 from tabulate import tabulate
 
-from mubench.records import result as results
+from mubench.records.result import read
+from mubench.records.store import Store
 from mubench.sweep import grid
 
 
@@ -21,13 +22,13 @@ def main(out="results/sanity", models=None):
     """``models``: \"all\", or each task's first."""
     specs, _ = grid.expand(["mini"], ["original", "retrain"], models=models and [models])
     grid.sweep(specs, out)
-    store, rows, pairs = results.Store(out), [], {}
+    store, rows, pairs = Store(out), [], {}
     for spec in specs:
-        pairs.setdefault((spec.task, spec.model), {})[spec.method] = results.read(store.path(spec))
+        pairs.setdefault((spec.task, spec.model), {})[spec.method] = read(store.path(spec))
     for (task, model), pair in pairs.items():
         o, r = (pair[m].metrics for m in ("original", "retrain"))
         n, shown = pair["original"].split["forget"], pair["original"].predictions["rows"]
-        spread = lambda p: 3 * (max(p * (1 - p), 1 / n) / n) ** 0.5
+        spread = lambda p, n=n: 3 * (max(p * (1 - p), 1 / n) / n) ** 0.5
         off = [
             what
             for what, holds in {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mubench.sweep import grid
 from mubench.sweep.progress import Progress
-from mubench.records.result import Store
+from mubench.records.store import Store
 
 METHODS, MODELS, RATIOS = "neggrad,rand_label,bad_t,scrub,salun", ["resnet", "vit"], ["1", "2", "5", "7", "10"]
 

@@ -77,8 +77,8 @@ def compare(name):
     original = task.build(name, 1)
     arguments = lambda: (task, copy.deepcopy(original), fresh, sets)
     ours, theirs = by_engine(*arguments()), every_step(*arguments())
-    moved = max((a - b).abs().max().item() for a, b in zip(original.parameters(), theirs.parameters()))
-    apart = max((a - b).abs().max().item() for a, b in zip(ours.parameters(), theirs.parameters()))
+    moved = max((a - b).abs().max().item() for a, b in zip(original.parameters(), theirs.parameters(), strict=True))
+    apart = max((a - b).abs().max().item() for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     f = ratio(
         lambda: forward(original, task, sets["retain"]), lambda: training(original, task, sets["retain"]), pairs=5
     )[0]

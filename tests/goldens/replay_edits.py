@@ -65,7 +65,7 @@ def ssd(entry, file):
         "importance_forget": flat(forget),
         "importance_full": flat(full),
         "params_after": params(made),
-        "n_dampened": sum(a != b for a, b in zip(before, params(made))),
+        "n_dampened": sum(a != b for a, b in zip(before, params(made), strict=True)),
     }
 
 

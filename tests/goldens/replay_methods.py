@@ -6,6 +6,7 @@
 """
 
 import functools
+import itertools
 import json
 import math
 import re
@@ -169,7 +170,8 @@ def settings(inputs):
     """
     inputs = inputs | inputs.get("args", {})
     text = " ".join(v for v in inputs.values() if isinstance(v, str))
-    found = {"optimizer": name[0].lower() for name in re.findall(r"\b(sgd|adamw?)\b()", text, re.I)[:1]}
+    optimizer = re.search(r"\b(sgd|adamw?)\b", text, re.I)
+    found = {"optimizer": optimizer[1].lower()} if optimizer else {}
     for name, spellings in SPELLINGS.items():
         keys = [k for k in spellings.split("|") if k in inputs]
         words = re.search(rf"\b(?:{spellings})\b[ =:]*({NUMBER})", text)
@@ -480,7 +482,7 @@ def ul(entry, file):
     """
     heart, task, batch = Bigrams(E["student"]), Language(), texts("forget", masked=False)[torch.arange(3)]
     with torch.no_grad():
-        for a, b in zip(batch["input_ids"][0], batch["input_ids"][0, 1:]):
+        for a, b in itertools.pairwise(batch["input_ids"][0]):
             heart.E[a, b] += 1.5
         el = {f"el_{n}-gram": extraction(task, heart, batch, n) for n in (2, 3)}
         batch["labels"][:, 0] = -100  # nothing comes before it
@@ -493,7 +495,8 @@ def ul(entry, file):
         "ma": ma,
         "el_mean": {f"d/{key}": values.mean().item() for key, values in el.items()},
         "E_mem_row0": heart.E[0].tolist(),
-        "negative_loss(E_student, forget labels)": sum(loss * n for loss, n in zip(losses, tokens)) / sum(tokens),
+        "negative_loss(E_student, forget labels)": sum(loss * n for loss, n in zip(losses, tokens, strict=True))
+        / sum(tokens),
     }
 
 

@@ -10,7 +10,8 @@ import pytest
 from mubench import registry
 from mubench.records.machine import ALIKE
 from mubench.measure.metrics import compute_all
-from mubench.records.result import Result, Store
+from mubench.records.result import Result
+from mubench.records.store import Store
 from mubench.spec import ENGINE, RunSpec
 
 SIZES = {"test": 40, "forget": 20, "retain": 60}

@@ -13,7 +13,8 @@ from mubench.errors import MubenchError
 from mubench import registry
 from mubench.leaderboard import rows as module
 from mubench.leaderboard.board import VALUES, board
-from mubench.records.result import read, score
+from mubench.records.predictions import score
+from mubench.records.result import read
 from mubench.spec import ENGINE, RunSpec
 
 

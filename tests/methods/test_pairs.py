@@ -3,7 +3,8 @@
 import pytest
 
 from mubench import registry
-from mubench.records import result as results
+from mubench.records.result import read
+from mubench.records.store import Store
 from mubench.listing import pairs
 from mubench.runner import run_spec
 from mubench.spec import Incompatible, make_spec
@@ -19,7 +20,7 @@ OFFICIAL["boundary_shrink"] = "fashion"  # of pictures
 
 
 def run(tmp_path, **spec):
-    result = results.read(run_spec(make_spec(limit=24, max_steps=2, **spec), results.Store(tmp_path), progress=False))
+    result = read(run_spec(make_spec(limit=24, max_steps=2, **spec), Store(tmp_path), progress=False))
     assert result.metrics["forget_score"] is not None and result.metrics["retain_score"] is not None
     return result
 

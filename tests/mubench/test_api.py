@@ -64,7 +64,7 @@ def test_the_official_protocol_on_a_plain_module(net, examples):
         mubench.unlearn(net, examples[:10], examples[10:], "neggrad", protocol=protocol, epochs=1, progress=False).model
         for protocol in ("suite", "official")
     )
-    assert any(not torch.equal(a, b) for a, b in zip(suite.parameters(), official.parameters()))
+    assert any(not torch.equal(a, b) for a, b in zip(suite.parameters(), official.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("method", ["ul", "sga_tau", "scrub_r"])
@@ -119,7 +119,7 @@ def test_own_loss_and_collate(net, examples):
 
     same = mubench.unlearn(net, pairs[:10], pairs[10:], "salun", collate=collate, loss=loss, lr=1e-2, progress=False)
     plain = mubench.unlearn(net, examples[:10], examples[10:], "salun", lr=1e-2, progress=False)
-    assert all(torch.equal(a, b) for a, b in zip(same.model.parameters(), plain.model.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(same.model.parameters(), plain.model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(

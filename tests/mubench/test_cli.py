@@ -1,22 +1,25 @@
 """The command line: instant where it can be, and one sentence for whatever is wrong."""
 
 import json
+import logging
+import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from mubench import registry
-from mubench.cli import main, parser
+from mubench.cli import main, parser, verbs
 from mubench.errors import MubenchError
 from mubench.registry import Registry, load_task
 from mubench.splits import make_split
 
 ROOT = Path(__file__).parents[2]
-VERBS = tuple(next(a for a in parser()._actions if a.dest == "VERB" or a.choices).choices)
+VERBS = tuple(verbs())
 METHOD = '''from mubench.methods.base import Method, Term
 
 
@@ -57,7 +60,7 @@ def test_help(cli, words):
 @pytest.mark.parametrize("verb", VERBS)
 def test_examples_of_the_help_are_valid_command_lines(cli, verb):
     example = re.search(r"^example: mubench (.+)$", cli(verb, "--help").out, re.M)[1]
-    assert parser().parse_args(example.split()).function.__name__ == f"_{verb}"
+    assert parser().parse_args(example.split()).function.__name__ == verb
 
 
 def test_version(cli):
@@ -199,6 +202,79 @@ def test_a_closed_pipe_is_no_error():
         text=True,
     )
     assert done.stdout.splitlines()[-1] == "0" and not done.stderr
+
+
+# -- nothing of it stays in the process --------------------------------------------------------------------------------
+
+
+def state():
+    """What a command could change for whoever calls it from a notebook."""
+    import huggingface_hub.utils
+    import optuna
+    import torch
+
+    names = ["", *logging.Logger.manager.loggerDict]
+    return {
+        "environment": dict(os.environ),
+        "warnings": list(warnings.filters),
+        "levels": {name: logging.getLogger(name).level for name in names},
+        "threads": torch.get_num_threads(),
+        "gradients": torch.is_grad_enabled(),
+        "optuna": optuna.logging.get_verbosity(),
+        "bars": huggingface_hub.utils.are_progress_bars_disabled(),
+        "folder": os.getcwd(),
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ls", "methods"),
+        ("run", "fashion", "salum"),
+        (*RUN, "--data-dir", "somewhere", "--out", "out"),
+        (*RUN, "--dry-run"),
+        (*RUN, "--workers", "2", "--seed", "0", "1", "--out", "two"),
+        ("tune", "fashion", "neggrad", "--limit", "32", "--trials", "1", "--out", "tuned"),
+        ("evaluate", "fashion", "no/such/folder"),
+    ],
+    ids=lambda words: words if isinstance(words, str) else " ".join(words),
+)
+def test_a_command_leaves_the_process_as_it_was(cli, tmp_path, monkeypatch, words):
+    import datasets  # noqa: F401 (what libraries do when they are imported is theirs)
+    import diffusers  # noqa: F401
+    import optuna
+    import sklearn.svm  # noqa: F401
+    import transformers  # noqa: F401
+
+    import mubench.runner  # noqa: F401
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MUBENCH_DATA", "mine")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        before = state()
+        cli(*words)
+        after = state()
+        after["levels"] = {name: after["levels"][name] for name in before["levels"]}
+        assert {name: value for name, value in after.items() if value != before[name]} == {}
+
+
+def test_a_command_is_quiet_and_its_workers_find_the_data(monkeypatch):
+    from mubench.cli.quiet import environment, quiet
+
+    for name in ("TRANSFORMERS_VERBOSITY", "MUBENCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    with quiet(), environment(MUBENCH_DATA="here"):
+        assert warnings.filters[0][0] == "ignore" and logging.getLogger("transformers").level == logging.ERROR
+        code = "import os; print(os.environ['MUBENCH_DATA'], os.environ['TRANSFORMERS_VERBOSITY'])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == "here error\n"
+    with pytest.raises(ValueError), environment(MUBENCH_DATA="there"):
+        raise ValueError
+    assert os.environ.get("MUBENCH_DATA") is None
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from mubench.models import networks, originals
 from mubench.train.distributed import make_accelerator
 from mubench.errors import MubenchError
 from mubench.registry import load_task
-from mubench.records.result import Store, read
+from mubench.records.result import read
+from mubench.records.store import Store
 
 SCRIPT = str(Path(processes.__file__))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -1,6 +1,7 @@
 """Grids: every run once whoever asks for it, whoever is killed; failures are recorded and stop nobody else."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -9,14 +10,27 @@ import signal
 import time
 
 import pytest
-from sweeps import LIMIT, NEEDS, check_full_disk, check_whole, small_disk, snapshot, spec, until, write_plugin
+from sweeps import (
+    LIMIT,
+    NEEDS,
+    check_full_disk,
+    check_whole,
+    small_disk,
+    snapshot,
+    spec,
+    until,
+    until_some_are_done,
+    write_plugin,
+)
 
 import mubench as mu
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.sweep.grid import expand, sweep
 from mubench.sweep.progress import reason, span
-from mubench.records.result import Store, read, score
+from mubench.records.predictions import score
+from mubench.records.result import read
+from mubench.records.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +69,7 @@ def test_what_is_done_is_skipped_unless_forced(tmp_path):
     records = [read(Store(tmp_path).path(s)) for s in specs]
     assert sweep(specs, tmp_path, force=True) == (specs, [], [])
     assert not snapshot(tmp_path).items() & both.items()
-    for s, before in zip(specs, records):
+    for s, before in zip(specs, records, strict=True):
         again = read(Store(tmp_path).path(s))
         assert (again.weights, again.metrics, again.predictions) == (before.weights, before.metrics, before.predictions)
     check_whole(tmp_path, specs)
@@ -124,9 +138,8 @@ def test_out_of_memory_is_recorded_with_the_estimate(tmp_path, plugin, of, error
 
 
 def test_a_run_under_way_elsewhere_is_not_started(tmp_path):
-    with Store(tmp_path).claim(spec("original")):
-        with pytest.raises(MubenchError, match="is under way in another process"):
-            mu.run("fashion", "original", limit=LIMIT, out=tmp_path)
+    with Store(tmp_path).claim(spec("original")), pytest.raises(MubenchError, match="is under way in another process"):
+        mu.run("fashion", "original", limit=LIMIT, out=tmp_path)
 
 
 # -- other processes ---------------------------------------------------------------------------------------------------
@@ -158,9 +171,8 @@ def test_killed_again_and_again_then_completed(tmp_path, background, workers, ro
     for _ in range(rounds):
         before, few = snapshot(out), len(Store(out).results()) + random.randint(0, 2)
         process = background(SWEEP, specs=specs, out=str(out), workers=workers)
-        until(
-            lambda: (process.folder / "out").exists() and (not process.is_alive() or len(Store(out).results()) >= few)
-        )
+        until((process.folder / "out").exists)
+        until_some_are_done(process, out, few)
         time.sleep(random.uniform(0, 0.5))
         with contextlib.suppress(ProcessLookupError):  # it was through
             os.killpg(process.pid, signal.SIGKILL)
@@ -226,7 +238,7 @@ def test_a_curve_is_recorded_off_the_clock_and_changes_nothing(tmp_path):
     assert curved.weights == plain.weights and curved.metrics == plain.metrics and plain.curve == []
     steps = [point["step"] for point in curved.curve]
     assert steps == [*range(0, curved.costs["steps"] + 1, 2), curved.costs["steps"]]
-    for one, two in zip(curved.curve, curved.curve[1:]):
+    for one, two in itertools.pairwise(curved.curve):
         assert one["cpu_seconds"] <= two["cpu_seconds"] and one["flops"] <= two["flops"]
     for name in ("test_score", "forget_score", "retain_score"):
         assert curved.curve[-1][name] == curved.metrics[name]

@@ -16,8 +16,8 @@ from mubench.train.distributed import make_accelerator
 from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.listing import pairs
-from mubench.sweep.memory import GIB, Model as Facts, Setup, facts, need, saved
-from mubench.sweep.plan import command, fitting, report
+from mubench.sweep.memory import GIB, Footprint, Setup, footprint, need, saved
+from mubench.sweep.plan import command, describe, fitting
 from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.spec import Budget
@@ -59,7 +59,7 @@ class Language(Task):
 
 @pytest.fixture(scope="module")
 def llama():
-    return facts(Language(), "llama_7b", 8)
+    return footprint(Language(), "llama_7b", 8)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def llama():
 )
 def test_published_parameter_counts(name, parameters, monkeypatch):
     monkeypatch.setattr(Language, "example", no_data)
-    assert facts(Language(), name, 8).parameters == parameters
+    assert footprint(Language(), name, 8).parameters == parameters
 
 
 def no_data(self, model, n):
@@ -106,21 +106,21 @@ def test_llama_7b_in_pure_bf16_keeps_no_casts(llama):
 
 
 def test_teachers_are_copies_and_lora_saves_the_original_alone():
-    model, recipe = Facts(1000, 10), Language.recipe
+    model, recipe = Footprint(1000, 10), Language.recipe
     teachers = lambda method, lora: need(model, load_method(method), recipe, Setup("float32", lora))["teachers"]
     assert [teachers(m, False) for m in ("finetune", "scrub", "bad_t")] == [0, 4000, 8000]
     assert [teachers(m, True) for m in ("finetune", "scrub", "bad_t")] == [0, 0, 4000]
 
 
 def test_parts_by_precision_adapters_and_layout():
-    model, method, recipe = Facts(1000, 10), load_method("finetune"), Language.recipe
+    model, method, recipe = Footprint(1000, 10), load_method("finetune"), Language.recipe
     parts = lambda recipe=recipe, **setup: [
         need(model, method, recipe, Setup(**setup))[n] for n in ("weights", "gradients", "optimiser")
     ]
     assert parts(weights="mixed") == parts(weights="float32") == [4000, 4000, 8000]
     assert parts(weights="bf16") == [2000, 2000, 4000]
     assert parts(weights="bf16", lora=True) == [2040, 40, 80]
-    assert parts(weights="mixed", gpus=4) == [1000, 1000, 2000] and parts(offload=True) == [0, 0, 0]
+    assert parts(weights="mixed", gpus=4) == [1000, 1000, 2000]
     assert parts(replace(recipe, optimizer="sgd")) == [4000, 4000, 4000]
     assert parts(replace(recipe, optimizer="sgd", momentum=0.0)) == [4000, 4000, 0]
     assert need(model, load_method("salun"), recipe, Setup())["mask"] == 5000
@@ -160,7 +160,7 @@ def test_what_autograd_keeps_is_counted_once_and_by_layer():
 def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(task, model, method, precision, recompute, adapt):
     task, method = load_task(task), load_method(method)
     recipe = replace(method.recipe(task.model_recipe(model)), recompute=recompute)
-    known = facts(task, model, recipe.batch_size, method.needs, adapt)
+    known = footprint(task, model, recipe.batch_size, method.needs, adapt)
     weights = "mixed" if precision == "bf16" else "float32"
     expected = sum(need(known, method, recipe, Setup(weights, bool(adapt), recompute=recompute)).values())
     sets = task.sets(model, task.split(5))
@@ -211,7 +211,7 @@ def test_recomputing_changes_no_weight():
         Engine(method, context, recipe, Budget(steps=3), progress=False).run()
         assert context.student.is_gradient_checkpointing == recompute
         trained.append(context.student.state_dict())
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*(t.values() for t in trained)))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*(t.values() for t in trained), strict=True))
 
 
 def test_a_model_that_cannot_recompute_says_so():
@@ -220,20 +220,20 @@ def test_a_model_that_cannot_recompute_says_so():
 
 
 def test_a_layout_that_no_GPU_has_run_says_so():
-    text = report(Language(), "llama_7b", [load_method("finetune")], sizes=(40, 200))
+    text = describe(Language(), "llama_7b", [load_method("finetune")], sizes=(40, 200))
     sharded, whole = text.splitlines()[-2:]
-    assert sharded.startswith("40 GiB: accelerate launch --num_processes 4 --use_fsdp") and sharded.endswith(
-        "(tested on CPU processes, on no GPUs yet)"
+    assert sharded.startswith("40 GiB: accelerate launch --multi_gpu --num_processes 4 -m") and sharded.endswith(
+        "--shard (tested on CPU processes, on no GPUs yet)"
     )
     assert whole == "200 GiB: mubench run language finetune --model llama_7b"
 
 
 def test_shapes_that_depend_on_values_are_measured_on_real_rows(monkeypatch):
     task = load_task("fashion_pairs")
-    known = facts(task, "vilt", 32)
+    known = footprint(task, "vilt", 32)
     assert not known.why and known.tensors[False].each > known.tensors[True].each > 0
     monkeypatch.setattr("mubench.sweep.memory.SMALL", 1000)
-    known = facts(task, "vilt", 32)
+    known = footprint(task, "vilt", 32)
     assert known.parameters == 140_994 and not known.tensors and "cannot be traced" in known.why
 
 
@@ -241,30 +241,30 @@ def test_the_simplest_setting_that_fits(llama):
     method, recipe = load_method("finetune"), Language.recipe
     assert fitting(llama, method, recipe, 200) == FLOAT
     few = [fitting(llama, method, recipe, gib) for gib in (40, 80)]
-    assert fitting(llama, method, recipe, 24).offload  # sharded or not, each process once holds the whole model
-    assert [s.gpus for s in few] == [4, 2] and all(s.weights == "mixed" and s.recompute and not s.offload for s in few)
+    assert fitting(llama, method, recipe, 24) is None  # sharded or not, each process once holds the whole model
+    assert [s.gpus for s in few] == [4, 2] and all(s.weights == "mixed" and s.recompute for s in few)
     assert (
-        fitting(llama, load_method("scrub"), recipe, 40) is not None
-        and fitting(llama, load_method("bad_t"), recipe, 40) is None
+        fitting(llama, load_method("scrub"), recipe, 48) is not None
+        and fitting(llama, load_method("bad_t"), recipe, 48) is None
     )
-    for setup, gib in zip(few, (40, 80)):
+    for setup, gib in zip(few, (40, 80), strict=True):
         assert sum(need(llama, method, recipe, setup).values()) < gib * GIB
     assert (
         command({"task": "t", "method": "m"}, replace(few[0], gpus=8, accumulate=1))
-        == "accelerate launch --num_processes 8 --use_fsdp --fsdp_version 2 -m mubench run t m --set recompute=true"
-        " --precision bf16"
+        == "accelerate launch --multi_gpu --num_processes 8 -m mubench run t m --set recompute=true --precision bf16"
+        " --shard"
     )
 
 
 def test_the_report_says_what_it_does_not_know(monkeypatch):
     task = Language()
     assert (
-        report(task, "absent", [load_method("finetune")])
+        describe(task, "absent", [load_method("finetune")])
         == "language absent: not estimated, its configuration is not here: `mubench fetch language --model absent`"
         " brings it"
     )
     monkeypatch.setattr(Language, "example", no_data)
-    text = report(task, "gpt2", [load_method("finetune"), load_method("salun")])
+    text = describe(task, "gpt2", [load_method("finetune"), load_method("salun")])
     assert "124,439,808 parameters; salun (the most demanding)" in text
     assert "activations not estimated: the data are not here: `mubench fetch language`" in text and "GiB:" not in text
 

@@ -1,6 +1,7 @@
 """Run specs and stored results: one id for one run, whole results or none, and nothing altered is believed."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 
 import mubench as mu
 from mubench import cache
-from mubench.records import result as results
+from mubench.records import store as module
 from mubench.errors import MubenchError
-from mubench.records.result import Result, Store, read, read_predictions, score
+from mubench.records.predictions import read_predictions, score
+from mubench.records.result import Result, read
+from mubench.records.store import Store
 from mubench.spec import RunSpec, make_spec
 
 PARAMS = {"alpha": 0.8, "epochs": 3, "lr": 1e-4, "milestones": (2, 4), "schedule": "union"}
@@ -200,9 +203,9 @@ def fail(monkeypatch, step, n, error):
     owner, name = {
         "mkdir": (os, "mkdir"),
         "to_parquet": (pd.DataFrame, "to_parquet"),
-        "hash": (results, "file_hash"),
+        "hash": (module, "file_hash"),
         "write_text": (Path, "write_text"),
-        "fsync": (results, "fsync"),
+        "fsync": (module, "fsync"),
         "rename": (Path, "rename"),
     }[step]
     failing = Failing(getattr(owner, name), n, error)
@@ -257,6 +260,32 @@ def test_a_result_to_be_replaced_stays_until_the_new_one_is_there(
     assert read(folder).started == "later" and not list(tmp_path.rglob(".*.old"))
 
 
+def write_and_die(store, spec, record, frame, n):
+    """Write a result; this process kills itself at the n-th call of whatever touches the disk, or exits with 0."""
+    left = itertools.count(n, -1)
+
+    def mortal(function):
+        def call(*args, **kwargs):
+            if next(left) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for owner, name in (
+        (Path, "mkdir"),
+        (pd.DataFrame, "to_parquet"),
+        (module, "file_hash"),
+        (Path, "write_text"),
+        (module, "fsync"),
+        (Path, "rename"),
+        (shutil, "rmtree"),
+    ):
+        setattr(owner, name, mortal(getattr(owner, name)))
+    store.write(spec, record.model_copy(), frame)
+    os._exit(0)
+
+
 @pytest.mark.parametrize("replacing", [False, True])
 def test_kill_9_at_every_step_of_a_write(stored, tmp_path, replacing):
     """A child kills itself at the n-th call of whatever touches the disk; then the next process looks."""
@@ -269,30 +298,12 @@ def test_kill_9_at_every_step_of_a_write(stored, tmp_path, replacing):
             store.write(spec, record.model_copy(update={"started": "before"}), frame)
         child = os.fork()
         if child == 0:
-            left = [n]
-
-            def mortal(function):
-                def call(*args, **kwargs):
-                    left[0] -= 1
-                    if left[0] == 0:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return function(*args, **kwargs)
-
-                return call
-
-            for owner, name in (
-                (Path, "mkdir"),
-                (pd.DataFrame, "to_parquet"),
-                (results, "file_hash"),
-                (Path, "write_text"),
-                (results, "fsync"),
-                (Path, "rename"),
-                (shutil, "rmtree"),
-            ):
-                setattr(owner, name, mortal(getattr(owner, name)))
-            store.write(spec, record.model_copy(), frame)
-            os._exit(0)
+            try:
+                write_and_die(store, spec, record, frame, n)
+            finally:
+                os._exit(1)
         outcomes.append(os.waitpid(child, 0)[1])
+        assert outcomes[-1] in (0, signal.SIGKILL)
         with store.claim(spec) as mine:  # what the next run of this spec does first
             assert mine and not list(tmp_path.rglob(f".{spec.id}.*"))
             if replacing:

@@ -15,7 +15,8 @@ from mubench.errors import MubenchError
 from mubench.fingerprint import fingerprint
 from mubench.job import Job
 from mubench.registry import load_task
-from mubench.records.result import RESULT, Store, read
+from mubench.records.result import RESULT, read
+from mubench.records.store import Store
 from mubench.spec import Budget, RunSpec, command, make_spec, retrain_of
 
 LIMIT = 60

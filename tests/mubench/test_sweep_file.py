@@ -65,7 +65,8 @@ def test_a_file_is_the_same_sweep_as_its_flags(file, cli, tmp_path):
 def test_the_command_line_goes_first(file, words, expected):
     path = str(file(SWEEP))
     for argv in (["run", "--from", path, *words], ["run", *words, "--from", path]):
-        args = parser(read(path, parser().parse_args(argv).parser)).parse_args(argv)
+        first = parser().parse_args(argv)
+        args = parser(read(path, first.parser, first.actions)).parse_args(argv)
         assert {name: getattr(args, name) for name in expected} == expected
 
 

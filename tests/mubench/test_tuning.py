@@ -12,20 +12,21 @@ from filelock import FileLock
 
 import mubench as mu
 from mubench.measure import predict as evaluation
-from mubench.sweep import tuning
 from mubench.errors import MubenchError
 from mubench.job import Job
 from mubench.measure.metrics import METRICS, Predictions
 from mubench.registry import load_method, load_task, methods
-from mubench.records.result import Store, read
+from mubench.records.result import read
+from mubench.records.store import Store
 from mubench.spec import make_spec
-from mubench.sweep.tuning import Plan, tune, tune_all
+from mubench.sweep.trials import OBJECTIVE, WORST, Trials
+from mubench.sweep.tuning import tune, tune_all
 
 SMALL = {"limit": 40}
 
 
 def plan(out, trials=2, method="salun", budget=None, **options):
-    return Plan(make_spec(task="fashion", method=method, **SMALL | options), str(out), trials, budget)
+    return Trials(make_spec(task="fashion", method=method, **SMALL | options), str(out), trials, budget)
 
 
 def trials(p):
@@ -131,7 +132,7 @@ def test_a_loss_that_diverges_counts_as_the_largest_gap(tmp_path):
     assert {*p.space} == {"epochs"}  # the rate is given
     with p.alone():
         p.work(report=lambda *a, **k: None)
-    assert trials(p)[0].value == tuning.WORST == 1
+    assert trials(p)[0].value == WORST == 1
 
 
 def test_no_trial_begins_after_the_seconds_are_used_up(tmp_path):
@@ -218,4 +219,4 @@ def test_workers_share_the_trials_and_a_killed_tuning_is_gone_on_with(tmp_path):
 def test_the_module_is_light():
     code = "import sys, mubench.sweep.tuning; sys.exit(any(m in sys.modules for m in ('torch', 'optuna')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert tuning.OBJECTIVE
+    assert OBJECTIVE

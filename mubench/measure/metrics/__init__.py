@@ -9,7 +9,7 @@ in `mubench.measure.metrics.arrays` as functions of arrays, the primary metrics 
 """
 
 from mubench.measure.metrics.base import METRICS, Metric, Predictions, compute_all, metric
-from mubench.measure.metrics import performance, membership, forgetting, reference  # noqa: F401  (each registers its metrics)
+from mubench.measure.metrics import performance, membership, forgetting, reference  # noqa: F401 (they register)
 
 VERSION = 1  # of the formulas: raised when any of them may give another value
 

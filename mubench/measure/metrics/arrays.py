@@ -63,7 +63,9 @@ def svc_attack(shadow_members, shadow_nonmembers, members=None, nonmembers=None)
     ]
     attack = SVC(C=3, gamma="auto", kernel="rbf", random_state=0)  # without it fit draws from the global generator
     attack.fit(np.concatenate(table[:2]), np.repeat([1, 0], [len(table[0]), len(table[1])]))
-    return np.mean([np.mean(attack.predict(a) == label) for a, label in zip(table[2:], [1, 0]) if a is not None])
+    return np.mean(
+        [np.mean(attack.predict(a) == label) for a, label in zip(table[2:], [1, 0], strict=True) if a is not None]
+    )
 
 
 def membership_features(logits, target):

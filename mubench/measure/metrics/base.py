@@ -57,9 +57,11 @@ class Rows:
 class Predictions:
     """A read-only view of stored predictions: ``p["forget"]`` gives that set's `Rows`, ``"test" in p`` asks for it.
 
-    ``frame`` has one row per example and set, in any order. ``facts`` hold what else metrics may use: ``random_guess``
-    and ``original_test_score`` (fractions), ``num_labels``, and ``scorer``, a function of `Rows` for tasks whose score
-    is not the mean of the per-example ones. ``retrain`` holds the retrained model's `Predictions`, or None.
+    frame: one row per example and set, in any order.
+    facts: what else metrics may use: ``random_guess`` and ``original_test_score`` (fractions), ``num_labels``, and
+        ``scorer``, a function of `Rows` for tasks whose score is not the mean of the per-example ones.
+    retrain: the retrained model's `Predictions`, or None.
+
     Raises `MubenchError` where a set holds an example twice, or other examples than the retrained model's.
     """
 
@@ -87,9 +89,15 @@ class Predictions:
 class Metric:
     """What is known of a metric without running it.
 
-    ``better``: ``higher``, ``lower``, ``retrain`` (the closer to the retrained model's value the better) or the ideal
-    value itself, as in ``0.5``. ``needs`` names the sets, ``columns`` the columns of those sets, ``facts`` the facts,
-    and ``retrain`` says whether a retrained model's predictions are needed, with the same sets and columns.
+    name: as in results.
+    description: one sentence.
+    better: ``higher``, ``lower``, ``retrain`` (the closer to the retrained model's value the better) or the ideal value
+        itself, as in ``0.5``.
+    needs: names of the sets it is computed from.
+    columns: names of the columns of those sets.
+    facts: names of the facts.
+    retrain: whether a retrained model's predictions are needed, with the same sets and columns.
+    compute: `Predictions` → the value; NaN where it is undefined.
     """
 
     name: str
@@ -124,12 +132,16 @@ def metric(better, needs, columns=("score",), facts=(), retrain=False):
 
 
 def compute_all(predictions, facts=None, retrain=None, known=None):
-    """All metrics that apply, name → value.
+    """All metrics that apply, name → value. The same input gives the same bits.
 
-    ``predictions`` and ``retrain`` (of the retrained model of the same task, model, ratio and seed) are data frames;
-    ``facts`` as in `Predictions`. A metric that lacks an input is absent; one whose inputs are there but whose value is
-    undefined (a diverged model's NaN logits, fewer examples than folds) is None. The same input gives the same bits.
-    ``known``: values of the same predictions, which are not computed again.
+    predictions: a data frame.
+    facts: as in `Predictions`.
+    retrain: the data frame of the retrained model of the same task, model, ratio and seed, or None.
+    known: values of the same predictions, which are not computed again.
+
+    A metric that lacks an input is absent. One whose inputs are there but whose value is undefined (a diverged model's
+    NaN logits, fewer examples than folds) is None.
+
     Raises `MubenchError` as `Predictions` does, and where the numbers of classes differ.
     """
     reference = None if retrain is None else Predictions(retrain, facts)

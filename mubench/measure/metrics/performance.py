@@ -63,8 +63,8 @@ def _accuracy(rows):
 
 
 def _verbatim(rows, words=50):
-    pairs = zip(rows["prediction"], rows["target"])
-    return sum(str(said).split()[:words] == str(true).split()[:words] for said, true in pairs) / len(rows)
+    pairs = zip(rows["prediction"], rows["target"], strict=True)
+    return sum(str(text).split()[:words] == str(true).split()[:words] for text, true in pairs) / len(rows)
 
 
 def mean_score(rows, p):

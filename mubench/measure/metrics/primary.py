@@ -76,7 +76,8 @@ class RougeL(Primary):
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer = RougeScorer(["rougeL"], use_stemmer=True)
-        return np.array([scorer.score(true, said)["rougeL"].fmeasure for said, true in zip(predictions, references)])
+        pairs = zip(predictions, references, strict=True)
+        return np.array([scorer.score(true, text)["rougeL"].fmeasure for text, true in pairs])
 
     def _compute(self, predictions, references):
         return {self.name: float(self.per_example(predictions, references).mean())}

@@ -1,0 +1,207 @@
+"""A folder of results: what lies where, written whole or not at all, each run by one process at a time."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+import traceback
+from pathlib import Path
+
+from mubench.cache import file_hash, fsync, whole, writing
+from mubench.errors import MubenchError
+from mubench.records.predictions import PREDICTIONS, write_predictions
+from mubench.records.result import RESULT, now, read
+
+MODEL, ERROR = "model", "error.json"
+LOCKS = ".locks"
+OUT_OF_MEMORY = re.compile("(out of|not enough|allocate) memory", re.IGNORECASE)  # PyTorch's have no class in common
+
+
+class Store:
+    """A folder of results. A reader sees a whole result or none; writers of the same run exclude each other.
+
+    root: the folder; it is made when something is written.
+    """
+
+    def __init__(self, root="results"):
+        self.root = Path(root)
+
+    # -- reading
+
+    def path(self, spec):
+        """The folder of a run."""
+        return self.root / spec.folder
+
+    def done(self, spec, curve=False):
+        """Whether the result of a run is here, with its curve where that is asked for."""
+        return (self.path(spec) / RESULT).is_file() and (not curve or bool(read(self.path(spec)).curve))
+
+    def failed(self, spec, since=0.0):
+        """Whether a run failed, at or after a time (seconds since the epoch), and nobody succeeded later."""
+        path, result = self.path(spec) / ERROR, self.path(spec) / RESULT
+        if result.is_file():
+            since = max(since, result.stat().st_mtime)
+        return path.is_file() and path.stat().st_mtime >= since
+
+    def results(self):
+        """The folders of all finished runs, in a fixed order."""
+        return self._folders(RESULT)
+
+    def errors(self):
+        """What `write_error` recorded of runs that have no result."""
+        return [
+            json.loads((folder / ERROR).read_text())
+            for folder in self._folders(ERROR)
+            if not (folder / RESULT).exists()
+        ]
+
+    def _folders(self, name):
+        found = []
+        for folder, inside, files in os.walk(self.root):
+            # hidden folders are under way, and may vanish while we look
+            inside[:] = [part for part in inside if not part.startswith(".")]
+            found += [Path(folder)] * (name in files)
+        return sorted(found)
+
+    # -- one writer at a time
+
+    @contextlib.contextmanager
+    def hold(self, name):
+        """Hold a lock of this name; gives False where another process holds it. The system releases it if we die."""
+        from filelock import FileLock, Timeout
+
+        with writing(self.root):
+            self._locks().mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self._locks() / f"{name}.lock")
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                lock = None
+        try:
+            yield lock is not None
+        finally:
+            if lock:
+                lock.release()
+
+    @contextlib.contextmanager
+    def claim(self, spec):
+        """`hold` a run; what a process that died in the middle of it has left is put in order."""
+        with self.hold(spec.id) as ours:
+            if ours:
+                self._restore(spec)
+                for left_over in self.path(spec).parent.glob(f".{spec.id}.*"):
+                    shutil.rmtree(left_over, ignore_errors=True)
+            yield ours
+
+    def clock(self):
+        """The time as the file system tells it, after all files there are.
+
+        It may be coarser than the system's, or another machine's.
+        """
+        with writing(self.root):
+            self._locks().mkdir(parents=True, exist_ok=True)
+            times, path = [], self._locks() / "clock"
+            while len(set(times)) < 2:
+                path.touch()
+                times.append(path.stat().st_mtime)
+                time.sleep(0.001)
+            return times[-1]
+
+    def _locks(self):
+        return self.root / LOCKS
+
+    # -- writing
+
+    def write(self, spec, result, frame, model=None, exhibits=None):
+        """Store a result whole: written aside, synced, renamed. Returns its folder.
+
+        spec: the run.
+        result: its `Result`; the checksum of the predictions is put in.
+        frame: its predictions.
+        model: what to save of the model (None: nothing).
+        exhibits: files to lay beside, name → bytes.
+        """
+        final = self.path(spec)
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            aside, old = (final.parent / f".{spec.id}.{suffix}" for suffix in (os.getpid(), "old"))
+            try:
+                aside.mkdir()
+                write_predictions(frame, aside / PREDICTIONS)
+                for name, content in (exhibits or {}).items():
+                    (aside / name).write_bytes(content)
+                if model is not None:
+                    from mubench.models.networks import no_bars
+
+                    with no_bars():
+                        model.save_pretrained(aside / MODEL, safe_serialization=True)
+                result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
+                (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n")
+                self._place(aside, spec)
+            finally:
+                self._restore(spec)
+                for left_over in (aside, old):
+                    shutil.rmtree(left_over, ignore_errors=True)
+        return final
+
+    def adopt(self, spec, folder):
+        """Put what a run has left elsewhere on the same file system in its place, whole.
+
+        folder: what holds its result, or why it failed.
+        """
+        final = self.path(spec)
+        with writing(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            if not (folder / RESULT).is_file():
+                with whole(final / ERROR) as path:
+                    path.write_bytes((folder / ERROR).read_bytes())
+                return
+            try:
+                self._place(folder, spec)
+            finally:
+                self._restore(spec)
+                shutil.rmtree(final.parent / f".{spec.id}.old", ignore_errors=True)
+
+    def _place(self, folder, spec):
+        """Move a finished folder to where readers look; what was there is kept aside until that is done."""
+        final = self.path(spec)
+        for path in [*folder.rglob("*"), folder]:
+            fsync(path)
+        if final.exists():
+            final.rename(final.parent / f".{spec.id}.old")
+        folder.rename(final)
+        fsync(final.parent)
+
+    def _restore(self, spec):
+        """Put back a result that was moved out of the way of a new one that never came."""
+        old, final = self.path(spec).parent / f".{spec.id}.old", self.path(spec)
+        if old.exists() and not final.exists():
+            old.rename(final)
+
+    # -- failures
+
+    @contextlib.contextmanager
+    def recording(self, spec, exhausted):
+        """Record what makes the block fail: the reason, and what costs there were until then.
+
+        spec: the run.
+        exhausted: (spec, reason) → the reason of a run that failed for want of memory.
+        """
+        try:
+            yield
+        except Exception as error:
+            foreseen = isinstance(error, MubenchError)
+            reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
+            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):
+                reason = exhausted(spec, reason)
+            costs = {"costs": error.costs.asdict()} if hasattr(error, "costs") else {}
+            self.write_error(spec, reason, traceback=None if foreseen else traceback.format_exc(), **costs)
+            raise
+
+    def write_error(self, spec, reason, **facts):
+        """Record that a run failed, and what else is known of it."""
+        record = {"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **facts}
+        with whole(self.path(spec) / ERROR) as path:
+            path.write_text(json.dumps(record, indent=1, default=str) + "\n")
