@@ -4,7 +4,10 @@ from pathlib import Path
 
 from mubench import contracts, registry
 from mubench.errors import MubenchError, nearest
-from mubench.leaderboard import reading, submission, verify
+from mubench.leaderboard import submission
+from mubench.leaderboard.trust.re_evaluation import re_evaluate
+from mubench.leaderboard.trust.reading import read_run
+from mubench.leaderboard.trust.suite import compare_with_suite
 from mubench.records.result import RESULT, SCHEMA
 from mubench.records.store import MODEL
 
@@ -13,10 +16,10 @@ def check(what, **options):
     """Test one thing against its contract.
 
     what: a task or method (registry name or ``path/to/file.py:Class``), a result's folder, or a submission (folder or
-    .zip).
+        .zip).
     options: of `mubench.leaderboard.submission.check`, for submissions only.
 
-    Yields one line per thing that holds; raises `MubenchError` naming the first that does not.
+    Yields one line per thing that holds. Raises `MubenchError` naming the first that does not.
     """
     if submission.is_submission(what):
         return submission.check(what, **options)
@@ -37,19 +40,22 @@ def check(what, **options):
 
 
 def check_result(folder):
-    """A result can be read like a stranger's, every metric follows from its predictions, and those are of the task's
-    own examples.
+    """The contract test of one's own result.
+
+    It can be read like a stranger's. Every metric follows from its predictions. Those are of the task's own examples.
     """
-    if not (Path(folder) / RESULT).exists():
+    folder = Path(folder)
+    if not (folder / RESULT).exists():
         raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {RESULT}")
-    run = reading.read_run(folder)
+    run = read_run(folder)
     result = run.result
-    yield (f"schema {SCHEMA}: {result.task['name']}/{result.model['name']}/{result.method['name']}, {result.status}")
+    place = f"{result.task['name']}/{result.model['name']}/{result.method['name']}"
+    yield f"schema {SCHEMA}: {place}, {result.status}"
     yield f"{len(run.metrics)} metrics follow from {result.predictions.get('rows', 0)} predictions"
     if run.spec.task in registry.tasks.names():
-        flags = verify.compare(run)
+        flags = compare_with_suite(run)
         yield "; ".join(
             ["spec, split, original, examples and targets are the suite's", *(f"but: {flag}" for flag in flags)]
         )
-        if (Path(folder) / MODEL).is_dir():
-            yield verify.re_evaluate(run)
+        if (folder / MODEL).is_dir():
+            yield re_evaluate(run)

@@ -16,10 +16,11 @@ from mubench.measure import metrics
 from mubench.cache import cache_dir, file_hash, whole
 from mubench.errors import MubenchError
 from mubench.measure.metrics import METRICS
-from mubench.leaderboard import reading
-from mubench.leaderboard.reading import read_record, read_run
+from mubench.leaderboard import trust
 from mubench.leaderboard.rows import GROUP, SETTINGS, Placed, alike, repeated
-from mubench.leaderboard.verify import SUBMISSION, Level, level
+from mubench.leaderboard.trust.layout import SUBMISSION
+from mubench.leaderboard.trust.levels import Level, level_of
+from mubench.leaderboard.trust.reading import read_record, read_run
 from mubench.records.predictions import PREDICTIONS
 from mubench.records.result import RESULT
 from mubench.records.store import ERROR, Store
@@ -124,7 +125,7 @@ class Run(Placed):
 
     def row(self):
         """A row of the frame of runs."""
-        r, (found, flags) = self.result, level(self.folder, self.result)
+        r, (found, flags) = self.result, level_of(self.folder, self.result)
         as_json = functools.partial(json.dumps, sort_keys=True, default=str)
         row = {
             "submission": self.submission,
@@ -275,8 +276,8 @@ def _read_again(folder):
 @functools.cache
 def _code():
     """A hash of the code that reads and computes: what it found before it was changed is found again."""
-    folder = Path(metrics.__file__).parent
-    files = sorted([*folder.glob("*.py"), Path(__file__), Path(reading.__file__)])
+    folders = Path(metrics.__file__).parent, Path(trust.__file__).parent
+    files = sorted([*(path for folder in folders for path in folder.glob("*.py")), Path(__file__)])
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -37,13 +37,13 @@ def make(cls, options):
 def make_like(cls, source, part="", **options):
     """An untrained model with the configuration of a checkpoint, its ``options`` replaced."""
     if of_diffusers(cls):
-        return cls.from_config(_found(source, cls.load_config, source, subfolder=part), **options)
-    return cls(_found(source, cls.config_class.from_pretrained, source, **options))
+        return cls.from_config(load_or_explain(source, cls.load_config, source, subfolder=part), **options)
+    return cls(load_or_explain(source, cls.config_class.from_pretrained, source, **options))
 
 
 def configuration(cls, source):
     """The configuration of a checkpoint of `transformers`."""
-    return _found(source, cls.config_class.from_pretrained, source)
+    return load_or_explain(source, cls.config_class.from_pretrained, source)
 
 
 def pretrained(cls, source, part="", **options):
@@ -52,7 +52,7 @@ def pretrained(cls, source, part="", **options):
     """
     more = {"ignore_mismatched_sizes": True, **options} if not of_diffusers(cls) else {"use_safetensors": True}
     with no_bars():
-        return _found(source, cls.from_pretrained, source, subfolder=part, **more)
+        return load_or_explain(source, cls.from_pretrained, source, subfolder=part, **more)
 
 
 def recompute(network):
@@ -113,7 +113,7 @@ def processor(kind, source, **options):
 
     if kind == "AutoImageProcessor":
         options["backend"] = "pil"  # the same numbers whether torchvision is installed or not, and no word about it
-    return _found(source, getattr(transformers, kind).from_pretrained, source, **options)
+    return load_or_explain(source, getattr(transformers, kind).from_pretrained, source, **options)
 
 
 def local(source, part=""):
@@ -123,7 +123,9 @@ def local(source, part=""):
 
     repo, _, revision = str(source).partition("@")
     patterns = [f"{part}/*.{end}" if part else f"*.{end}" for end in ("json", "safetensors")]
-    fetch = lambda: Path(_found(source, snapshot_download, repo, revision=revision or None, allow_patterns=patterns))
+    fetch = lambda: Path(
+        load_or_explain(source, snapshot_download, repo, revision=revision or None, allow_patterns=patterns)
+    )
     folder = Path(source) if Path(source).is_dir() else fetch()
     return folder / part if part and (folder / part).is_dir() else folder
 
@@ -136,7 +138,7 @@ def download(source, part=""):
 
     if Path(source).is_dir():
         return
-    files = [f for f in _found(source, HfApi().list_repo_files, source) if part or "/" not in f]
+    files = [f for f in load_or_explain(source, HfApi().list_repo_files, source) if part or "/" not in f]
     weights = {
         end: [f for f in files if re.fullmatch(rf"(\w+/)?((pytorch|diffusion_pytorch)_)?model(-\d+-of-\d+)?\.{end}", f)]
         for end in ("safetensors", "bin")
@@ -144,7 +146,7 @@ def download(source, part=""):
     safe = {Path(f).parent for f in weights["safetensors"]}
     chosen = weights["safetensors"] + [f for f in weights["bin"] if Path(f).parent not in safe]
     chosen += [f for f in files if Path(f).suffix in (".json", ".txt", ".model", ".jinja")]
-    _found(source, snapshot_download, source, allow_patterns=chosen)
+    load_or_explain(source, snapshot_download, source, allow_patterns=chosen)
 
 
 def read(cls, folder):
@@ -245,7 +247,7 @@ def _whole_mask(mask, *args, **options):
     return mask(*args, **options | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
 
 
-def _found(source, function, *args, **kwargs):
+def load_or_explain(source, function, *args, **kwargs):
     """What a library's loader gives, or one sentence about what was not to be had."""
     try:
         return function(*args, **kwargs)

@@ -28,7 +28,9 @@ import mubench
 from mubench.errors import MubenchError
 from mubench.measure.predict import scorer
 from mubench.leaderboard import submission
-from mubench.leaderboard.reading import LIMITS, parsed, read_run
+from mubench.leaderboard.trust.limits import LIMITS
+from mubench.leaderboard.trust.reading import read_run
+from mubench.leaderboard.trust.untrusted import parse_json
 from mubench.measure.metrics import compute_all
 
 TEXTS = [
@@ -162,7 +164,6 @@ def test_the_good_one_is_accepted():
 
 
 # -- more than a thousand mutations
-# ----------------------------------------------------------------------------------------
 
 
 @fuzz(350)
@@ -269,7 +270,7 @@ FRAMES = {
         for value in (float("nan"), float("inf"), -1, 1e308, 2**62, 0.5, None)
     },
     **{
-        f"without {name}": (lambda name: lambda f, i: f.drop(columns=name))(name)
+        f"without {name}": lambda f, i, name=name: f.drop(columns=name)
         for name in ("set", "index", "target", "score", "loss", "incompetent")
     },
 }
@@ -342,7 +343,6 @@ def test_files(trap):
 
 
 # -- archives
-# --------------------------------------------------------------------------------------------------------------
 
 
 def packed(folder, change=lambda archive: None, **options):
@@ -449,7 +449,6 @@ def test_bytes_of_archives(where, value, act, tail):
 
 
 # -- sizes
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def parquet(**columns):
@@ -518,7 +517,7 @@ def test_what_decodes_to_more_than_it_announces_meets_a_bound_on_memory():
 )
 def test_json_is_read_with_suspicion(data, complaint):
     with pytest.raises(MubenchError, match=complaint):
-        parsed(data, "x.json")
+        parse_json(data, "x.json")
 
 
 @pytest.mark.parametrize("field", ["paper", "code"])
@@ -611,7 +610,7 @@ def test_what_schema_2_says_may_not_be_left_out(name):
 def test_counts():
     """Last: the figures, and that there were enough of them."""
     total = Counter()
-    for (kind, outcome), count in COUNTS.items():
+    for (_, outcome), count in COUNTS.items():
         total[outcome] += count
     print(dict(sorted(COUNTS.items())), dict(total))
     if {"bytes", "json", "predictions", "files", "archives"} <= {kind for kind, _ in COUNTS}:

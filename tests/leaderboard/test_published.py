@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from mubench.leaderboard.board import Board, board
-from mubench.leaderboard.reading import read_run
+from mubench.leaderboard.trust.reading import read_run
 from mubench.leaderboard.rows import REFERENCES, SCHEMA_1_ENGINE, SEEDS
 
 ROOT = Path(__file__).parents[2]

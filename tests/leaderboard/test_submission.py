@@ -16,8 +16,12 @@ import mubench
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.leaderboard import submission
-from mubench.leaderboard.reading import Taxonomy, read_run
-from mubench.leaderboard.submission import Submission, lacking, submit
+from mubench.leaderboard.submission import submit
+from mubench.leaderboard.trust.description import Submission
+from mubench.leaderboard.trust.one_method import disagreements
+from mubench.leaderboard.trust.reading import read_run
+from mubench.leaderboard.trust.schema import Taxonomy
+from mubench.leaderboard.trust.unranked import why_unranked
 from mubench.spec import ENGINE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -204,7 +208,6 @@ def test_weights_of_other_code(cli, tmp_path):
 
 
 # -- what a ranked row needs
-# -------------------------------------------------------------------------------------------------
 
 
 def made(stored, seeds=5, references=("original", "retrain"), **options):
@@ -213,8 +216,8 @@ def made(stored, seeds=5, references=("original", "retrain"), **options):
 
 
 def test_nothing_is_missing(stored):
-    assert lacking(made(stored)) == []
-    assert lacking(made(stored, references=()), made(stored, 0)) == []  # references may be the leaderboard's own
+    assert why_unranked(made(stored)) == []
+    assert why_unranked(made(stored, references=()), made(stored, 0)) == []  # references may be the leaderboard's own
 
 
 @pytest.mark.parametrize(
@@ -234,27 +237,27 @@ def test_nothing_is_missing(stored):
     ],
 )
 def test_what_is_missing_is_said(stored, options, said):
-    assert any(re.search(said, sentence) for sentence in lacking(made(stored, **options)))
+    assert any(re.search(said, sentence) for sentence in why_unranked(made(stored, **options)))
 
 
 def test_no_time_and_unknown_work(stored):
-    assert lacking(made(stored, seconds=1e6, machine="another")) == []
+    assert why_unranked(made(stored, seconds=1e6, machine="another")) == []
     runs = made(stored, 4)
     runs[0].result.costs["flops"] = None
     said = "is of unknown work: `mubench run` counts FLOPs, weights from elsewhere are not ranked"
-    assert f"fashion/resnet/salun/5 {said}" in lacking(runs)
+    assert f"fashion/resnet/salun/5 {said}" in why_unranked(runs)
 
 
 def test_one_original_is_enough_for_seeds_that_start_from_it(stored):
     runs = [read_run(folder) for folder in stored.five("salun", "retrain", schema=1, original="c" * 64)]
-    assert lacking([*runs, read_run(stored("original", 3, schema=1, original="c" * 64))]) == []
+    assert why_unranked([*runs, read_run(stored("original", 3, schema=1, original="c" * 64))]) == []
 
 
-# -- one row, one code -------------------------------------------------------------------------------------------------
+# -- one row, one code
 
 
 def refused(runs):
-    return [*submission._one_method(Submission(name="x", title="X"), [read_run(folder) for folder in runs])]
+    return [*disagreements(Submission(name="x", title="X"), [read_run(folder) for folder in runs])]
 
 
 def test_two_states_of_a_methods_code_are_refused(stored):
@@ -298,7 +301,6 @@ def test_a_method_file_edited_between_two_seeds_is_refused_and_one_reformatted_i
 
 
 # -- ways in
-# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_pushed_to_a_data_set_on_the_hub(hub, tmp_path, mubench):

@@ -1,5 +1,6 @@
 """How far a result may be believed: what each level establishes, what takes it away, and what is flagged."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -14,9 +15,13 @@ import mubench
 from mubench import registry
 from mubench.models import originals
 from mubench.errors import MubenchError
-from mubench.leaderboard import submission, verify
-from mubench.leaderboard.reading import read_run
-from mubench.leaderboard.verify import Level, compare, flags, level, re_evaluate, rerun
+from mubench.leaderboard import submission
+from mubench.leaderboard.trust.flags import raise_flags
+from mubench.leaderboard.trust.levels import Level, Unavailable, level_of
+from mubench.leaderboard.trust.re_evaluation import re_evaluate, task_network
+from mubench.leaderboard.trust.reading import read_run
+from mubench.leaderboard.trust.reproduction import reproduce
+from mubench.leaderboard.trust.suite import compare_original, compare_with_suite
 from mubench.models.networks import weights_hash
 
 
@@ -29,7 +34,7 @@ def check(folder, **options):
     return "\n".join(submission.check(folder, **options))
 
 
-# -- levels ------------------------------------------------------------------------------------------------------------
+# -- levels
 
 
 def test_levels_have_an_order():
@@ -37,27 +42,27 @@ def test_levels_have_an_order():
 
 
 def test_unchecked_is_reported_checked_is_recomputed(good):
-    assert level(good.result) == (Level.REPORTED, ())
+    assert level_of(good.result) == (Level.REPORTED, ())
     assert "recomputed: fashion/resnet/neggrad/5/" in check(good.root, record=True)
-    assert level(good.result) == (Level.RECOMPUTED, ())
+    assert level_of(good.result) == (Level.RECOMPUTED, ())
 
 
 @pytest.mark.parametrize("name", ["result.json", "predictions.parquet"])
 def test_a_changed_file_loses_the_level(good, name):
     check(good.root, record=True)
     good.path(name).write_bytes(good.path(name).read_bytes() + b"\n")
-    assert level(good.result) == (Level.REPORTED, (f"{name} was changed after it was checked",))
+    assert level_of(good.result) == (Level.REPORTED, (f"{name} was changed after it was checked",))
 
 
 def test_predictions_are_made_again_from_the_weights(good):
     assert "predictions made again from weights" in check(good.root, weights=True, record=True)
-    assert level(good.result)[0] is Level.RE_EVALUATED
+    assert level_of(good.result)[0] is Level.RE_EVALUATED
 
 
 def test_the_run_is_done_again(good):
     said = check(good.root, rerun=True, record=True)
     assert re.search(r"run again in .* s: the same weights, metrics within 0.0000", said)
-    assert level(good.result)[0] is Level.REPRODUCED
+    assert level_of(good.result)[0] is Level.REPRODUCED
 
 
 @pytest.mark.parametrize("costs", [{"flops": 1}, {"examples": 1}, {"steps": 99}])
@@ -86,22 +91,24 @@ def test_how_a_run_ended_is_what_its_costs_say(good, changes, said):
 def test_a_level_that_a_submission_claims_itself_is_overwritten(good):
     check(good.root, rerun=True, record=True)
     check(good.root, record=True)
-    assert level(good.result)[0] is Level.RECOMPUTED
+    assert level_of(good.result)[0] is Level.RECOMPUTED
 
 
 def test_own_results_are_what_their_owner_did(tmp_path):
     ran = mubench.run("fashion", "original", limit=5, out=tmp_path)
-    assert level(next(tmp_path.rglob("result.json")).parent) == (Level.REPRODUCED, ())
+    assert level_of(next(tmp_path.rglob("result.json")).parent) == (Level.REPRODUCED, ())
     folder = mubench.load_task("fashion").originals_dir("resnet")
     values = mubench.evaluate(
         "fashion", folder, limit=5, name="elsewhere", out=tmp_path, seconds=2.0, paper="Somebody 2026"
     )
     assert values == ran.metrics
     found = next(tmp_path.glob("fashion/resnet/elsewhere/5/*"))
-    assert level(found) == (Level.RE_EVALUATED, ())
+    assert level_of(found) == (Level.RE_EVALUATED, ())
     run = read_run(found)
     assert (
-        run.metrics == ran.metrics and run.spec.method == f"elsewhere@{run.result.weights[:12]}" and compare(run) == []
+        run.metrics == ran.metrics
+        and run.spec.method == f"elsewhere@{run.result.weights[:12]}"
+        and compare_with_suite(run) == []
     )
     assert (
         run.result.costs["unlearning_seconds"] == 2.0
@@ -133,13 +140,12 @@ def test_numbers_without_predictions_are_reported(good):
         read_run(good.result)
     good.edit(predictions={})
     assert "reported: " in check(good.root, record=True)
-    assert level(good.result) == (Level.REPORTED, ("no predictions",))
+    assert level_of(good.result) == (Level.REPORTED, ("no predictions",))
     with pytest.raises(MubenchError, match="nothing could be re-evaluated: .* has no predictions"):
         check(good.root, weights=True)
 
 
 # -- compared with the suite
-# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -170,51 +176,51 @@ def test_facts_are_those_of_the_suite(good, changes, complaint):
     good.edit(**changes)
     with pytest.raises(MubenchError, match=complaint):
         run = read_run(good.result)
-        compare(run)
+        compare_with_suite(run)
 
 
 def test_a_convenient_random_guess(good):
     good.edit(task__random_guess=0.9).frame(lambda frame: frame)  # with the overall score that follows from it
     with pytest.raises(MubenchError, match="task.random_guess is 0.9 in result.json, but 0.1 in the suite"):
-        compare(read_run(good.result))
+        compare_with_suite(read_run(good.result))
 
 
 def test_the_score_of_the_original_is_that_of_its_card(tmp_path):
     mubench.run("fashion", "original", max_steps=1, out=tmp_path)
     store = Altered(tmp_path, tmp_path / "copy")
     store.__class__ = type("Stored", (Altered,), {"result": property(lambda self: next(self.root.glob("*/*/*/*/*")))})
-    assert compare(read_run(store.result)) == []
+    assert compare_with_suite(read_run(store.result)) == []
     store.edit(checkpoint__test_score=0.5).frame(lambda frame: frame)
     with pytest.raises(MubenchError, match="checkpoint.test_score is 0.5 in result.json, but 0.87625"):
-        compare(read_run(store.result))
+        compare_with_suite(read_run(store.result))
 
 
 def test_originals_of_other_seeds_are_compared_with_those_trained_here(good, tmp_path, monkeypatch):
     monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
     task, seed = mubench.load_task("fashion"), 1
     run = read_run(good.edit(spec__seed=seed, checkpoint__seed=seed).result)
-    assert verify._compare_original(run, task) == ["original of seed 1 not compared: it does not ship with the suite"]
+    assert compare_original(run, task) == ["original of seed 1 not compared: it does not ship with the suite"]
     folder = originals.trained_dir(task, "resnet", seed)
     folder.mkdir(parents=True)
     other = ["original of seed 1 is another than the one trained here"]
     for sha, said in ((run.result.checkpoint["sha256"], []), ("0" * 64, other)):
         (folder / originals.CARD).write_text(json.dumps({"sha256": sha, "scores": {"test": 0.5}}))
-        assert verify._compare_original(run, task) == said
+        assert compare_original(run, task) == said
 
 
 def test_other_code_of_a_method_of_the_suite_is_flagged(good):
     good.edit(method__fingerprint="0" * 16)
-    assert compare(read_run(good.result)) == ["made with other code of neggrad than the suite's"]
+    assert compare_with_suite(read_run(good.result)) == ["made with other code of neggrad than the suite's"]
     good.edit(method__hyperparameters__lr_factor=5.0)
     with pytest.raises(MubenchError, match="hyperparameters.lr_factor is 5.0"):
-        compare(read_run(good.result))
+        compare_with_suite(read_run(good.result))
 
 
 @pytest.mark.parametrize("changes", [{"method__version": 99}, {"engine": 99}, {"task__version": 99}])
 def test_other_versions_are_flagged(good, changes):
     good.edit(**changes)
     try:
-        assert compare(read_run(good.result)) == ["made with another version of task, method or engine"]
+        assert compare_with_suite(read_run(good.result)) == ["made with another version of task, method or engine"]
     except MubenchError as error:
         assert "task.version is 99" in str(error)
 
@@ -247,7 +253,7 @@ def test_predictions_are_of_the_tasks_examples_and_say_one_thing(good, change, c
     good.frame(change)  # and the metrics are those of the altered predictions
     run = read_run(good.result)
     with pytest.raises(MubenchError, match=complaint):
-        compare(run)
+        compare_with_suite(run)
 
 
 @pytest.mark.parametrize("name", [n for n in registry.tasks.names() if registry.tasks.get(n).tier == "mini"])
@@ -255,20 +261,20 @@ def test_weights_are_read_into_the_tasks_own_network(name):
     task = mubench.load_task(name)
     for model in task.models:
         folder = task.originals_dir(model)
-        assert weights_hash(verify._network(task, model, folder, verify.LIMITS)) == weights_hash(
-            originals.load(task, model)[0]
-        )
+        assert weights_hash(task_network(task, model, folder)) == weights_hash(originals.load(task, model)[0])
 
 
 # -- predicted again, run again
-# --------------------------------------------------------------------------------------------
 
 
 def turned(frame):
     """The predictions of another model, all columns in agreement."""
     logits = [np.float32(row[::-1]) for row in frame["logits"]]
     loss = np.array(
-        [np.log(np.exp(row.astype(float)).sum()) - row[target] for row, target in zip(logits, frame["target"])]
+        [
+            np.log(np.exp(row.astype(float)).sum()) - row[target]
+            for row, target in zip(logits, frame["target"], strict=True)
+        ]
     )
     said = np.array([row.argmax() for row in logits])
     return frame.assign(
@@ -292,22 +298,22 @@ def test_predictions_of_another_model_pass_until_its_weights_are_asked_for(good)
     ):
         re_evaluate(read_run(good.result), seed=3)
     with pytest.raises(MubenchError, match=r"metric \w+ is .* but .* when run again \(tolerance 1e-12\)"):
-        rerun(read_run(good.result))
+        reproduce(read_run(good.result))
     good.edit(weights="0" * 64)
     with pytest.raises(MubenchError, match=r"metric \w+ is .* in result.json but .* when run again \(tolerance 0.03\)"):
-        rerun(read_run(good.result))
+        reproduce(read_run(good.result))
 
 
 def test_a_record_of_schema_1_of_another_seed_is_not_run_again(good):
     run = read_run(good.edit(spec__seed=3, checkpoint__seed=3).result)
     run.result.migrated, run.result.checkpoint["seed"] = 1, None
-    with pytest.raises(verify.Unavailable, match="its original is not that of seed 3"):
-        rerun(run)
+    with pytest.raises(Unavailable, match="its original is not that of seed 3"):
+        reproduce(run)
 
 
 def test_a_run_of_another_machine_is_compared_by_its_metrics(good):
     good.edit(weights="0" * 64)
-    assert "other weights, as on another machine, metrics within 0.0000" in rerun(read_run(good.result))
+    assert "other weights, as on another machine, metrics within 0.0000" in reproduce(read_run(good.result))
 
 
 def test_other_weights_than_those_evaluated(good, tmp_path):
@@ -356,18 +362,16 @@ def test_code_of_strangers_is_never_imported(good, tmp_path):
     ):
         copy = Altered(good.root, tmp_path / "-".join(changes)).edit(**changes)
         for act in (
-            lambda: check(copy.root),
-            lambda: rerun(read_run(copy.result)),
-            lambda: re_evaluate(read_run(copy.result)),
-            lambda: level(copy.result),
-            lambda: check(copy.root, weights=True, rerun=True),
+            lambda altered: check(altered.root),
+            lambda altered: reproduce(read_run(altered.result)),
+            lambda altered: re_evaluate(read_run(altered.result)),
+            lambda altered: level_of(altered.result),
+            lambda altered: check(altered.root, weights=True, rerun=True),
         ):
-            try:
-                act()
-            except MubenchError:
-                pass
-    with pytest.raises(verify.Unavailable, match="a stranger's code is not run"):
-        rerun(
+            with contextlib.suppress(MubenchError):
+                act(copy)
+    with pytest.raises(Unavailable, match="a stranger's code is not run"):
+        reproduce(
             read_run(
                 Altered(good.root, tmp_path / "again").edit(spec__method=f"{code}:Trap", method__name="trap").result
             )
@@ -376,18 +380,17 @@ def test_code_of_strangers_is_never_imported(good, tmp_path):
 
 
 # -- flags
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_strange_about_ordinary_runs(stored):
     runs = [read_run(stored("salun", seed, seconds=60.0)) for seed in range(5)] + [
         read_run(stored("retrain", seed)) for seed in range(5)
     ]
-    assert all(found == [] for found in flags(runs).values())
+    assert all(found == [] for found in raise_flags(runs).values())
 
 
 def flagged(run, others, references=()):
-    return " ".join(flags([run, *others], references)[run])
+    return " ".join(raise_flags([run, *others], references)[run])
 
 
 def test_a_seed_far_from_the_others(stored):
@@ -396,7 +399,7 @@ def test_a_seed_far_from_the_others(stored):
     wrong["prediction"], wrong["score"] = (wrong["target"] + 1) % 3, 0.0
     odd = read_run(stored("salun", 4, frame=wrong))
     assert re.search(r"outlier seed: test_score 0.000, median of 5 seeds 0.\d", flagged(odd, runs))
-    assert not any(flags([*runs, odd])[run] for run in runs)
+    assert not any(raise_flags([*runs, odd])[run] for run in runs)
 
 
 def test_equal_predictions_of_several_seeds(stored):
