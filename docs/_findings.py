@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mubench.leaderboard.records import read_runs
+from mubench.leaderboard.frame import read_runs
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.studies import bias, verdicts
 from mubench.leaderboard.studies.ablations import analyse

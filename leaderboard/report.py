@@ -12,9 +12,11 @@ from markupsafe import Markup
 from mubench import registry
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.leaderboard import charts, records
-from mubench.leaderboard.board import HEADERS, SCALES
-from mubench.leaderboard.records import COSTS, RATES
+from mubench.leaderboard import charts
+from mubench.leaderboard.columns import COSTS, HEADERS, RATES, RUN_COLUMNS, SCALES
+from mubench.leaderboard.frame import StoredRun, relate
+from mubench.leaderboard.trust.reading import read_run
+from mubench.leaderboard.recompute import roc
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.site import HERE, environment
 from mubench.measure.metrics import METRICS
@@ -33,14 +35,14 @@ def report(run, out=None, references=None):
     the original and the retrained model are looked for (default: the store that the run lies in).
     """
     folder = Path(run)
-    mine = records.Run.read(folder)
-    mine.checked = records.read_run(folder)
+    mine = StoredRun.read(folder)
+    mine.checked = read_run(folder)
     if mine.checked.frame is None:
         raise MubenchError(f"{folder} holds no predictions: there is nothing to report but its numbers")
     beside = _references(mine, [folder.parents[4]] if references is None else [Path(r) for r in references])
     models = {"original": beside.get("original"), mine.result.method["name"]: mine, "retrain": beside.get("retrain")}
     models = {name: found for name, found in models.items() if found is not None}
-    records.relate([*models.values()])
+    relate([*models.values()])
     retrain = beside.get("retrain")
     values = {
         name: m.checked.score(None if retrain is None else retrain.checked) | _costs(m) for name, m in models.items()
@@ -53,14 +55,14 @@ def report(run, out=None, references=None):
         .render(
             run=mine,
             result=mine.result,
-            level=records.level(folder),
+            level=level_of(folder),
             models=list(models),
             values=values,
             shown=shown,
             headers=HEADERS,
             scales=SCALES,
             costs=COSTS,
-            about={**{n: m.description for n, m in METRICS.items()}, **{n: records.COLUMNS[n] for n in COSTS}},
+            about={**{n: m.description for n, m in METRICS.items()}, **{n: RUN_COLUMNS[n] for n in COSTS}},
             style=Markup((HERE / "static/site.css").read_text()),
             histograms=_histograms(models),
             roc=_roc(models),
@@ -86,7 +88,7 @@ def _references(mine, roots):
             continue
         pattern = "/".join([mine.result.task["name"], mine.spec.model, name])
         there = [
-            records.Run.read(folder)
+            StoredRun.read(folder)
             for root in roots
             if (root / pattern).is_dir()
             for folder in Store(root / pattern).results()
@@ -96,7 +98,7 @@ def _references(mine, roots):
         same = [run for run in there if key(run) == key(mine)]
         if same:
             found[name] = same[0]
-            same[0].checked = records.read_run(same[0].folder)
+            same[0].checked = read_run(same[0].folder)
     return found
 
 
@@ -136,7 +138,7 @@ def _roc(models):
     lines = [
         {"name": model, "kind": _kind(model), "points": list(zip((100 * RATES).tolist(), curve))}
         for model, run in models.items()
-        if (curve := records.roc(run.checked.frame))
+        if (curve := roc(run.checked.frame))
     ]
     return charts.curves(
         lines,

@@ -1,5 +1,4 @@
-"""What makes a row of a table: which results are compared, which are averaged, which count, which are of the code of
-now."""
+"""What makes a row of a table: which results are compared, which are averaged, which are of the code of now."""
 
 import functools
 import json
@@ -27,6 +26,7 @@ class Placed:
 
     @functools.cached_property
     def order(self):
+        """The ratio as a number, infinite for a split file."""
         return math.inf if self.spec.split_file else float(parse_ratio(self.spec.ratio))
 
     @functools.cached_property
@@ -61,6 +61,7 @@ class Placed:
 
     @property
     def schema(self):
+        """Of the record as it was written."""
         return self.result.migrated or SCHEMA
 
     @property
@@ -70,10 +71,12 @@ class Placed:
 
     @functools.cached_property
     def options(self):
+        """The settings of the run that are no hyperparameters and no place: precision, LoRA, protocol and the like."""
         return self.spec.model_dump(exclude_defaults=True, exclude=NAMED)
 
     @property
     def variant(self):
+        """One of `VARIANTS`."""
         if self.options == {"protocol": "official"} and not (self.spec.params or self.spec.trials):
             return "official"
         by_hand = self.options or self.spec.params and not self.spec.trials
@@ -93,6 +96,7 @@ class Placed:
 
     @property
     def title(self):
+        """Task, model, method and ratio."""
         return f"{self.group[0]}/{self.group[1]}/{self.result.method['name']}/{self.group[3]}"
 
     def __str__(self):
@@ -100,23 +104,28 @@ class Placed:
 
 
 def versioned(thing):
+    """The name of a task or method, with its version if that is not 1."""
     return f"{thing['name']}" + ("" if thing["version"] == 1 else f" v{thing['version']}")
 
 
-@functools.cache
 def outdated(task, task_version, method, method_version, engine):
-    """Whether one of these is the suite's, and of another version there now. None and NaN: no engine."""
+    """Whether a run is of another version of something than the suite has now.
+
+    task, method: names; of what is not the suite's no version counts.
+    engine: version of the training code; None and NaN: no engine.
+    """
     parts = (registry.tasks, task, task_version), (registry.methods, method, method_version)
-    code = any(name in known.names() and known.get(name).version != version for known, name, version in parts)
+    code = any(name in kind.names() and kind.get(name).version != version for kind, name, version in parts)
     return code or engine is not None and engine == engine and engine != ENGINE
 
 
 def repeated(runs):
     """The lists of two and more runs that are of one row and seed."""
-    found = {}
+    by_row_and_seed = {}
     for run in runs:
-        found.setdefault((run.group, run.settings, getattr(run, "submission", ""), run.spec.seed), []).append(run)
-    return [same for same in found.values() if len(same) > 1]
+        key = run.group, run.settings, getattr(run, "submission", ""), run.spec.seed
+        by_row_and_seed.setdefault(key, []).append(run)
+    return [same for same in by_row_and_seed.values() if len(same) > 1]
 
 
 def alike(runs):

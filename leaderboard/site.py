@@ -19,10 +19,10 @@ import pandas as pd
 from mubench import registry
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
-from mubench.leaderboard import charts, records
-from mubench.leaderboard.board import HEADERS, MAIN, RANKED, ROW_COLUMNS, SCALES
-from mubench.leaderboard.records import RATES
+from mubench.leaderboard import charts
+from mubench.leaderboard.columns import HEADERS, MAIN, RANKED, RATES, ROW_COLUMNS, RUN_COLUMNS, SCALES
 from mubench.leaderboard.rows import REFERENCES, SEEDS
+from mubench.leaderboard.submitter import OWN, about
 from mubench.measure.metrics import METRICS, VERSION
 
 HERE = Path(__file__).parent
@@ -100,8 +100,8 @@ class Pages:
         self.made, self.title, self.rows = made, title, made.rows
         self.across = made.across
         self.runs = made.runs
-        folders = self.runs.loc[self.runs["submission"] != records.OWN].drop_duplicates("submission")
-        self.about = {name: records.about(folder) for name, folder in zip(folders["submission"], folders["folder"])}
+        folders = self.runs.loc[self.runs["submission"] != OWN].drop_duplicates("submission")
+        self.about = {name: about(folder) for name, folder in zip(folders["submission"], folders["folder"])}
         self.labels = list(dict.fromkeys(self.rows["label"]))
         self.methods = list(dict.fromkeys(zip(self.rows["submission"], self.rows["method"])))
         self.slugs = _slugs([f"{sub}-{method}" if sub else method for sub, method in self.methods])
@@ -170,7 +170,7 @@ class Pages:
             {
                 "name": name,
                 "header": HEADERS[name],
-                "help": records.COLUMNS[name],
+                "help": RUN_COLUMNS[name],
                 "scale": SCALES.get(name, 100) == 100 and 10 or 100,
             }
             for name in SHOWN

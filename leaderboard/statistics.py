@@ -1,74 +1,80 @@
-"""Means, intervals, ranks and tests, on plain arrays and frames; knows nothing of runs and files."""
+"""Means, intervals, ranks and tests, on plain arrays; knows nothing of runs and files.
+
+NumPy and SciPy give quantiles, ranks and tests. Ours is what they lack: the bootstrap over *all* resamples of a few
+values (SciPy draws at random), t intervals of a mean over more than two groups, cliques and wins.
+"""
 
 import functools
 import itertools
 import math
 
 import numpy as np
-import pandas as pd
 
 DRAWS = 1000  # bootstrap resamples where not all can be listed
 EXACT = 5  # up to so many values all resamples are listed
 
 
 def describe(values, level=0.95):
-    """Mean, half-width of the Student-t interval, low and high end of the percentile bootstrap, and n of each row of
-    [rows, runs].
+    """The mean of each row, and its intervals.
 
-    NaN stands for no value. Intervals of fewer than two values are NaN.
+    values: [rows, runs]; NaN stands for no value.
+    level: of the intervals, in (0, 1).
+
+    Returns five arrays [rows]: mean, half-width of the Student-t interval, low and high end of the percentile
+    bootstrap, number of values. Intervals of fewer than two values are NaN.
     """
-    values = np.sort(
-        np.asarray(values, "float64"), axis=1
-    )  # NaN last; sorted, so that the order of runs cannot change the last bit
-    known = (~np.isnan(values)).sum(axis=1)
+    values = np.sort(np.asarray(values, "float64"), axis=1)  # NaN last; the order of runs cannot change the last bit
+    counts = (~np.isnan(values)).sum(axis=1)
     mean, half, low, high = np.full((4, len(values)), np.nan)
-    for n in np.unique(known[known > 0]):
-        rows = known == n
-        mean[rows] = values[rows, :n].mean(axis=1)
+    for n in np.unique(counts[counts > 0]):
+        rows = counts == n
+        present = values[rows, :n]
+        mean[rows] = present.mean(axis=1)
         if n > 1:
-            half[rows] = student(n, level) * values[rows, :n].std(axis=1, ddof=1) / math.sqrt(n)
-            low[rows], high[rows] = bootstrap(values[rows, :n], level)
-    return mean, half, low, high, known
+            half[rows] = student(n, level) * present.std(axis=1, ddof=1) / math.sqrt(n)
+            low[rows], high[rows] = bootstrap(present, level)
+    return mean, half, low, high, counts
 
 
-@functools.cache
 def student(n, level=0.95):
-    """The quantile of Student's t by which the standard error of n values is multiplied."""
+    """The quantile of Student's t by which the standard error of a mean is multiplied.
+
+    n: number of values, or an array of numbers; NaN comes of fewer than two.
+    """
     from scipy.stats import t
 
-    return float(t.ppf((1 + level) / 2, n - 1))
+    return t.ppf((1 + level) / 2, np.asarray(n) - 1)
+
+
+# -- bootstrap ---------------------------------------------------------------------------------------------------------
 
 
 def bootstrap(values, level=0.95, chunk=20_000):
-    """Ends of the percentile bootstrap interval of the mean of each row of [rows, n], no value missing.
+    """Ends of the percentile bootstrap interval of the mean of each row, [2, rows].
 
-    All multisets of n values with their probabilities for n ≤ 5, else 1,000 draws, always the same.
+    values: [rows, n], none missing.
+    chunk: rows that are worked on at once.
+
+    All multisets of n values count with their probabilities for n ≤ 5, else 1,000 draws, always the same.
     """
-    weights, chance = resamples(values.shape[1])
-    found, shares = np.empty((2, len(values))), ((1 - level) / 2, (1 + level) / 2)
+    weights, probabilities = resamples(values.shape[1])
+    found = np.empty((2, len(values)))
     for start in range(0, len(values), chunk):
-        means, mine = values[start : start + chunk] @ weights.T, slice(start, start + chunk)
-        if values.shape[1] > EXACT:
-            found[:, mine] = ends(means, level)
-            continue
-        order = np.argsort(means, axis=1)
-        below = np.cumsum(chance[order], axis=1)
-        for end, share in zip(found, shares):
-            position = np.minimum((below < share - 1e-9).sum(axis=1), len(weights) - 1)
-            end[mine] = np.take_along_axis(means, np.take_along_axis(order, position[:, None], 1), 1)[:, 0]
+        rows = slice(start, start + chunk)
+        means = values[rows] @ weights.T
+        found[:, rows] = ends(means, level) if values.shape[1] > EXACT else weighted_ends(means, probabilities, level)
     return found
 
 
 @functools.cache
 def resamples(n):
     """Weights [resamples, n] that give the mean of each resample, and the probability of each."""
-    if n <= EXACT:
-        counts = np.array(
-            [np.bincount(chosen, minlength=n) for chosen in itertools.combinations_with_replacement(range(n), n)]
-        )
-        chance = math.factorial(n) / np.array([math.prod(map(math.factorial, row)) for row in counts.tolist()]) / n**n
-        return counts / n, chance
-    return draws(n), np.full(DRAWS, 1 / DRAWS)
+    if n > EXACT:
+        return draws(n), np.full(DRAWS, 1 / DRAWS)
+    multisets = itertools.combinations_with_replacement(range(n), n)
+    counts = np.array([np.bincount(chosen, minlength=n) for chosen in multisets])
+    orders = math.factorial(n) / np.array([math.prod(map(math.factorial, row)) for row in counts.tolist()])
+    return counts / n, orders / n**n
 
 
 @functools.cache
@@ -79,61 +85,81 @@ def draws(n):
 
 
 def resampled(values, group=0):
-    """[rows, runs] → [rows, 1000]: bootstrap means of each row. The same draws for all rows of a ``group``, independent
-    ones from group to group, so that averaging column by column gives the bootstrap of a mean over groups, seeds being
-    drawn within each."""
+    """Bootstrap means of each row, [rows, runs] → [rows, 1000].
+
+    group: a number. All rows of a group have the same draws, and those of different groups are independent: so
+    averaging column by column gives the bootstrap of a mean over groups, seeds being drawn within each.
+    """
     order = np.random.RandomState(group).permutation(DRAWS)
     return np.sort(values, axis=1) @ draws(values.shape[1])[order].T
 
 
-def pool(means, halves, ns, level=0.95):
-    """Mean over groups of the independent means in each row of [rows, groups], and half-width of its t interval
-    (degrees of freedom by Welch and Satterthwaite).
+def ends(means, level=0.95):
+    """Low and high end of the middle ``level`` of each row of equally likely means, [2, rows]; NaN where one is."""
+    return np.quantile(means, _tails(level), axis=1, method="inverted_cdf")
 
-    NaN where a group has no mean; the half-width also where a group has no interval.
+
+def weighted_ends(means, probabilities, level=0.95):
+    """As `ends`, for means [rows, resamples] that have probabilities [resamples]."""
+    order = np.argsort(means, axis=1)
+    reached = np.cumsum(probabilities[order], axis=1)
+    positions = [np.minimum((reached < share - 1e-9).sum(axis=1), len(probabilities) - 1) for share in _tails(level)]
+    at = np.take_along_axis(order, np.stack(positions, axis=1), axis=1)
+    return np.take_along_axis(means, at, axis=1).T
+
+
+def _tails(level):
+    """The shares of a distribution below the low and the high end of its middle."""
+    return np.round([(1 - level) / 2, (1 + level) / 2], 12)
+
+
+# -- over groups -------------------------------------------------------------------------------------------------------
+
+
+def pool(means, halves, counts, level=0.95):
+    """Mean over groups of independent means, and its t interval (degrees of freedom by Welch and Satterthwaite).
+
+    means, halves, counts: [rows, groups], as `describe` gives them.
+
+    Returns two arrays [rows], mean and half-width. NaN where a group has no mean; the half-width also where a group
+    has no interval.
     """
     from scipy.stats import t
 
-    factors = np.array([student(n, level) if n > 1 else np.nan for n in range(int(max(ns.max(initial=0), 0)) + 1)])
-    variance = (halves / factors[ns.astype(int)]) ** 2
+    factors = student(np.arange(int(counts.max(initial=0)) + 1), level)
+    variance = (halves / factors[counts.astype(int)]) ** 2
     total = variance.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        freedom = np.where(total > 0, total**2 / (variance**2 / (ns - 1)).sum(axis=1), 1)
+        freedom = np.where(total > 0, total**2 / (variance**2 / (counts - 1)).sum(axis=1), 1)
     return means.mean(axis=1), t.ppf((1 + level) / 2, freedom) * np.sqrt(total) / means.shape[1]
 
 
-def ends(means, level=0.95):
-    """Low and high end of the middle ``level`` of each row of equally likely means; NaN where one is."""
-    positions = [math.ceil(share * means.shape[1] - 1e-9) - 1 for share in ((1 - level) / 2, (1 + level) / 2)]
-    return np.where(np.isnan(means).any(axis=1), np.nan, np.partition(means, positions, axis=1)[:, positions].T)
+def friedman(scores):
+    """Whether methods can be told apart over several tasks (Demšar 2006).
 
+    scores: [methods, tasks], higher better, none missing. Ties get mean ranks.
 
-def rank(values, higher=True, method="min"):
-    """Ranks from 1, equal values sharing the best rank (``min``) or the mean rank (``average``); NaN is not ranked."""
-    return pd.Series(values).rank(ascending=not higher, method=method).to_numpy()
-
-
-def friedman(table):
-    """Of scores [methods, tasks], higher better, none missing: mean ranks, Friedman's p-value, Nemenyi's critical
-    difference at 5 %.
-
-    Two methods whose mean ranks differ by less than the critical difference cannot be told apart (Demšar 2006). The
-    p-value needs three methods and two tasks, else it is NaN. Ties get mean ranks.
+    Returns mean ranks [methods], Friedman's p-value, and Nemenyi's critical difference at 5 %: two methods whose mean
+    ranks differ by less cannot be told apart. The p-value needs three methods and two tasks, else it is NaN.
     """
-    from scipy.stats import friedmanchisquare, studentized_range
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-    k, n = table.shape
-    ranks = pd.DataFrame(table).rank(ascending=False, method="average").to_numpy()
-    if k < 2 or n < 1:
+    methods, tasks = scores.shape
+    ranks = rankdata(-scores, axis=0)
+    if methods < 2 or tasks < 1:
         return ranks.mean(axis=1), math.nan, math.nan
-    p = float(friedmanchisquare(*table).pvalue) if k > 2 and n > 1 and np.ptp(ranks) > 0 else math.nan
-    q = float(studentized_range.ppf(0.95, k, np.inf)) / math.sqrt(2)
-    return ranks.mean(axis=1), p, q * math.sqrt(k * (k + 1) / (6 * n))
+    testable = methods > 2 and tasks > 1 and np.ptp(ranks) > 0
+    p = float(friedmanchisquare(*scores).pvalue) if testable else math.nan
+    quantile = float(studentized_range.ppf(0.95, methods, np.inf)) / math.sqrt(2)
+    return ranks.mean(axis=1), p, quantile * math.sqrt(methods * (methods + 1) / (6 * tasks))
 
 
 def cliques(ranks, difference):
-    """The maximal runs of methods, sorted by mean rank, that lie within the critical difference: (first, last)
-    positions.
+    """The maximal runs of methods that lie within the critical difference.
+
+    ranks: mean ranks.
+
+    Returns (first, last) positions among the sorted ranks.
     """
     ranks = np.sort(ranks)
     found = []
@@ -144,15 +170,16 @@ def cliques(ranks, difference):
     return found
 
 
-def wins(table):
-    """Of scores [methods, tasks] (NaN where missing): [methods, methods], the share of the tasks both have in which the
-    row's method scores higher, ties counting half; and the number of those tasks. NaN where there is none."""
-    here = ~np.isnan(table)
-    common = here.astype(int) @ here.T.astype(int)
-    better = (
-        np.stack([((row > table) + 0.5 * (row == table)).sum(axis=1) for row in table])
-        if len(table)
-        else np.empty((0, 0))
-    )
+def wins(scores):
+    """How often each method beats each other one.
+
+    scores: [methods, tasks], higher better, NaN where missing.
+
+    Returns two arrays [methods, methods]: the share of the tasks both have in which the row's method scores higher,
+    ties counting half, NaN where there is no such task; and the number of those tasks.
+    """
+    present = ~np.isnan(scores)
+    common = present.astype(int) @ present.T.astype(int)
+    wins = [((row > scores) + 0.5 * (row == scores)).sum(axis=1) for row in scores]
     with np.errstate(invalid="ignore"):
-        return better / np.where(common, common, np.nan), common
+        return np.reshape(wins, common.shape) / np.where(common, common, np.nan), common

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from mubench.leaderboard.records import COLUMNS, VALUES
+from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
 
 DEFAULTS = {
     "submission": "",
@@ -76,7 +76,7 @@ def frame(rows):
         }
         made.append(row)
     floats = [*VALUES, "original_score", "parameters", "share", "engine"]
-    return pd.DataFrame(made, columns=list(COLUMNS)).astype(dict.fromkeys(floats, "float64"))
+    return pd.DataFrame(made, columns=list(RUN_COLUMNS)).astype(dict.fromkeys(floats, "float64"))
 
 
 def everything(

@@ -8,7 +8,7 @@ figure without enough data says what is missing.
 import pandas as pd
 
 from mubench.errors import MubenchError
-from mubench.leaderboard.records import read_runs
+from mubench.leaderboard.frame import read_runs
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.studies import bias, coverage
 from mubench.leaderboard.studies.capacity import MARGIN

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mubench.leaderboard import statistics
-from mubench.leaderboard.board import RANKED
+from mubench.leaderboard.columns import RANKED
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.studies.capacity import MARGIN, largest_within
 from mubench.leaderboard.studies.runs import METHODS

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mubench.leaderboard.records import of_one_code
+from mubench.leaderboard.frame import of_one_code
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.studies.kinds import KINDS, VARIED, varied_options
 from mubench.leaderboard.studies.runs import GROUP, METHODS, SCORES, untuned

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.leaderboard.board import _SYMBOLS, _guard, _latex, _markdown
+from mubench.leaderboard import escape, write
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f6000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
@@ -125,36 +125,25 @@ class Exhibit:
                         )
 
     def markdown(self):
-        head = [f"## {_markdown(self.title)}", *([f"![{_markdown(self.title)}]({self.name}.png)"] if self.rows else [])]
+        head = [
+            f"## {escape.markdown(self.title)}",
+            *([f"![{escape.markdown(self.title)}]({self.name}.png)"] if self.rows else []),
+        ]
         frame = pd.DataFrame(
-            [[_markdown(cell) for cell in row] for row in self.cells.to_numpy()], columns=[*map(_markdown, self.cells)]
+            [[escape.markdown(cell) for cell in row] for row in self.cells.to_numpy()],
+            columns=[*map(escape.markdown, self.cells)],
         )
         table = [] if frame.empty else [frame.to_markdown(index=False, disable_numparse=True)]
         said = [*self.notes, *(f"missing: {sentence}" for sentence in self.missing)]
         return (
-            "\n\n".join([*head, *table, *(["\n".join(f"- {_markdown(text)}" for text in said)] if said else [])]) + "\n"
+            "\n\n".join([*head, *table, *(["\n".join(f"- {escape.markdown(text)}" for text in said)] if said else [])])
+            + "\n"
         )
 
     def latex(self):
-        cell = lambda text: _latex(text).translate(str.maketrans(_SYMBOLS))
-        lines = [" & ".join(map(cell, row)) + r" \\" for row in [list(self.cells), *self.cells.to_numpy().tolist()]]
-        said = [
-            f"% {' '.join(text.split())}"
-            for text in [self.title, *self.notes, *(f"missing: {s}" for s in self.missing)]
-        ]
-        return "\n".join(
-            [
-                *said,
-                rf"\begin{{tabular}}{{{'l' * len(self.cells.columns)}}}",
-                r"\toprule",
-                lines[0],
-                r"\midrule",
-                *lines[1:],
-                r"\bottomrule",
-                r"\end{tabular}",
-                "",
-            ]
-        )
+        sentences = [self.title, *self.notes, *(f"missing: {sentence}" for sentence in self.missing)]
+        comments = "".join(f"% {escape.one_line(sentence)}\n" for sentence in sentences)
+        return f"{write.PREAMBLE}\n{comments}{write.latex(self.cells)}"
 
     def text(self):
         """For a terminal."""
@@ -188,8 +177,7 @@ def texts(frame):
 
 
 def csv(frame):
-    words = frame.select_dtypes(include=["object", "string", "str"])
-    return frame.assign(**{name: frame[name].map(_guard) for name in words}).to_csv(index=False)
+    return escape.spreadsheet(frame).to_csv(index=False)
 
 
 # -- drawing

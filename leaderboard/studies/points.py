@@ -5,7 +5,7 @@ import math
 
 import pandas as pd
 
-from mubench.leaderboard.board import HEADERS
+from mubench.leaderboard.columns import HEADERS
 from mubench.leaderboard.studies.figures import spread
 from mubench.leaderboard.studies.runs import GROUP, SCORES, methods_in_order, over_seeds
 

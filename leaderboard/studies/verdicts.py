@@ -10,7 +10,7 @@ import math
 
 import pandas as pd
 
-from mubench.leaderboard.records import of_one_code
+from mubench.leaderboard.frame import of_one_code
 from mubench.leaderboard.studies.claims import CLAIMS
 from mubench.leaderboard.studies.figures import Exhibit
 from mubench.leaderboard.studies.runs import untuned

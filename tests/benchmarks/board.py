@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mubench.leaderboard.board import Board
-from mubench.leaderboard.records import COLUMNS, RATES, VALUES
+from mubench.leaderboard.columns import RATES, RUN_COLUMNS, VALUES
 
 TASKS = {
     "image": ("digits", "birds"),
@@ -92,7 +92,7 @@ def generate(records):
     }
     curve = (RATES**0.8).round(3).tolist()
     halves = {name: frame[name] * 0.5 for name in ("relative_flops", "relative_seconds")}
-    return frame.assign(**texts, roc=[curve] * n, **halves)[list(COLUMNS)]
+    return frame.assign(**texts, roc=[curve] * n, **halves)[list(RUN_COLUMNS)]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mubench.leaderboard.board import HEADERS
+from mubench.leaderboard.columns import HEADERS
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.studies.figures import spread
 from mubench.leaderboard.studies.paper.published import TWINS

@@ -11,7 +11,9 @@ import pandas as pd
 
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
-from mubench.leaderboard.records import COLUMNS, OWN, of_one_code, read_runs
+from mubench.leaderboard.columns import COLUMNS
+from mubench.leaderboard.frame import of_one_code, read_runs
+from mubench.leaderboard.submitter import OWN
 from mubench.leaderboard.studies import verdicts
 from mubench.leaderboard.studies.ablations import analyse
 from mubench.leaderboard.studies.paper import tables_4_to_6_scores as scores

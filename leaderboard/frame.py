@@ -1,0 +1,284 @@
+"""Folders of results → one frame with a row per run: read, recomputed, compared with retraining. Imports no torch."""
+
+import contextlib
+import functools
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mubench import registry
+from mubench.cache import file_hash
+from mubench.errors import MubenchError
+from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
+from mubench.leaderboard.escape import one_line
+from mubench.leaderboard.trust.reading import read_record, read_run
+from mubench.leaderboard.recompute import recompute
+from mubench.leaderboard.rows import GROUP, SETTINGS, Placed, alike, repeated
+from mubench.leaderboard.submitter import OWN, submission_folder
+from mubench.leaderboard.trust.levels import level_of
+from mubench.records.result import RESULT
+from mubench.records.store import ERROR, Store
+from mubench.spec import RunSpec
+
+
+@dataclass(eq=False)
+class StoredRun(Placed):
+    """A stored run whose record is readable; its metrics are still to be recomputed.
+
+    folder: of the result.
+    submission: its folder's name, `OWN` of the project's own results.
+    result: the record.
+    spec: what was run.
+    values: name → number, of `VALUES`; None where it is not known.
+    roc: true-positive rates at the false-positive `RATES`, or None.
+    """
+
+    folder: Path
+    submission: str
+    result: object
+    spec: RunSpec
+    values: dict = field(default_factory=dict)
+    roc: list = None
+
+    @classmethod
+    def read(cls, folder):
+        """The run in a folder. Raises `MubenchError` where its record is of no use."""
+        result, submission = read_record(folder), submission_folder(folder)
+        given = {"seconds": result.seconds, **{name: result.costs[name] for name in ("flops", "peak_memory_bytes")}}
+        costs = {name: None if value is None else float(value) for name, value in given.items()}
+        for name, value in costs.items():
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise MubenchError(f"{folder}: {name} is {value}")
+        run = cls(folder, submission.name if submission else OWN, result, RunSpec(**result.spec), costs)
+        hash((run.group, run.settings, run.old, result.clock))  # whatever they lack is to be missed here
+        return run
+
+    def row(self):
+        """A row of the frame of runs, `RUN_COLUMNS`."""
+        verified, flags = level_of(self.folder, self.result)
+        verification = {"level": str(verified), "flags": "; ".join(flags)}
+        row = {**self._identity(), **self._circumstances(), **self._files(), **verification}
+        texts = {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()}
+        return {**texts, **{name: self.values.get(name) for name in VALUES}, "roc": self.roc}
+
+    def _identity(self):
+        """The columns that say what was run."""
+        task, model = self.result.task, self.result.model
+        return {
+            **dict(zip(GROUP, self.group, strict=True)),
+            **dict(zip(SETTINGS, self.settings, strict=True)),
+            "submission": self.submission,
+            "tier": task.get("tier") or "mini",
+            "modality": _modality(task["name"]),
+            "task_version": task["version"],
+            "engine": self.engine,
+            "architecture": model.get("class") or model["name"],
+            "params": json.dumps(self.spec.params, sort_keys=True, default=str),
+            "seed": self.spec.seed,
+            "paper": self.result.method.get("paper", ""),
+            "spec": self.spec.model_dump_json(exclude_defaults=True),
+            "command": self.result.command,
+            "id": self.result.id,
+        }
+
+    def _circumstances(self):
+        """The columns that say how it went."""
+        result, model, environment = self.result, self.result.model, self.result.environment
+        return {
+            "status": result.status,
+            "original": str(result.checkpoint["sha256"]),
+            "original_score": float(result.checkpoint["test_score"]),
+            "random_guess": float(result.facts["random_guess"]),
+            "parameters": float(model.get("parameters") or math.nan),
+            "share": float((model.get("lora") or {"share": 100})["share"]),
+            "curve": json.dumps(result.curve) if result.curve else "",
+            "anchor": self.anchor,
+            "machine": environment["machine"],
+            "threads": environment["threads"],
+            "environment": json.dumps(environment, sort_keys=True, default=str),
+            "started": result.started,
+        }
+
+    def _files(self):
+        """The columns that say which files the row is made from."""
+        return {
+            "folder": self.folder.as_posix(),
+            "weights": self.result.weights or "",
+            "result_sha256": file_hash(self.folder / RESULT),
+            "predictions_sha256": str(self.result.predictions.get("sha256") or ""),
+        }
+
+
+def _modality(task):
+    return registry.tasks.get(task).modality if task in registry.tasks.names() else "other"
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read_runs(results, only=None, limit=None):
+    """Every verified run, and what was left out.
+
+    results: a folder of results or submissions, or several.
+    only: `RunSpec`s, whose task/model/ratio groups alone are read.
+    limit: read the trials on so many rows, and nothing else.
+
+    Returns a frame with `RUN_COLUMNS`, one row per run, and a list of sentences on what was left out and why. The frame
+    is a function of the files alone. Recomputed metrics are cached by the hashes of the files they come from. Raises
+    `MubenchError` where there is no result at all.
+    """
+    roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
+    folders = list(dict.fromkeys(folder for root in roots for folder in Store(root).results()))
+    if not folders:
+        raise MubenchError(
+            f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
+            f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is"
+        )
+    places, notes = None if only is None else {_place(spec.folder) for spec in only}, []
+    runs = _verified([f for f in folders if places is None or _place(f) in places], notes, limit)
+    runs.sort(key=lambda run: (run.group, run.submission, run.settings, run.spec.seed))
+    frame = pd.DataFrame([run.row() for run in runs], columns=list(RUN_COLUMNS))
+    floats = (*VALUES, "random_guess", "original_score", "parameters", "share", "engine")
+    counts = ("seed", "trials", "version", "task_version", "schema")
+    frame = frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "int64") | {"anchor": bool})
+    return frame, list(dict.fromkeys(map(one_line, [*notes, *_failures(roots, places)])))
+
+
+def _verified(folders, notes, limit=None):
+    """The runs whose metrics follow from their predictions, one of each row and seed, related to retraining."""
+    runs = _readable(folders, notes, limit)
+    runs.sort(key=lambda run: (run.result.started, run.result.id, str(run.folder)), reverse=True)
+    runs.sort(key=lambda run: (run.group, run.spec.seed))
+    read_retrain = functools.lru_cache(maxsize=1)(read_run)  # runs that share a retrained model follow each other
+    verified, anchors = [], {}
+    for retraining in (True, False):
+        sound = []
+        for run in runs:
+            if run.anchor == retraining:
+                with _noting(run.folder, notes):
+                    recompute(run, run if run.anchor else _retrained(run, anchors), notes, read_retrain)
+                    sound.append(run)
+        verified += _one_each(sound, notes)
+        for run in verified if retraining else ():
+            anchors.setdefault((run.group, run.spec.seed), []).append(run)
+    relate(verified)
+    return verified
+
+
+def _readable(folders, notes, limit):
+    """The runs with a record that can be read: the trials on ``limit`` rows, or those on all rows."""
+    runs, limited = [], []
+    for folder in folders:
+        with _noting(folder, notes):
+            run = StoredRun.read(folder)
+            is_trial = run.spec.limit or run.result.status == "limited"
+            wanted = run.spec.limit == limit if limit else not is_trial
+            (runs if wanted else limited).append(run)
+    if limited and not limit:
+        notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
+    return runs
+
+
+def _one_each(runs, notes):
+    """Of several results of one row and seed, the latest where all are the same run, else none.
+
+    runs: latest first.
+    """
+    left_out = set()
+    for same in repeated(runs):
+        left_out |= {*same[1:]} if alike(same) else {*same}
+        if not alike(same):
+            notes.append(
+                f"{same[0]}: {' and '.join(str(run.folder) for run in same)} are results of one seed of one "
+                "row, and differ: none of them counts"
+            )
+    return [run for run in runs if run not in left_out]
+
+
+def _retrained(run, anchors):
+    """The retrained model that a run is compared with, or None.
+
+    anchors: (group, seed) → the runs of retraining.
+
+    It is of the same group and seed: the project's own before the submission's, never another submission's. Of several
+    it is the one of the same schema, and of the same precision.
+    """
+    candidates = anchors.get((run.group, run.spec.seed), [])
+    for submission in (OWN, run.submission):
+        if found := [other for other in candidates if other.submission == submission]:
+            return max(found, key=lambda o: (o.schema == run.schema, o.spec.precision == run.spec.precision))
+    return None
+
+
+def _failures(roots, places):
+    """A sentence for every run that failed and has no result."""
+    for path in dict.fromkeys(path for root in roots for path in sorted(root.rglob(ERROR))):
+        if not (path.parent / RESULT).exists() and (places is None or _place(path.parent) in places):
+            try:
+                yield f"failed: {path.parent}: {json.loads(path.read_text())['reason']}"
+            except (OSError, ValueError, KeyError, TypeError):
+                yield f"failed: {path.parent}: its {ERROR} cannot be read"
+
+
+@contextlib.contextmanager
+def _noting(folder, notes):
+    """Whatever a stranger's files make fail becomes a note."""
+    try:
+        yield
+    except Exception as error:
+        notes.append(f"{folder} is left out: {error if isinstance(error, MubenchError) else repr(error)}")
+
+
+def _place(folder):
+    """Task, model and ratio of a result's folder in a store."""
+    return folder.parts[-5:-3], folder.parts[-2:-1]
+
+
+# -- relating and choosing ---------------------------------------------------------------------------------------------
+
+RELATIVE = {  # share → of what, and which runs may be compared: those where this is equal, and true
+    "relative_flops": ("flops", lambda run: True),
+    "relative_seconds": ("seconds", lambda run: run.result.clock),
+}
+
+
+def relate(runs):
+    """Set what runs cost as shares of retraining in the same group.
+
+    Retraining costs the mean over the project's own seeds, else over the submission's.
+    """
+    for share, (cost, comparable) in RELATIVE.items():
+        retraining = {}  # (group, where costs can be compared) → submission → costs
+        for run in runs:
+            if run.anchor and comparable(run) and run.values[cost]:
+                place = retraining.setdefault((run.group, comparable(run)), {})
+                place.setdefault(run.submission, []).append(run.values[cost])
+        for run in runs:
+            place = retraining.get((run.group, comparable(run)), {})
+            costs = place.get(OWN) or place.get(run.submission)
+            if costs and run.values[cost] is not None:
+                run.values[share] = run.values[cost] / float(np.mean(np.sort(costs)))
+
+
+def of_one_code(runs):
+    """Of runs that differ in their code alone (versions, fingerprint, schema), those of one code.
+
+    It is the code with most seeds, of equal ones the latest.
+    """
+    place = ["submission", "task", "model", "ratio", "method", "params", "trials", "options"]
+    code = [*place, "version", "engine", "schema", "fingerprint"]
+    by_code, by_place = (runs.groupby(names, dropna=False) for names in (code, place))
+    order = pd.DataFrame(
+        {
+            "seeds": by_code["seed"].transform("nunique"),
+            "started": by_code["started"].transform("max"),
+            "code": by_code.ngroup(),
+            "place": by_place.ngroup(),
+        }
+    )
+    best = order.sort_values(["seeds", "started", "code"]).groupby("place")["code"].last()
+    return runs[order["code"].eq(order["place"].map(best))]
