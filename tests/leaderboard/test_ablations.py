@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -13,7 +12,7 @@ from PIL import Image
 import mubench as mu
 from made_runs import everything, frame
 from mubench.errors import MubenchError
-from mubench.leaderboard.studies import figures
+from mubench.leaderboard.charts import DPI
 from mubench.leaderboard.studies.ablations import analyse, specs_of
 from mubench.leaderboard.studies.kinds import KINDS
 
@@ -194,7 +193,7 @@ def test_every_kind_draws_and_writes_the_same_bytes_twice(kind, tmp_path):
     assert {f"{kind}.{suffix}" for suffix in ("png", "svg", "csv", "md", "tex")} <= set(files)
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     picture = Image.open(tmp_path / "a" / f"{kind}.png")
-    assert picture.width == figures.WIDTH * figures.DPI and len(picture.convert("RGB").getcolors(100_000)) > 50
+    assert picture.width == 7.0 * DPI and len(picture.convert("RGB").getcolors(100_000)) > 50
     table = pd.read_csv(tmp_path / "a" / f"{kind}.csv")
     assert len(table) and table["mean"].between(-1, 1).all()
 
@@ -203,11 +202,6 @@ def test_without_data_there_is_no_picture_and_one_of_before_goes(tmp_path):
     (tmp_path / "lora.png").write_bytes(b"old")
     analyse("lora", frame([{}]))[0].write(tmp_path)
     assert not (tmp_path / "lora.png").exists() and "missing: fashion / resnet" in (tmp_path / "lora.md").read_text()
-
-
-def test_names_at_the_ends_of_lines_do_not_cover_each_other():
-    heights = figures._apart([0.5, 0.5, 0.51, 0.9], 0.1)
-    assert np.diff(np.sort(heights)).min() > 0.0999 and heights[3] == pytest.approx(0.9, abs=0.05)
 
 
 def test_the_analysis_imports_no_torch():

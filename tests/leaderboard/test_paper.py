@@ -185,9 +185,3 @@ def test_the_board_s_runs_serve_as_well_as_their_folders(stored, tmp_path):
     pd.read_parquet(tmp_path / "runs.parquet").drop(columns="curve").to_parquet(tmp_path / "old.parquet")
     with pytest.raises(MubenchError, match="has no column 'curve'"):
         paper(tmp_path / "old.parquet", tmp_path / "c")
-
-
-def test_figures_without_matplotlib_say_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(MubenchError, match=r"pip install 'mubench\[figures\]'"):
-        paper(everything(tasks=("fashion",), seeds=(0,)), tmp_path)

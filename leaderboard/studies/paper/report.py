@@ -11,7 +11,7 @@ import pandas as pd
 
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
-from mubench.leaderboard.columns import COLUMNS
+from mubench.leaderboard.columns import RUN_COLUMNS
 from mubench.leaderboard.frame import of_one_code, read_runs
 from mubench.leaderboard.submitter import OWN
 from mubench.leaderboard.studies import verdicts
@@ -61,7 +61,7 @@ def _read(results):
         runs = pd.read_parquet(paths[0])
     except (OSError, ValueError) as error:
         raise MubenchError(f"{paths[0]} cannot be read: {error}") from error
-    if missing := [name for name in COLUMNS if name not in runs]:
+    if missing := [name for name in RUN_COLUMNS if name not in runs]:
         raise MubenchError(
             f"{paths[0]} has no column {missing[0]!r}: make it again with `mubench board RESULTS --out FOLDER`"
         )
