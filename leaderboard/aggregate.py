@@ -8,11 +8,13 @@ import pandas as pd
 from mubench.leaderboard import statistics
 from mubench.leaderboard.columns import INTERVAL, VALUES
 from mubench.leaderboard.escape import one_line
-from mubench.leaderboard.rows import GROUP, REFERENCES, SETTINGS as SETTINGS_OF_A_RUN
+from mubench.leaderboard.rows import GROUP as GROUP_OF_A_RUN
+from mubench.leaderboard.rows import REFERENCES
+from mubench.leaderboard.rows import SETTINGS as SETTINGS_OF_A_RUN
 from mubench.leaderboard.trust.levels import Level
 
 LEVELS = tuple(map(str, Level))  # each is worth more than those before it
-GROUP, SETTINGS = list(GROUP), ["submission", *SETTINGS_OF_A_RUN]
+GROUP, SETTINGS = list(GROUP_OF_A_RUN), ["submission", *SETTINGS_OF_A_RUN]
 NAMING = ("method", "version", "params", "trials", "options", "submission", "schema", "fingerprint")
 
 

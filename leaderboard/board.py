@@ -1,7 +1,10 @@
 """Tables from result folders: means over seeds with intervals, ranks on common ground, original and retrain first."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -21,11 +24,17 @@ from mubench.leaderboard.rank import ranked_rows
 from mubench.leaderboard.submitter import OWN
 from mubench.leaderboard.tables import TEXTS, across_tables, group_tables, legend, test_sentence
 from mubench.measure.metrics import VERSION as FORMULAS
+from mubench.spec import RunSpec
 
 FILES = ("README.md", "board.csv", "overall.csv", "board.json", "board.tex", "board.parquet", "runs.parquet")
 
 
-def board(results="results", out=None, only=None, level=0.95):
+def board(
+    results: str | Path | Sequence[str | Path] = "results",
+    out: str | Path | None = None,
+    only: Sequence[RunSpec] | None = None,
+    level: float = 0.95,
+) -> Board:
     """Check and aggregate results into a `Board`.
 
     results: a folder of results or submissions, or several.
@@ -38,7 +47,8 @@ def board(results="results", out=None, only=None, level=0.95):
     """
     if not 0 < level < 1:
         raise MubenchError(f"level {level!r}: it must lie between 0 and 1, such as 0.95")
-    made = Board(*read_runs(results, only), level)
+    runs, left_out = read_runs(results, only)
+    made = Board(runs, left_out, level)
     if out is not None:
         made.write(out)
     return made
@@ -94,27 +104,27 @@ class Board:
 
     # -- formats -------------------------------------------------------------------------------------------------------
 
-    def text(self):
+    def text(self) -> str:
         """The main columns, for a terminal."""
         tables = [f"{one_line(title)}\n\n{write.plain(table, TEXTS)}" for title, table in self._tables(MAIN)]
         notes = "\n".join(f"note: {note}" for note in self.notes)
         return "\n\n".join(filter(None, [*tables, self.legend if tables else "", notes]))
 
-    def markdown(self):
+    def markdown(self) -> str:
         """All metrics, as GitHub-flavoured Markdown, overall tables first."""
         tables = [self._section(title, table) for title, table in self._full]
         tables.sort(key=lambda table: not table.startswith("## overall"))
         notes = "".join(f"- {escape.markdown(note)}\n" for note in self.notes)
         return "\n".join([self._head(), *tables, *([f"## Notes\n\n{notes}"] if notes else []), DOCUMENTATION])
 
-    def latex(self):
+    def latex(self) -> str:
         """All metrics, one booktabs tabular per table."""
         tabulars = [write.latex(table, left=("method",), words=TEXTS) for _, table in self._full]
         tables = [f"% {one_line(title)}\n{text}" for (title, _), text in zip(self._full, tabulars, strict=True)]
         notes = "".join(f"% note: {note}\n" for note in self.notes)
         return "\n".join([f"{write.PREAMBLE}\n% {self.legend}\n", *tables]) + notes
 
-    def csv(self):
+    def csv(self) -> str:
         """All rows, means, intervals and n at full precision. Text that a spreadsheet would run gets an apostrophe."""
         return write.csv(self.rows)
 

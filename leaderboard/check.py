@@ -1,6 +1,8 @@
 """The contract test of whatever is named: a task, a method, a result or a submission."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mubench import contracts, registry
 from mubench.errors import MubenchError, nearest
@@ -12,7 +14,7 @@ from mubench.records.result import RESULT, SCHEMA
 from mubench.records.store import MODEL
 
 
-def check(what, **options):
+def check(what: str | Path, **options: Any) -> Iterator[str]:
     """Test one thing against its contract.
 
     what: a task or method (registry name or ``path/to/file.py:Class``), a result's folder, or a submission (folder or

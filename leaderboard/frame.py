@@ -15,11 +15,11 @@ from mubench.cache import file_hash
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
 from mubench.leaderboard.escape import one_line
-from mubench.leaderboard.trust.reading import read_record, read_run
 from mubench.leaderboard.recompute import recompute
 from mubench.leaderboard.rows import GROUP, SETTINGS, Placed, alike, repeated
 from mubench.leaderboard.submitter import OWN, submission_folder
 from mubench.leaderboard.trust.levels import level_of
+from mubench.leaderboard.trust.reading import read_record, read_run
 from mubench.records.result import RESULT
 from mubench.records.store import ERROR, Store
 from mubench.spec import RunSpec
@@ -42,7 +42,7 @@ class StoredRun(Placed):
     result: object
     spec: RunSpec
     values: dict = field(default_factory=dict)
-    roc: list = None
+    roc: list | None = None
 
     @classmethod
     def read(cls, folder):

@@ -6,6 +6,7 @@ holds: `mubench.leaderboard.trust.layout`.
 
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mubench.errors import MubenchError
@@ -122,20 +123,20 @@ def _line(place, run, verdict):
 
 
 def submit(
-    results,
-    name,
+    results: str | Path | Sequence[str | Path],
+    name: str,
     *,
-    description="",
-    paper=None,
-    code=None,
-    contact=None,
-    taxonomy=None,
-    trials=None,
-    budget="",
-    weights=None,
-    out=None,
-    push_to_hub=None,
-):
+    description: str = "",
+    paper: str | None = None,
+    code: str | None = None,
+    contact: str | None = None,
+    taxonomy: Sequence[str] | None = None,
+    trials: int | None = None,
+    budget: str = "",
+    weights: str | None = None,
+    out: str | Path | None = None,
+    push_to_hub: str | None = None,
+) -> Iterator[str]:
     """Check results and pack them as a submission. Yields what is to be said of it, at the end where it lies.
 
     results: result folders, or folders of them: of one method, and original and retrain where the leaderboard lacks

@@ -130,7 +130,6 @@ class Method:
     version: typing.ClassVar[int] = 1
     name: typing.ClassVar[str] = ""
     paper: typing.ClassVar[str] = ""
-    terms: typing.ClassVar[tuple] = ()
     start: typing.ClassVar[str] = (
         "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
     )
@@ -174,7 +173,7 @@ class Method:
     accumulate: int | None = None
     recompute: bool | None = None
 
-    def __init__(self, **hyperparameters):
+    def __init__(self, **hyperparameters: typing.Any) -> None:
         known = self.defaults()
         for name, value in hyperparameters.items():
             if name not in known:
@@ -191,6 +190,11 @@ class Method:
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
         tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What is pulled where. A subclass states them: as an attribute, or as a property of its hyperparameters."""
+        return ()
 
     # -- hooks: what terms cannot say ------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 import copy
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from mubench import registry
 from mubench.errors import MubenchError
@@ -22,21 +25,21 @@ UNKNOWN = ("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")  # 
 
 
 def unlearn(
-    model,
-    forget,
-    retain,
-    method="salun",
+    model: Any,
+    forget: Any,
+    retain: Any,
+    method: Any = "salun",
     *,
-    collate=None,
-    loss=None,
-    fresh=None,
-    head=None,
-    num_labels=None,
-    validation=None,
-    inplace=False,
-    progress=True,
-    **options,
-):
+    collate: Callable | None = None,
+    loss: Callable | None = None,
+    fresh: Callable[[], Any] | None = None,
+    head: str | None = None,
+    num_labels: int | None = None,
+    validation: Any = None,
+    inplace: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Unlearned:
     """Make a model of one's own forget. The same seed on one process gives the same bits.
 
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
@@ -60,12 +63,12 @@ def unlearn(
     Returns an `Unlearned`. Raises `MubenchError` for an empty forget set, a method that needs what the model does not
     give, an unknown hyperparameter, or a loss that becomes NaN or infinite.
     """
-    method, options = _chosen(method, options)
+    method, asked = _chosen(method, options)
     sets = _examples(collate, forget=forget, retain=retain, validation=validation)
     behaviour = _behaviour(method, model, sets["forget"], loss, num_labels, head)
-    options.fits(method, behaviour.num_labels)
+    asked.fits(method, behaviour.num_labels)
     student, fresh = model if inplace else copy.deepcopy(model), fresh or (lambda: _untrained(model, method))
-    job = Job.make(behaviour, method, options, sets, student, fresh, RECIPE)
+    job = Job.make(behaviour, method, asked, sets, student, fresh, RECIPE)
     costs = job.train(progress)
     return Unlearned(job.context.student.eval(), costs)
 
@@ -119,20 +122,20 @@ def _untrained(model, method):
 
 
 def evaluate(
-    task,
-    checkpoint,
+    task: Any,
+    checkpoint: Any,
     *,
-    model=None,
-    ratio=None,
-    split_file=None,
-    seed=0,
-    limit=None,
-    name=None,
-    out=None,
-    seconds=None,
-    paper="",
-    save_model=False,
-):
+    model: str | None = None,
+    ratio: float | str | None = None,
+    split_file: str | Path | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    seconds: float | None = None,
+    paper: str = "",
+    save_model: bool = False,
+) -> dict[str, float | None]:
     """Measure weights that any code has unlearned.
 
     task: a registry name.

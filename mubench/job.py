@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
+from mubench.measure.card import on_card
 from mubench.measure.metrics import compute_all
 from mubench.measure.predict import SETS, UNTRAINED, predict, scores, validator
 from mubench.models import networks, originals
@@ -50,10 +51,10 @@ class Job:
     options: Options
     sets: dict
     context: Context
-    recipe: Recipe = None
+    recipe: Recipe | None = None
     budget: Budget = Budget()
     split: object = None
-    checkpoint: dict = None
+    checkpoint: dict | None = None
 
     @classmethod
     def make(
@@ -309,7 +310,7 @@ def train_original(task, model, folder=None, seed=0, progress=True):
 def _trained(job, task, model, folder, seed, progress):
     costs, student = job.train(progress), job.context.student
     with threads(task.threads):
-        frame, here = predict(task, student, scored(task, job.sets)), environment(job.context.accelerator)
+        frame, here = predict(task, student, on_card(task, job.sets)), environment(job.context.accelerator)
     with whole(folder / originals.CARD) as card_file:
         with networks.no_bars():
             student.save_pretrained(folder, safe_serialization=True)
@@ -331,30 +332,3 @@ def _trained(job, task, model, folder, seed, progress):
         }
         card_file.write_text(json.dumps(card, indent=1) + "\n")
     return card
-
-
-def verify_original(task, model, checkpoint=None, seed=0):
-    """Measure an original again.
-
-    Returns ``{"sha256", "source", "scores"}``. Raises `MubenchError` where a score is not what its card says, to 0.005.
-    """
-    network, facts = originals.load(task, model, checkpoint, seed)
-    sets = task.sets(model, task.split(5))
-    with threads(task.threads):
-        found = scores(task, predict(task, network, scored(task, sets)))
-    recorded = (facts["card"] or {}).get("scores", {})
-    off = {
-        name: (recorded[name], found[name]) for name in recorded if abs(recorded[name] - found.get(name, -1)) > 0.005
-    }
-    if off:
-        raise MubenchError(
-            f"original {model} of {task.name} does not score what its card says: {off} (recorded, found)"
-        )
-    return {"sha256": facts["sha256"], "source": facts["source"], "scores": found}
-
-
-def scored(task, sets):
-    """The sets that an original's card has scores of."""
-    return task.scored(
-        {name: view for name, view in sets.items() if name in ("train", "validation", "test", "transfer")}
-    )

@@ -15,6 +15,7 @@ import pkgutil
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from mubench.errors import MubenchError, nearest
 
@@ -188,12 +189,12 @@ tasks = Registry("task")
 methods = Registry("method")
 
 
-def load_task(reference):
+def load_task(reference: Any) -> Any:
     """A ``Task`` by registry name, ``path/to/file.py:Class``, class or instance."""
     return reference if isinstance(reference, tasks.base) else tasks.get(reference)()
 
 
-def load_method(reference, **hyperparameters):
+def load_method(reference: Any, **hyperparameters: Any) -> Any:
     """A ``Method`` by registry name, ``path/to/file.py:Class`` or class, or an instance as it is.
 
     hyperparameters: name → value, of a new instance.

@@ -1,18 +1,29 @@
 """The one path: RunSpec → Job → training → predictions → Result → store. All that unlearns or measures takes it."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 from mubench.errors import MubenchError
 from mubench.job import Job
 from mubench.measure.predict import Curve
-from mubench.records.result import now, read
+from mubench.records.result import Result, now, read
 from mubench.records.store import Store
 from mubench.spec import make_spec
 from mubench.sweep import plan
 from mubench.train.distributed import threads
 
 
-def run(task, method="salun", *, out="results", save_model=False, eval_every=None, force=False, **options):
+def run(
+    task: Any,
+    method: Any = "salun",
+    *,
+    out: str | Path = "results",
+    save_model: bool | str = False,
+    eval_every: int | None = None,
+    force: bool = False,
+    **options: Any,
+) -> Result:
     """Unlearn with one method on one task, evaluate and store; returns the `Result`.
 
     task, method: registry names or ``path/to/file.py:Class``.

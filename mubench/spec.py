@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from mubench import registry
-from mubench.models import networks
 from mubench.errors import MubenchError
+from mubench.models import networks
 from mubench.splits import ratio_name
 
 ENGINE = 1  # of the training code: raised when it gives other weights (tests/golden_weights.json)
@@ -30,39 +30,44 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(
-        0,
+        default=0,
         ge=0,
         lt=2**63,
         description="of everything random in unlearning and of the original it starts from, not of the split",
     )
     protocol: Literal["suite", "official"] = Field(
-        "suite",
+        default="suite",
         description=(
             "suite: every method by the original's optimiser and batches; official: by those of its authors' code"
         ),
     )
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
+    precision: Literal["no", "bf16", "fp16"] = Field(default="no", description="mixed precision")
     lora: float | None = Field(
-        None,
+        default=None,
         gt=0,
         le=100,
         allow_inf_nan=False,
         description="train LoRA adapters of so many per cent of the original's parameters",
     )
-    lora_rank: int | None = Field(None, gt=0, description="train LoRA adapters of this rank")
-    curriculum: Literal["superloss"] | None = Field(None, description="weighs examples by how easy they are")
+    lora_rank: int | None = Field(default=None, gt=0, description="train LoRA adapters of this rank")
+    curriculum: Literal["superloss"] | None = Field(default=None, description="weighs examples by how easy they are")
     curriculum_lambda: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="of superloss: the larger, the more alike all examples count"
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="of superloss: the larger, the more alike all examples count",
     )
     curriculum_tau: Literal["mean", "log_classes"] | FiniteFloat = Field(
-        "mean", description="of superloss, the loss of an average example: mean, log_classes or a number"
+        default="mean", description="of superloss, the loss of an average example: mean, log_classes or a number"
     )
     max_examples: int | None = Field(
-        None, gt=0, description="budget of examples with a gradient (default, of runs on a task: what retraining uses)"
+        default=None,
+        gt=0,
+        description="budget of examples with a gradient (default, of runs on a task: what retraining uses)",
     )
-    max_steps: int | None = Field(None, gt=0, description="budget of optimiser steps")
+    max_steps: int | None = Field(default=None, gt=0, description="budget of optimiser steps")
     max_seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="budget of seconds: what it cuts depends on the machine"
+        default=None, gt=0, allow_inf_nan=False, description="budget of seconds: what it cuts depends on the machine"
     )
 
     @model_validator(mode="after")
@@ -115,15 +120,21 @@ class RunSpec(Options):
             "registry name of the method, path/to/file.py:Class, or name@hash of weights that other code has unlearned"
         )
     )
-    ratio: str = Field("5", description="per cent of D to forget, in (0, 50]; ignored with split_file")
-    params: dict[str, Any] = Field({}, description="hyperparameters passed; the others keep the method's defaults")
-    split_file: str | None = Field(None, description="an index file, one training row per line, instead of a ratio")
-    checkpoint: str | None = Field(
-        None, description="the original model, a folder or hub id, instead of the standard one"
+    ratio: str = Field(default="5", description="per cent of D to forget, in (0, 50]; ignored with split_file")
+    params: dict[str, Any] = Field(
+        default={}, description="hyperparameters passed; the others keep the method's defaults"
     )
-    limit: int | None = Field(None, gt=0, description="only so many rows of each set: a trial, marked and never ranked")
+    split_file: str | None = Field(
+        default=None, description="an index file, one training row per line, instead of a ratio"
+    )
+    checkpoint: str | None = Field(
+        default=None, description="the original model, a folder or hub id, instead of the standard one"
+    )
+    limit: int | None = Field(
+        default=None, gt=0, description="only so many rows of each set: a trial, marked and never ranked"
+    )
     trials: int = Field(
-        0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand"
+        default=0, ge=0, description="how many settings were tried on validation data to choose params; 0: by hand"
     )
 
     @property

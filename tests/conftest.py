@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hub import Hub
 
-from mubench.models import originals
+from hub import Hub
 from mubench.cache import cache_dir
 from mubench.cli import main
+from mubench.models import originals
 from mubench.registry import load_task
 
 # Before torch is imported anywhere; processes started by tests inherit it.

@@ -17,9 +17,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import _generate  # the hook that makes the site's pages
 import pytest
 
-import _generate  # the hook that makes the site's pages
 from mubench.cli import main, parser, verbs
 
 ROOT = Path(__file__).parent.parent

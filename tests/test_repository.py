@@ -84,6 +84,19 @@ def test_the_core_branches_on_no_name_of_a_method_or_task(path):
     assert not named
 
 
+def test_files_and_functions_are_short():
+    """A screenful or a few: what is longer is two things."""
+    files = {path: path.read_text() for path in FILES}
+    assert not [str(path) for path, text in files.items() if text.count("\n") > 350]
+    functions = [
+        (f"{path.name}: {node.name}", node.end_lineno - node.lineno + 1)
+        for path, text in files.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    assert not [(name, lines) for name, lines in functions if lines > 60]
+
+
 def test_every_package_is_installed():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")

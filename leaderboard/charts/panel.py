@@ -25,7 +25,7 @@ class Line:
     name: str
     x: list
     y: list
-    half: list = ()
+    half: list | tuple = ()
     kind: str = "line"
     colour: int | str = 0
     link: str = ""
@@ -71,8 +71,8 @@ class Panel:
     diagonal: bool = False
     guides: dict = field(default_factory=dict)
     key: bool = False
-    limits: tuple = None
-    floor: float = None
+    limits: tuple | None = None
+    floor: float | None = None
     span: float = 2
 
     @property

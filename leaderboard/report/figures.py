@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mubench.leaderboard.charts import Line, Panel, inline
 from mubench.leaderboard import recompute
+from mubench.leaderboard.charts import Line, Panel, inline
 from mubench.leaderboard.site.figures import colours, roc_curves
 
 SETS = ("forget", "test", "retain")

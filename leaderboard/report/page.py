@@ -1,22 +1,21 @@
 """The page of a run, next to those of the original and of the retrained model."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.leaderboard.columns import HEADERS, SCALES
-from mubench.leaderboard.columns import COSTS
+from mubench.leaderboard.columns import COSTS, HEADERS, RUN_COLUMNS, SCALES
+from mubench.leaderboard.frame import StoredRun, relate
 from mubench.leaderboard.report import examples, figures
 from mubench.leaderboard.report.embedding import pictures
-from mubench.leaderboard.columns import RUN_COLUMNS
-from mubench.leaderboard.frame import StoredRun, relate
 from mubench.leaderboard.rows import REFERENCES
+from mubench.leaderboard.site import HERE, environment
 from mubench.leaderboard.trust.levels import level_of
 from mubench.leaderboard.trust.reading import read_run
-from mubench.leaderboard.site import HERE, environment
 from mubench.measure.metrics import METRICS
 from mubench.records.store import Store
 from mubench.spec import command, retrain_of
@@ -24,7 +23,7 @@ from mubench.spec import command, retrain_of
 ABOUT = {name: metric.description for name, metric in METRICS.items()} | {name: RUN_COLUMNS[name] for name in COSTS}
 
 
-def report(run, out=None, references=None):
+def report(run: str | Path, out: str | Path | None = None, references: Sequence[str | Path] | None = None) -> Path:
     """Write one run as a self-contained page.
 
     run: a result's folder.
@@ -35,16 +34,16 @@ def report(run, out=None, references=None):
     Returns the path of the page. Raises `MubenchError` where the run holds no predictions or they contradict it.
     """
     folder = Path(run)
-    run = StoredRun.read(folder)
-    run.checked = read_run(folder)
-    if run.checked.frame is None:
+    shown = StoredRun.read(folder)
+    shown.checked = read_run(folder)
+    if shown.checked.frame is None:
         raise MubenchError(f"{folder} holds no predictions: there is nothing to report but its numbers")
     roots = [folder.parents[4]] if references is None else [Path(root) for root in references]
-    page = environment().get_template("report.html").render(**_contents(run, _references(run, roots), folder))
-    out = Path(out) if out else folder / "report.html"
-    with whole(out) as path:
+    page = environment().get_template("report.html").render(**_contents(shown, _references(shown, roots), folder))
+    target = Path(out) if out else folder / "report.html"
+    with whole(target) as path:
         path.write_text(page, encoding="utf-8", newline="\n")
-    return out
+    return target
 
 
 def _contents(run, references, folder):

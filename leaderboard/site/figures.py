@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from mubench.leaderboard.columns import RANKED
 from mubench.leaderboard.charts import Line, Panel, critical_difference, inline
-from mubench.leaderboard.columns import RATES
+from mubench.leaderboard.columns import RANKED, RATES
 from mubench.leaderboard.rows import REFERENCES
 
 ROC_LINES, RATIO_LINES = 6, 8

@@ -4,10 +4,10 @@ import functools
 
 from mubench.leaderboard.columns import HEADERS, ROW_COLUMNS
 from mubench.leaderboard.rows import SEEDS
-from mubench.leaderboard.submitter import OWN, about
 from mubench.leaderboard.site import data, methods, overview, submissions, tasks
 from mubench.leaderboard.site.addresses import slugs
 from mubench.leaderboard.site.templating import environment
+from mubench.leaderboard.submitter import OWN, about
 from mubench.measure.metrics import METRICS, VERSION
 
 KINDS = {  # of variants

@@ -5,6 +5,10 @@ a figure with its table, and a table of what follows from it (a capacity, a law,
 figure without enough data says what is missing.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 
 from mubench.errors import MubenchError
@@ -21,23 +25,23 @@ from mubench.sweep.progress import reason
 
 
 def ablate(
-    kind,
-    tasks,
-    methods=None,
+    kind: str,
+    tasks: str | Sequence[str],
+    methods: str | Sequence[str] | None = None,
     *,
-    models=None,
-    ratios=None,
-    seeds=None,
-    at=None,
-    out="results",
-    figures=None,
-    workers=1,
-    eval_every=10,
-    margin=MARGIN,
-    limit=None,
-    run=True,
-    **options,
-):
+    models: Any = None,
+    ratios: Any = None,
+    seeds: Any = None,
+    at: Any = None,
+    out: str | Path = "results",
+    figures: str | Path | None = None,
+    workers: int = 1,
+    eval_every: int = 10,
+    margin: float = MARGIN,
+    limit: int | None = None,
+    run: bool = True,
+    **options: Any,
+) -> list[Exhibit]:
     """Vary one thing, run what ``out`` does not hold yet, and draw.
 
     kind: lora, curriculum, ratio, scale, budget or bias.
@@ -56,13 +60,13 @@ def ablate(
 
     Returns the exhibits. Raises `MubenchError` where every run fails.
     """
-    kind = kind_of(kind, at)
-    references, specs, left_out = specs_of(kind, tasks, methods, models, ratios, seeds, limit=limit, **options)
+    varied = kind_of(kind, at)
+    references, specs, left_out = specs_of(varied, tasks, methods, models, ratios, seeds, limit=limit, **options)
     if run:
-        _run(references, specs, out, workers, eval_every if kind.on_curves else None)
+        _run(references, specs, out, workers, eval_every if varied.on_curves else None)
     runs, notes = read_runs(out, only=[*references, *specs], limit=limit)
     trial = [f"a trial on {limit} rows of each set: no result"] if limit else []
-    exhibits = analyse(kind, runs, [*references, *specs], margin, [*trial, *left_out, *notes])
+    exhibits = analyse(varied, runs, [*references, *specs], margin, [*trial, *left_out, *notes])
     if figures:
         for exhibit in exhibits:
             exhibit.write(figures)

@@ -50,7 +50,7 @@ class Verdict(Facts):
     """
 
     level: Level = Field(strict=False)
-    files: dict[Literal[RESULT, PREDICTIONS], Hash]
+    files: dict[Literal[RESULT, PREDICTIONS], Hash]  # type: ignore[valid-type]
     flags: list[Line] = []
     mubench: Line
     machine: Line

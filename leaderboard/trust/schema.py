@@ -153,7 +153,7 @@ class ResultFacts(Facts):
     budget: BudgetFacts | None = None
     costs: CostFacts
     environment: EnvironmentFacts
-    metrics: dict[Literal[tuple(METRICS)], MetricValue | None]
+    metrics: dict[Literal[tuple(METRICS)], MetricValue | None]  # type: ignore[valid-type]
     evaluation_seconds: Amount
     weights: Hash | None = None
     started: Time

@@ -60,7 +60,8 @@ def split(args):
     data=True,
 )
 def original(args):
-    from mubench.job import train_original, verify_original
+    from mubench.job import train_original
+    from mubench.measure.card import verify_original
     from mubench.models import originals
     from mubench.registry import load_task
     from mubench.spec import Options

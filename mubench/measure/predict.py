@@ -6,6 +6,8 @@ import torch
 from accelerate.utils import gather_object, send_to_device
 
 from mubench.errors import MubenchError
+from mubench.train.distributed import make_accelerator
+from mubench.train.loader import batches
 
 SETS = ("test", "forget", "retain", "transfer")
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
@@ -20,8 +22,6 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
     incompetent: an untrained model; its logits on the forget set are kept for ZRF, where the task has logits.
     accelerator: where; of several processes every one takes its share and all get the whole.
     """
-    from mubench.train.distributed import make_accelerator
-
     accelerator = accelerator or make_accelerator()
     frames = []
     for name, view in sets.items():
@@ -42,8 +42,9 @@ def _columns(run, task, model, view, positions, accelerator):
     training = model.training
     model.to(accelerator.device).eval()
     pieces = []
-    for chunk in positions.split(task.evaluation_batch) if len(positions) else ():
-        batch = send_to_device(view[chunk], accelerator.device)
+    asked = [(None, chunk) for chunk in positions.split(task.evaluation_batch)] if len(positions) else []
+    for examples in batches({None: view}, asked, accelerator.device):
+        batch = send_to_device(examples, accelerator.device)
         with accelerator.autocast():
             piece = run(model, batch)
         pieces.append({"index": batch["index"], **piece})

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mubench import registry
-from mubench.models import networks
 from mubench.cache import cache_dir
 from mubench.errors import MubenchError
+from mubench.models import networks
 from mubench.spec import ENGINE, command
 
 WEIGHTS, CARD = "model.safetensors", "card.json"

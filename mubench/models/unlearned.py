@@ -1,6 +1,7 @@
 """What an unlearning method leaves: a model that one can call, and what it cost."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -11,5 +12,5 @@ class Unlearned:
     costs: the `mubench.train.costs.Costs`.
     """
 
-    model: object
-    costs: object
+    model: Any
+    costs: Any

@@ -50,7 +50,9 @@ def read_predictions(folder):
         raise MubenchError(f"{path} cannot be read ({type(error).__name__}): it is no Parquet file") from error
 
 
-def score(folder, retrain=None, tolerance=TOLERANCE):
+def score(
+    folder: str | Path, retrain: str | Path | None = None, tolerance: float = TOLERANCE
+) -> dict[str, float | None]:
     """Recompute every metric of a stored result from its predictions.
 
     folder: of the result.

@@ -12,7 +12,7 @@ from mubench.errors import MubenchError
 from mubench.fingerprint import fingerprint
 from mubench.records import machine
 
-SCHEMA = 2
+SCHEMA: Literal[2] = 2
 RESULT = "result.json"
 
 

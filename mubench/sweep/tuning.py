@@ -1,16 +1,27 @@
 """`mubench tune`: hyperparameters chosen on validation data, with equal trials and an equal budget for every method."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 from mubench.errors import MubenchError
-from mubench.records.result import read
+from mubench.records.result import Result, read
 from mubench.records.store import Store
 from mubench.spec import Incompatible, command, make_spec
 from mubench.sweep.progress import summary
 from mubench.sweep.trials import Trials, silent_optuna
 
 
-def tune(task, method="salun", trials=20, *, budget_seconds=None, workers=1, out="results", **options):
+def tune(
+    task: Any,
+    method: Any = "salun",
+    trials: int = 20,
+    *,
+    budget_seconds: float | None = None,
+    workers: int = 1,
+    out: str | Path = "results",
+    **options: Any,
+) -> Result:
     """Choose a method's hyperparameters, then run what was chosen.
 
     task, method, out and options: as in `mubench.run`; ``params`` are fixed and not searched.

@@ -139,7 +139,7 @@ class Context:
 
     def batches(self, view, size, purpose):
         """A whole view in batches of some size, in order, each `ready`."""
-        for examples in batches({"": view}, [("", p) for p in torch.arange(len(view)).split(size)], self.device):
+        for examples in batches({None: view}, [(None, p) for p in torch.arange(len(view)).split(size)], self.device):
             yield self.ready(examples, purpose)
 
     def sample(self, view, share):
@@ -223,10 +223,10 @@ class Context:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         every = torch.arange(len(view)).split(length)
         shared = 1 < world <= len(every)  # else each process takes them all: none may be left without gradients
-        asked = [("", positions) for positions in (every[rank::world] if shared else every)]
+        asked = [(None, positions) for positions in (every[rank::world] if shared else every)]
         training = self.student.training
         self.student.eval().zero_grad(set_to_none=True)
-        for examples in batches({"": view}, asked, self.device):
+        for examples in batches({None: view}, asked, self.device):
             batch = self.ready(examples, "saliency")
             with self.counted("saliency", batch, gradient=False), self.accelerator.autocast():
                 self.task.forward(self.student, batch).loss.mean().backward()

@@ -49,9 +49,8 @@ def gradients(context, view, size=1, change=None):
     many = vmap(single, in_dims=(None, 0), randomness="same")
     context.student.eval()
     try:
-        for examples in batches(
-            {"": view}, [("", positions) for positions in _pieces(len(view), size, together)], context.device
-        ):
+        asked = [(None, positions) for positions in _pieces(len(view), size, together)]
+        for examples in batches({None: view}, asked, context.device):
             batch = context.ready(examples, "gradients")
             count = -(-len(batch["index"]) // size)
             given = change(batch) if change else batch

@@ -10,8 +10,8 @@ from mubench.errors import MubenchError
 WORKERS = 4  # at most; each holds two batches in advance
 
 
-class Sets(Dataset):
-    """Several views as one: ``sets[name, positions]`` is a batch of the view of that name, or why there is none."""
+class Views(Dataset):
+    """Several views as one: ``views[name, positions]`` is a batch of the view of that name, or why there is none."""
 
     def __init__(self, views):
         self.views = views
@@ -45,7 +45,7 @@ def _decoded(views, asked, device):
     pinned = device.type == "cuda"
     apart = torch.Generator()  # of the workers: else the run's own random numbers would be drawn
     options = {"num_workers": workers, "pin_memory": pinned, "generator": apart}
-    for batch in DataLoader(Sets(views), batch_size=None, sampler=asked, **options):
+    for batch in DataLoader(Views(views), batch_size=None, sampler=asked, **options):
         if isinstance(batch, MubenchError):
             raise batch
         yield batch

@@ -157,7 +157,8 @@ class Adapters:
 
         for first in [n for n in start if re.search(r"\.lora_(embedding_)?A\.", n)]:
             second = re.sub(r"(\.lora_(embedding_)?)A\.", r"\1B.", first)
-            a, b, a0, b0 = *map(self.model.get_parameter, (first, second)), start[first], start[second]
+            a, b = (self.model.get_parameter(name) for name in (first, second))
+            a0, b0 = start[first], start[second]
             b.data = factor * b.data
             if a0.any() and b0.any():
                 a.data, b.data = torch.cat([a0, a.data]), torch.cat([(1 - factor) * b0, b.data], 1)

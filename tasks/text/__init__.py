@@ -1,3 +1,4 @@
 """Text classification."""
 
-from mubench.tasks.text.base import TextClassification as TextClassification, Tokenized as Tokenized
+from mubench.tasks.text.base import TextClassification as TextClassification
+from mubench.tasks.text.base import Tokenized as Tokenized

@@ -9,7 +9,6 @@ from mubench.models import networks
 from mubench.tasks.base import Task
 from mubench.tasks.contract.caching import cached_method
 
-
 _TOKENIZING = threading.Lock()  # a tokenizer is told how to cut and to pad before it is used: no two threads at once
 
 

@@ -7,7 +7,6 @@ from mubench.models.behaviour import pixel_range
 from mubench.tasks.base import Task
 from mubench.tasks.text import Tokenized
 
-
 TEXT = ("input_ids", "attention_mask", "token_type_ids")
 
 

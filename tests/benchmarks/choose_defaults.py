@@ -19,14 +19,14 @@ from pathlib import Path
 
 import torch
 
+from mubench.listing import pairs
+from mubench.measure.predict import predict, scores
 from mubench.models import originals
+from mubench.registry import load_method, load_task, methods
+from mubench.splits import make_split
 from mubench.train.context import Context
 from mubench.train.engine import Engine
 from mubench.train.loop import NonFiniteLoss
-from mubench.measure.predict import predict, scores
-from mubench.listing import pairs
-from mubench.registry import load_method, load_task, methods
-from mubench.splits import make_split
 
 FILE = Path(__file__).with_suffix(".json")
 TASKS = ("fashion", "movie_snippets", "spoken_words")

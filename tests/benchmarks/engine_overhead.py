@@ -11,11 +11,11 @@ import torch
 import transformers
 from _paired import ratio
 
+from mubench.examples import Examples
 from mubench.models.behaviour import Behaviour
+from mubench.registry import load_method, load_task
 from mubench.train.context import Context
 from mubench.train.engine import Engine
-from mubench.examples import Examples
-from mubench.registry import load_method, load_task
 
 torch.set_num_threads(1)
 

@@ -15,9 +15,9 @@ import statistics
 import torch
 from _paired import ratio
 
+from mubench.registry import load_task
 from mubench.train.context import Context
 from mubench.train.gradients import importance
-from mubench.registry import load_task
 
 MODELS = {
     "fashion": ("resnet", "vit"),

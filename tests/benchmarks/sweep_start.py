@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from mubench.records.store import Store
 from mubench.sweep import grid
 from mubench.sweep.progress import Progress
-from mubench.records.store import Store
 
 METHODS, MODELS, RATIOS = "neggrad,rand_label,bad_t,scrub,salun", ["resnet", "vit"], ["1", "2", "5", "7", "10"]
 

@@ -13,9 +13,9 @@ import functools
 import torch
 from _paired import ratio
 
+from mubench.registry import load_method, load_task
 from mubench.train.context import Context
 from mubench.train.engine import Engine
-from mubench.registry import load_method, load_task
 
 torch.set_num_threads(1)
 EPOCHS, SIZE, LR, SHARE = 4, 64, 1e-3, 0.3

@@ -10,14 +10,14 @@ import time
 
 import torch
 
-from mubench.models.behaviour import Behaviour
-from mubench.train.costs import Meter
-from mubench.train.context import Context
-from mubench.train.engine import Engine
 from mubench.examples import Examples
-from mubench.train.recipe import Recipe
+from mubench.models.behaviour import Behaviour
 from mubench.registry import load_method
 from mubench.splits import make_split
+from mubench.train.context import Context
+from mubench.train.costs import Meter
+from mubench.train.engine import Engine
+from mubench.train.recipe import Recipe
 
 
 class Small(torch.nn.Module):

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from mubench.models.behaviour import Behaviour, Output
-from mubench.train.context import Context
-from mubench.train.schedule import Schedule
 from mubench.examples import Examples
-from mubench.train.gradients import importance
 from mubench.methods import laf
+from mubench.models.behaviour import Behaviour, Output
 from mubench.registry import load_method
+from mubench.train.context import Context
+from mubench.train.gradients import importance
+from mubench.train.schedule import Schedule
 
 spec = importlib.util.spec_from_file_location("replay_methods", Path(__file__).parent / "replay_methods.py")
 base = importlib.util.module_from_spec(spec)

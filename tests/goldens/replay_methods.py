@@ -18,14 +18,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from mubench.models.behaviour import Behaviour, Output
-from mubench.train.curriculum import SuperLoss
-from mubench.train.context import Context
-from mubench.train.engine import Engine
 from mubench.examples import Examples
 from mubench.methods._memory import accuracy, extraction
-from mubench.train.recipe import Recipe
+from mubench.models.behaviour import Behaviour, Output
 from mubench.registry import load_method
+from mubench.train.context import Context
+from mubench.train.curriculum import SuperLoss
+from mubench.train.engine import Engine
+from mubench.train.recipe import Recipe
 
 OWN = json.loads((Path(__file__).parent / "methods.json").read_text())
 NUMBER = r"\d*\.?\d+(?:e[+-]?\d+)?"

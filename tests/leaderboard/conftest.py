@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from mubench import registry
-from mubench.records.machine import ALIKE
 from mubench.measure.metrics import compute_all
+from mubench.records.machine import ALIKE
 from mubench.records.result import Result
 from mubench.records.store import Store
 from mubench.spec import ENGINE, RunSpec

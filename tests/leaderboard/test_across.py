@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from boards import row
 
+from boards import row
 from mubench.leaderboard.board import board
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from boards import row
 from scipy import stats
 
+from boards import row
 from mubench.errors import MubenchError
 from mubench.leaderboard.board import board
 from mubench.leaderboard.columns import ACROSS_COLUMNS, ROW_COLUMNS, RUN_COLUMNS, VALUES

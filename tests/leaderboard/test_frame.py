@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from boards import change, row, submit
 
+from boards import change, row, submit
 from mubench.cache import file_hash
 from mubench.errors import MubenchError
 from mubench.leaderboard.board import board

@@ -22,16 +22,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from submissions import Altered, tiny
 
 import mubench
 from mubench.errors import MubenchError
-from mubench.measure.predict import scorer
 from mubench.leaderboard import submission
 from mubench.leaderboard.trust.limits import LIMITS
 from mubench.leaderboard.trust.reading import read_run
 from mubench.leaderboard.trust.untrusted import parse_json
 from mubench.measure.metrics import compute_all
+from mubench.measure.predict import scorer
+from submissions import Altered, tiny
 
 TEXTS = [
     "../../x",

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from mubench.leaderboard.board import Board, board
-from mubench.leaderboard.trust.reading import read_run
 from mubench.leaderboard.rows import REFERENCES, SCHEMA_1_ENGINE, SEEDS
+from mubench.leaderboard.trust.reading import read_run
 
 ROOT = Path(__file__).parents[2]
 RENEW = "`make leaderboard` renews the published tables"

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from boards import change, row, submit
 
+from boards import change, row, submit
 from mubench import registry
 from mubench.cache import file_hash
 from mubench.leaderboard import rows as module

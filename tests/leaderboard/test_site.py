@@ -10,8 +10,8 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from benchmarks.board import generate
 
+from benchmarks.board import generate
 from mubench.errors import MubenchError
 from mubench.leaderboard.board import Board
 from mubench.leaderboard.report import report

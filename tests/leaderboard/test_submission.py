@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from submissions import Altered, tiny
 
 import mubench
 from mubench import registry
@@ -23,6 +22,7 @@ from mubench.leaderboard.trust.reading import read_run
 from mubench.leaderboard.trust.schema import Taxonomy
 from mubench.leaderboard.trust.unranked import why_unranked
 from mubench.spec import ENGINE
+from submissions import Altered, tiny
 
 ROOT = Path(__file__).parent.parent.parent
 METHOD = """

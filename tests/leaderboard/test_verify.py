@@ -8,12 +8,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hub import Hub, commit
-from submissions import Altered, tiny
 
 import mubench
+from hub import Hub, commit
 from mubench import registry
-from mubench.models import originals
 from mubench.errors import MubenchError
 from mubench.leaderboard import submission
 from mubench.leaderboard.trust.flags import raise_flags
@@ -22,7 +20,9 @@ from mubench.leaderboard.trust.re_evaluation import re_evaluate, task_network
 from mubench.leaderboard.trust.reading import read_run
 from mubench.leaderboard.trust.reproduction import reproduce
 from mubench.leaderboard.trust.suite import compare_original, compare_with_suite
+from mubench.models import originals
 from mubench.models.networks import weights_hash
+from submissions import Altered, tiny
 
 
 @pytest.fixture

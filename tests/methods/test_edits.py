@@ -8,15 +8,15 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
+from mubench.examples import Examples
+from mubench.methods.base import Term
 from mubench.models import networks
 from mubench.models.behaviour import Behaviour, Output, States
+from mubench.registry import load_method
 from mubench.train.context import Context
 from mubench.train.engine import Engine
-from mubench.examples import Examples
 from mubench.train.gradients import gradients, importance
-from mubench.methods.base import Term
 from mubench.train.recipe import Recipe
-from mubench.registry import load_method
 
 FORGET, RETAIN, CLASSES = [1, 4, 6, 7, 12], [0, 2, 3, 5, 8, 9, 10, 11, 13], 3
 RECIPE = Recipe(lr=0.05, epochs=2, batch_size=4, forget_batch_size=3, optimizer="sgd", weight_decay=0.0, clip=0.0)

@@ -9,15 +9,15 @@ import types
 import pytest
 import torch
 
-from mubench.models.behaviour import Behaviour, Output
-from mubench.train.context import Context
-from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods._memory import accuracy, extraction
 from mubench.methods.base import Method, Term, after, first
-from mubench.train.recipe import Recipe
+from mubench.models.behaviour import Behaviour, Output
 from mubench.registry import load_method, load_task
+from mubench.train.context import Context
+from mubench.train.engine import Engine
+from mubench.train.recipe import Recipe
 
 V, PROMPT, LENGTHS = 7, 2, (3, 5, 4, 1, 5, 2)  # tokens, those of a prompt, those of the answers
 RECIPE = Recipe(lr=0.1, epochs=1, batch_size=8, optimizer="sgd", momentum=0.0, weight_decay=0.0, clip=0.0)

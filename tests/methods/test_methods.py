@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import kl_div
 
-from mubench.models.behaviour import Behaviour, Output
-from mubench.train.context import Context
-from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import MEASURES, Term
-from mubench.train.recipe import Recipe
+from mubench.models.behaviour import Behaviour, Output
 from mubench.registry import load_method, methods
+from mubench.train.context import Context
+from mubench.train.engine import Engine
+from mubench.train.recipe import Recipe
 
 NAMES = sorted(n for n in methods.modules if load_method(n).needs <= Behaviour.provides)
 FORGET, RETAIN, CLASSES = [1, 4, 6, 7, 12, 15], [0, 2, 3, 5, 8, 9, 10, 11, 13, 14], 4

@@ -3,9 +3,9 @@
 import pytest
 
 from mubench import registry
+from mubench.listing import pairs
 from mubench.records.result import read
 from mubench.records.store import Store
-from mubench.listing import pairs
 from mubench.runner import run_spec
 from mubench.spec import Incompatible, make_spec
 

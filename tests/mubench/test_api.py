@@ -8,8 +8,8 @@ import torch
 import transformers
 
 import mubench
-from mubench.errors import MubenchError
 from mubench.contracts import PROBLEM
+from mubench.errors import MubenchError
 from mubench.registry import load_method, methods
 
 

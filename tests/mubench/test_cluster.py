@@ -16,6 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from mubench.errors import MubenchError
+from mubench.records.store import Store
+from mubench.spec import make_spec
+from mubench.sweep import cluster as module
+from mubench.sweep.grid import sweep
+from mubench.sweep.progress import reason
 from sweeps import (
     LIMIT,
     NEEDS,
@@ -28,13 +35,6 @@ from sweeps import (
     until_some_are_done,
     write_plugin,
 )
-
-from mubench.sweep import cluster as module
-from mubench.errors import MubenchError
-from mubench.sweep.grid import sweep
-from mubench.sweep.progress import reason
-from mubench.records.store import Store
-from mubench.spec import make_spec
 
 pytest.importorskip("ray", reason="sweeps on a cluster need Ray: pip install 'mubench[ray]'")
 MEMORY = 80 * 2**20  # of a node's shared objects, the least that Ray takes

@@ -7,15 +7,15 @@ import pytest
 import torch
 from scipy.special import lambertw
 
-from mubench.models.behaviour import Behaviour
-from mubench.train.curriculum import SuperLoss, confidence, make_curriculum
-from mubench.train.context import Context
-from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import Method, Term
-from mubench.train.recipe import Recipe
+from mubench.models.behaviour import Behaviour
 from mubench.registry import load_method
+from mubench.train.context import Context
+from mubench.train.curriculum import SuperLoss, confidence, make_curriculum
+from mubench.train.engine import Engine
+from mubench.train.recipe import Recipe
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
 REST = {0.0: 1.0, -0.7: 2.047539475588782, -0.2: 1.1183255915896297, 0.3: 0.8767661866735631, 10.0: 0.26534493304844003}

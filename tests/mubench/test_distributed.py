@@ -9,16 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-import processes
 import pytest
 import torch
 
-from mubench.models import networks, originals
-from mubench.train.distributed import make_accelerator
+import processes
 from mubench.errors import MubenchError
-from mubench.registry import load_task
+from mubench.models import networks, originals
 from mubench.records.result import read
 from mubench.records.store import Store
+from mubench.registry import load_task
+from mubench.train.distributed import make_accelerator
 
 SCRIPT = str(Path(processes.__file__))
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

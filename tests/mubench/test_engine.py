@@ -12,17 +12,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import mubench
-from mubench.models.behaviour import Behaviour
-from mubench.train.costs import Meter
-from mubench.train.context import Context
-from mubench.train.engine import Engine
-from mubench.train.loop import NonFiniteLoss
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import SCHEDULES, Method, Term, first
-from mubench.train.recipe import Recipe
+from mubench.models.behaviour import Behaviour
 from mubench.registry import load_method
 from mubench.spec import Budget
+from mubench.train.context import Context
+from mubench.train.costs import Meter
+from mubench.train.engine import Engine
+from mubench.train.loop import NonFiniteLoss
+from mubench.train.recipe import Recipe
 
 CLASSES = 3
 RECIPE = Recipe(lr=0.05, epochs=2, batch_size=4, forget_batch_size=3, optimizer="sgd", weight_decay=0.01, clip=0.0)

@@ -10,6 +10,15 @@ import signal
 import time
 
 import pytest
+
+import mubench as mu
+from mubench import registry
+from mubench.errors import MubenchError
+from mubench.records.predictions import score
+from mubench.records.result import read
+from mubench.records.store import Store
+from mubench.sweep.grid import expand, sweep
+from mubench.sweep.progress import reason, span
 from sweeps import (
     LIMIT,
     NEEDS,
@@ -22,15 +31,6 @@ from sweeps import (
     until_some_are_done,
     write_plugin,
 )
-
-import mubench as mu
-from mubench import registry
-from mubench.errors import MubenchError
-from mubench.sweep.grid import expand, sweep
-from mubench.sweep.progress import reason, span
-from mubench.records.predictions import score
-from mubench.records.result import read
-from mubench.records.store import Store
 
 
 @pytest.fixture(scope="module")

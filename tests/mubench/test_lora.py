@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from mubench import api
-from mubench.models import networks, originals
-from mubench.train import lora
-from mubench.train.context import Context
-from mubench.train.engine import Engine
 from mubench.errors import MubenchError
 from mubench.measure.predict import predict
 from mubench.methods.base import Method, Term
-from mubench.train.recipe import Recipe
-from mubench.registry import load_method, load_task
-from mubench.records.result import read
+from mubench.models import networks, originals
 from mubench.models.networks import weights_hash
+from mubench.records.result import read
+from mubench.registry import load_method, load_task
 from mubench.tasks.contract.tiny import TINY
+from mubench.train import lora
+from mubench.train.context import Context
+from mubench.train.engine import Engine
+from mubench.train.recipe import Recipe
 
 TOKENS = dict(vocab_size=40, bos_token_id=0, eos_token_id=2)
 UNET = dict(

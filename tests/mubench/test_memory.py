@@ -10,18 +10,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mubench.errors import MubenchError
+from mubench.listing import pairs
 from mubench.models import networks, originals
+from mubench.registry import load_method, load_task
+from mubench.spec import Budget
+from mubench.sweep.memory import GIB, Footprint, Setup, footprint, need, saved
+from mubench.sweep.plan import command, describe, fitting
+from mubench.tasks.base import Model, Task
 from mubench.train.context import Context
 from mubench.train.distributed import make_accelerator
 from mubench.train.engine import Engine
-from mubench.errors import MubenchError
-from mubench.listing import pairs
-from mubench.sweep.memory import GIB, Footprint, Setup, footprint, need, saved
-from mubench.sweep.plan import command, describe, fitting
 from mubench.train.recipe import Recipe
-from mubench.registry import load_method, load_task
-from mubench.spec import Budget
-from mubench.tasks.base import Model, Task
 
 LLAMA = dict(vocab_size=32000, num_attention_heads=32, max_position_embeddings=2048)
 FLOAT = Setup("float32")

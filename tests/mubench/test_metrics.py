@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mubench.errors import MubenchError
-from mubench.measure.predict import rounded
 from mubench.measure.metrics import METRICS, Predictions, arrays, compute_all, metric
 from mubench.measure.metrics.primary import load_primary
+from mubench.measure.predict import rounded
 
 FACTS = {"num_labels": 3, "random_guess": 1 / 3, "original_test_score": 0.9, "accuracy": True, "verbatim": True}
 SIZES = {"test": 40, "forget": 30, "retain": 80, "transfer": 12}

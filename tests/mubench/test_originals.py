@@ -9,15 +9,15 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from mubench import job, registry
-from mubench.models import originals
-from mubench.train.costs import Meter
-from mubench.train.engine import Engine
 from mubench.errors import MubenchError
-from mubench.measure.predict import validator
 from mubench.job import original, train_original
-from mubench.train.recipe import Recipe
+from mubench.measure.predict import validator
+from mubench.models import originals
 from mubench.runner import run
 from mubench.tasks.base import Model, Task
+from mubench.train.costs import Meter
+from mubench.train.engine import Engine
+from mubench.train.recipe import Recipe
 
 
 class TinyConfig(PretrainedConfig):

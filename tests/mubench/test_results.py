@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 import mubench as mu
 from mubench import cache
-from mubench.records import store as module
 from mubench.errors import MubenchError
+from mubench.records import store as module
 from mubench.records.predictions import read_predictions, score
 from mubench.records.result import Result, read
 from mubench.records.store import Store

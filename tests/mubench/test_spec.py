@@ -9,15 +9,15 @@ import pytest
 
 import mubench as mu
 from mubench import registry, runner
-from mubench.models import originals
-from mubench.sweep import grid
 from mubench.errors import MubenchError
 from mubench.fingerprint import fingerprint
 from mubench.job import Job
-from mubench.registry import load_task
+from mubench.models import originals
 from mubench.records.result import RESULT, read
 from mubench.records.store import Store
+from mubench.registry import load_task
 from mubench.spec import Budget, RunSpec, command, make_spec, retrain_of
+from mubench.sweep import grid
 
 LIMIT = 60
 METHOD = '''

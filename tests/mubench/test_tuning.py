@@ -11,13 +11,13 @@ import pytest
 from filelock import FileLock
 
 import mubench as mu
-from mubench.measure import predict as evaluation
 from mubench.errors import MubenchError
 from mubench.job import Job
+from mubench.measure import predict as evaluation
 from mubench.measure.metrics import METRICS, Predictions
-from mubench.registry import load_method, load_task, methods
 from mubench.records.result import read
 from mubench.records.store import Store
+from mubench.registry import load_method, load_task, methods
 from mubench.spec import make_spec
 from mubench.sweep.trials import OBJECTIVE, WORST, Trials
 from mubench.sweep.tuning import tune, tune_all

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mubench.train.context import Context
 from mubench.measure.metrics.primary import load_primary
 from mubench.registry import load_task
+from mubench.train.context import Context
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +147,9 @@ def test_random_guess_is_what_other_pictures_score(task):
 
 
 def test_original_draws_what_is_asked_for_and_knows_its_training_pictures(task):
-    from mubench.models import originals
-    from mubench.measure.predict import predict
     from mubench.measure.metrics.arrays import auc
+    from mubench.measure.predict import predict
+    from mubench.models import originals
 
     network, facts = originals.load(task, "unet")
     sets = task.sets("unet", task.split(5))

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from mubench.errors import MubenchError
-from mubench.train.recipe import Recipe
 from mubench.registry import load_method, load_task
 from mubench.tasks.base import Model
 from mubench.tasks.generation import TextGeneration
 from mubench.tasks.generation.readers import messenger
+from mubench.train.recipe import Recipe
 
 SMALL = dict(vocab_size=700, pad_token_id=0, eos_token_id=1)
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from mubench.errors import MubenchError
 from mubench.registry import load_task
-from mubench.tasks.readers.files import picture, plain_pickle
 from mubench.tasks.base import rows_checksum
+from mubench.tasks.readers.files import picture, plain_pickle
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from mubench import registry
-from mubench.models import networks
-from mubench.leaderboard.check import check
 from mubench.errors import MubenchError
+from mubench.leaderboard.check import check
+from mubench.models import networks
 from mubench.registry import load_task
-
 
 MINI = [
     name for name in registry.tasks.names() if registry.tasks.get(name).tier == "mini"
@@ -133,7 +132,7 @@ def test_shipped_originals_fit_in_20_megabytes():
 
 @pytest.mark.parametrize("name, model", [(t, m) for t in MINI for m in load_task(t).models])
 def test_originals_score_what_their_cards_say(name, model):
-    from mubench.job import verify_original
+    from mubench.measure.card import verify_original
 
     task = load_task(name)
     found = verify_original(task, model)["scores"]

@@ -13,7 +13,6 @@ from mubench.cache import whole, writing
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RUN_COLUMNS
 from mubench.leaderboard.frame import of_one_code, read_runs
-from mubench.leaderboard.submitter import OWN
 from mubench.leaderboard.studies import verdicts
 from mubench.leaderboard.studies.ablations import analyse
 from mubench.leaderboard.studies.paper import tables_4_to_6_scores as scores
@@ -23,6 +22,7 @@ from mubench.leaderboard.studies.paper.table_1_tasks import tasks_table
 from mubench.leaderboard.studies.paper.table_2_taxonomy import taxonomy_table
 from mubench.leaderboard.studies.paper.table_3_curriculum import curriculum_table
 from mubench.leaderboard.studies.runs import METHODS
+from mubench.leaderboard.submitter import OWN
 from mubench.measure.metrics import VERSION
 
 SHOWN_NOTES = 30  # on what was left out while reading

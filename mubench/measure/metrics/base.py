@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mubench.errors import MubenchError
 
-METRICS = {}
+METRICS: dict = {}
 INTEGERS = ("index", "target", "prediction")
 TEXTS = ("target", "prediction")
 VECTORS = ("logits", "incompetent")

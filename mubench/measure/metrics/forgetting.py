@@ -39,6 +39,7 @@ def knowledge_gap(p):
     mean score: the exact value of what Cheng & Amiri 2024 (MU-Bench) average over 500 random draws of |D_f| from D_r.
     """
     import numpy as np
+
     from mubench.measure.metrics.arrays import auc
 
     retain, forget = p["retain"]["score"], p["forget"]["score"]

@@ -55,6 +55,7 @@ def mia_svc_confidence(p):
     "MIA" of Jia et al. 2023 and Fan et al. 2024 (SalUn), `arrays.svc_attack`.
     """
     import numpy as np
+
     from mubench.measure.metrics.arrays import balanced, svc_attack
 
     retain, test, forget = (np.clip(np.nan_to_num(p[s]["confidence"]), 0, 1) for s in ("retain", "test", "forget"))

@@ -23,6 +23,7 @@ def js_to_retrain(p):
     Mean over D_f of the square root of the divergence in bits; in [0, 1], 0 is ideal.
     """
     import numpy as np
+
     from mubench.measure.metrics.arrays import js_divergence
 
     return np.sqrt(js_divergence(p["forget"]["logits"], p.retrain["forget"]["logits"]) / np.log(2)).mean()
