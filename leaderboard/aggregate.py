@@ -113,7 +113,10 @@ def labels(rows):
 
 
 def _label(name, version, params, trials, options, submission, schema, fingerprint, detail=0):
-    """The name of a row. detail: 1 tells what tuning chose, 2 also the schema, 3 also the code."""
+    """The name of a row.
+
+    detail: 1 tells what tuning chose, 2 also the schema, 3 also the code.
+    """
     settings = [f"tuned, {trials} trials"] if trials else []
     if detail or not trials:
         settings += _assignments(params, sort=True)

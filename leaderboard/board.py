@@ -87,7 +87,10 @@ class Board:
         return self.across[(self.across["facet"] == "overall") & (self.across["groups"] > 1)]
 
     def runs_of(self, row):
-        """The runs that a row is the mean of. row: its place in `rows`."""
+        """The runs that a row is the mean of.
+
+        row: its place in `rows`.
+        """
         return self._runs[self._runs["row"] == self._numbers[row]]
 
     def wins(self, tier="mini"):

@@ -46,7 +46,10 @@ def _lacking(runs, groups, reference, of_reference):
 
 
 def _empty(row, reference, place):
-    """The row of a reference that has no runs. row: another one of the same group."""
+    """The row of a reference that has no runs.
+
+    row: another one of the same group.
+    """
     shared = ["group", "tier", "modality", "architecture", "random_guess", *GROUP]
     return {
         **row[shared],

@@ -15,7 +15,10 @@ SILENT = {"remarks": {""}, "level": {"", LEVELS[-1]}}  # column → cells that s
 
 
 def legend(level):
-    """What the marks in the tables mean. level: of the intervals."""
+    """What the marks in the tables mean.
+
+    level: of the intervals.
+    """
     return (
         f"Per cent, ± half-width of the {100 * level:g} % interval over n seeds; ↑ more, ↓ less, → that value "
         "is better; others: the closer to retrain the better. # ranks by gap, the distance to retrain, rows of "

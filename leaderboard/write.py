@@ -64,7 +64,10 @@ def markdown(table, left=(), words=None):
 
 
 def plain(table, left=()):
-    """A table for a terminal. left: as in `markdown`."""
+    """A table for a terminal.
+
+    left: as in `markdown`.
+    """
     columns = [[name, *texts] for name, texts in table.items()]
     widths, (head, *body) = _aligned(columns, [name in left for name in table])
     rule = ["-" * width for width in widths]

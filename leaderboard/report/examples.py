@@ -71,7 +71,10 @@ def _parts(shown):
 
 
 def _example(index, row, labels, parts):
-    """One example. row: its predictions before and after."""
+    """One example.
+
+    row: its predictions before and after.
+    """
     target = _text(row["target_after"], labels)
     return {
         "index": index,

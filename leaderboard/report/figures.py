@@ -12,7 +12,10 @@ LEAST, MOST = 1e-5, 1e5  # losses below and above stand in the first and in the 
 
 
 def losses(models):
-    """A histogram of the losses on each set. models: name → run."""
+    """A histogram of the losses on each set.
+
+    models: name → run.
+    """
     return [{"set": name, "svg": _histogram(name, models)} for name in SETS]
 
 
@@ -41,7 +44,10 @@ def _losses(run, name):
 
 
 def roc(models):
-    """ROC curves of the membership attack. models: name → run."""
+    """ROC curves of the membership attack.
+
+    models: name → run.
+    """
     curves = [(name, name, recompute.roc(run.checked.frame)) for name, run in models.items()]
     curves = [(name, method, curve) for name, method, curve in curves if curve]
     return roc_curves(curves, "ROC curves of the membership attack by loss")

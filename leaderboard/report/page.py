@@ -47,7 +47,10 @@ def report(run: str | Path, out: str | Path | None = None, references: Sequence[
 
 
 def _contents(run, references, folder):
-    """What the template is given. references: name → run."""
+    """What the template is given.
+
+    references: name → run.
+    """
     models = {name: references.get(name) for name in ("original", run.result.method["name"], "retrain")}
     models |= {run.result.method["name"]: run}
     models = {name: model for name, model in models.items() if model is not None}

@@ -74,7 +74,10 @@ def roc(rows, name, runs_of):
 
 
 def roc_curves(curves, describe):
-    """ROC curves in one panel. curves: (name, method, share of true positives at each of `RATES`)."""
+    """ROC curves in one panel.
+
+    curves: (name, method, share of true positives at each of `RATES`).
+    """
     lines = [
         Line(name, (100 * RATES).tolist(), [100 * share for share in curve], colour=colour)
         for (name, _, curve), colour in zip(curves, colours([method for _, method, _ in curves]), strict=True)

@@ -46,7 +46,10 @@ def _described(pages, submission, name):
 
 
 def _places(rows, ranked):
-    """The groups in which a method stands best and worst. ranked: (group, variant) → number of ranked methods."""
+    """The groups in which a method stands best and worst.
+
+    ranked: (group, variant) → number of ranked methods.
+    """
     rows = rows[rows["rank"].notna()]
     counts = [ranked[key] for key in zip(rows["group"], rows["variant"], strict=True)]
     placed = rows.assign(place=[rank / count for rank, count in zip(rows["rank"], counts, strict=True)])

@@ -75,7 +75,10 @@ class Pages:
             yield from self.submission(owner, name)
 
     def page(self, template, up="", **values):
-        """The text of a page. up: the way from it to the first page."""
+        """The text of a page.
+
+        up: the way from it to the first page.
+        """
         return self.env.get_template(template).render(up=up, **values)
 
     def data(self):

@@ -97,7 +97,8 @@ def _level_of(kind, spec):
 def missing_runs(kind, runs, places):
     """Sentences on the levels that have no run, and on curves that were not recorded.
 
-    runs: of methods, no references. places: as `expected` gives them.
+    runs: of methods, no references.
+    places: as `expected` gives them.
     """
     lacks = _missing_levels(kind, runs, places)
     if kind.on_curves and len(runs):
@@ -153,7 +154,9 @@ def _together(lacks):
 def command_for(kind, places, runs, methods=None):
     """The command that makes the expected runs of an ablation.
 
-    places: as `expected` gives them. runs: those that are there, for their seeds. methods: those that are shown.
+    places: as `expected` gives them.
+    runs: those that are there, for their seeds.
+    methods: those that are shown.
     """
     tasks, models, ratios, expected_methods, _ = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
     seeds, levels = sorted({*runs["seed"]}) or [0], [level for level in kind.levels if level is not None]
