@@ -39,6 +39,7 @@ STYLE = {
     "ytick.labelcolor": SOFT,
     "xtick.labelsize": "small",
     "ytick.labelsize": "small",
+    "axes.titley": 1.0,  # where it is anyway: Matplotlib need not measure ticks to find that out
     "legend.frameon": False,
     "legend.fontsize": "small",
     "svg.hashsalt": "mubench",
