@@ -244,8 +244,8 @@ def test_the_simplest_setting_that_fits(llama):
     assert fitting(llama, method, recipe, 24) is None  # sharded or not, each process once holds the whole model
     assert [s.gpus for s in few] == [4, 2] and all(s.weights == "mixed" and s.recompute for s in few)
     assert (
-        fitting(llama, load_method("scrub"), recipe, 48) is not None
-        and fitting(llama, load_method("bad_t"), recipe, 48) is None
+        fitting(llama, load_method("scrub"), recipe, 64) is not None
+        and fitting(llama, load_method("bad_t"), recipe, 64) is None
     )
     for setup, gib in zip(few, (40, 80), strict=True):
         assert sum(need(llama, method, recipe, setup).values()) < gib * GIB

@@ -102,7 +102,9 @@ def test_the_retrained_model_is_made_once_for_all_methods(tmp_path, monkeypatch)
     quiet, jobs = {"report": lambda *a, **k: None, "out": tmp_path}, []
     make = Job.of.__func__
     monkeypatch.setattr(
-        Job, "of", classmethod(lambda cls, spec, *rest: jobs.append(spec.method) or make(cls, spec, *rest))
+        Job,
+        "of",
+        classmethod(lambda cls, spec, *more, **how: jobs.append(spec.method) or make(cls, spec, *more, **how)),
     )
     tune_all([make_spec(task="fashion", method=method, **SMALL) for method in ("neggrad", "delete")], 2, **quiet)
     assert jobs.count("retrain") == 1
