@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-_public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # what `__init__.pyi` names
+_public, _, __all__ = lazy_loader.attach_stub(__name__, __file__)  # what `__init__.pyi` names
 
 
 def __getattr__(name):
@@ -11,3 +11,7 @@ def __getattr__(name):
 
         return version("mubench")
     return _public(name)
+
+
+def __dir__():
+    return [*__all__, "__version__"]

@@ -32,7 +32,7 @@ class {Class}(Method):
     # def finish(self, context): ...       after the last step: edit context.student
 '''
 
-TASK = '''from mubench.train.recipe import Recipe
+TASK = '''from mubench import Recipe
 from mubench.tasks.base import Model
 from mubench.tasks.image import ImageClassification
 

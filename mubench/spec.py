@@ -17,7 +17,7 @@ from mubench.errors import MubenchError
 from mubench.models import networks
 from mubench.splits import ratio_name
 
-ENGINE = 1  # of the training code: raised when it gives other weights (tests/golden_weights.json)
+ENGINE = 1  # of the training code: raised when it gives other weights (tests/mubench/golden_weights.json)
 
 
 class Incompatible(MubenchError):

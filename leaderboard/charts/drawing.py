@@ -242,6 +242,9 @@ def _scales(ax, panel, sheet, said_below):
     ax.yaxis.set_major_locator(MaxNLocator(up, steps=[1, 2, 2.5, 5, 10]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     ax.set(title=panel.title, xlabel="" if said_below else panel.x, ylabel=panel.y)
+    # in line across panels, and Matplotlib need not measure ticks to find a place
+    ax.xaxis.set_label_coords(0.5, -1.8 * sheet.font / (top - bottom))
+    ax.yaxis.set_label_coords(-2.9 * sheet.font / (right - left), 0.5)
 
 
 def _log_locator(low, high, most):

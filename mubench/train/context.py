@@ -54,7 +54,7 @@ class Context:
     ):
         self.accelerator = accelerator or make_accelerator()
         self.task, self.model_name, self.forget, self.retain, self.seed = task, model_name, forget, retain, seed
-        self.device, self.shard = self.accelerator.device, shard and self.accelerator.num_processes > 1
+        self.device, self.shard = self.accelerator.device, shard
         self._fresh, self._blank, self._validation = fresh, blank or fresh, validation
         self.student = self.fresh() if start == "fresh" else model.to(self.device)
         self.epoch, self.step, self.meter = 0, 0, Meter(self.device)

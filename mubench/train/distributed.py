@@ -120,6 +120,7 @@ class Shards:
         from torch.distributed.fsdp import fully_shard
 
         self.context = context
+        # both are pairs of a student and the adapters in it (None without LoRA)
         self._whole = whole, _ = context.student, context.adapters
         aliases = {id(p): torch.nn.Parameter(p.detach(), p.requires_grad) for p in whole.parameters()}
         aliases |= {id(buffer): buffer for buffer in whole.buffers()}
@@ -159,12 +160,19 @@ class Shards:
 
 
 def refuse_shards(method, context):
-    """Raises where a run cannot be sharded: sharded layers are gathered by all processes at once, so none may ask a
-    model more often than the others, and nothing may read weights while they train.
+    """Refuse a run that cannot be sharded, with a `MubenchError` that says why.
+
+    Sharded layers are gathered by all processes at once. So no process may ask a model more often than the others, and
+    no hook may read weights while they train.
     """
     asks_again = any(term.how for term in method.terms) or (
         context.adapters and any(term.target == "original" for term in method.terms)
     )
+    if context.accelerator.num_processes == 1:
+        raise MubenchError(
+            "--shard shares the weights out among processes, and there is one: start it with `torchrun --nproc-per-node"
+            " N -m mubench …` or `accelerate launch --multi_gpu`"
+        )
     scalars = [name for name, p in context.student.named_parameters() if not p.ndim]
     if not method.shards:
         why = f"{method.name} reads or changes weights while it trains"

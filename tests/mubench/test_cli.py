@@ -132,6 +132,7 @@ RUN = ("run", "fashion", "neggrad", "--limit", "32")
         ((*RUN, "--seed", "-1"), ["seed=-1"]),
         (("run", "fashion", "neggrad", "--limit", "0"), ["limit=0"]),
         ((*RUN, "--max-steps", "0"), ["max_steps=0"]),
+        ((*RUN, "--max-steps", "3", "--shard"), ["among processes, and there is one", "torchrun"]),
         ((*RUN, "--max-seconds", "-1"), ["max_seconds=-1"]),
         ((*RUN, "--split-file", "none.txt"), ["no index file 'none.txt'"]),
         ((*RUN, "--checkpoint", "no/such/folder"), ["no checkpoint folder 'no/such/folder'", "safetensors"]),

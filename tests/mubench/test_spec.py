@@ -173,6 +173,14 @@ def test_layout_and_comments_are_no_part_of_the_code(tmp_path):
     assert one.id == two.id and other != METHOD
 
 
+def test_where_the_core_keeps_what_it_imports_is_no_part_of_it(tmp_path):
+    """Files of the core move; what a name stands for there has a number of its own, the engine's."""
+    path, imported = tmp_path / "mine.py", "from mubench.{} import {}\n\n" + METHOD
+    first = spec(write(path, imported.format("errors", "MubenchError"))).id
+    assert spec(write(path, imported.format("cache", "MubenchError"))).id == first
+    assert spec(write(path, imported.format("errors", "nearest"))).id != first
+
+
 @pytest.mark.parametrize(
     "change",
     [

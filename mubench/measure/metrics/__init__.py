@@ -8,7 +8,11 @@ in `mubench.measure.metrics.arrays` as functions of arrays, the primary metrics 
 `mubench.measure.metrics.primary`.
 """
 
-from mubench.measure.metrics import forgetting, membership, performance, reference  # noqa: F401 (they register)
+# isort: off
+# Each registers its metrics; this is their order in listings, results and tables.
+from mubench.measure.metrics import performance, membership, forgetting, reference  # noqa: F401
+
+# isort: on
 from mubench.measure.metrics.base import METRICS, Metric, Predictions, compute_all, metric
 
 VERSION = 1  # of the formulas: raised when any of them may give another value
