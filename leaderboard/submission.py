@@ -15,7 +15,7 @@ from mubench.leaderboard.trust import packing
 from mubench.leaderboard.trust.archive import opened
 from mubench.leaderboard.trust.description import read_submission
 from mubench.leaderboard.trust.flags import raise_flags
-from mubench.leaderboard.trust.judge import judge
+from mubench.leaderboard.trust.judge import judge_result
 from mubench.leaderboard.trust.layout import SUBMISSION
 from mubench.leaderboard.trust.levels import Level, write_verified
 from mubench.leaderboard.trust.limits import LIMITS
@@ -83,7 +83,7 @@ def _judge_all(root, submission, **options):
     runs, verdicts, reasons = {}, {}, []
     for folder in folders:
         try:
-            runs[folder], verdicts[folder] = judge(folder, submission, **options)
+            runs[folder], verdicts[folder] = judge_result(folder, submission, **options)
         except MubenchError as error:
             reasons.append(str(error).replace(f"{root}/", ""))
             yield f"refused: {reasons[-1]}"
@@ -157,7 +157,7 @@ def submit(
     """
     runs, local = packing.read_results(results), weights == "local"
     about = {"description": description, "paper": paper, "code": code, "contact": contact, "budget": budget}
-    submission = packing.describe(runs, name, trials, taxonomy, **about, weights=None if local else weights)
+    submission = packing.describe_submission(runs, name, trials, taxonomy, **about, weights=None if local else weights)
     with tempfile.TemporaryDirectory() as aside:
         root = packing.pack(runs, submission, aside, with_weights=local)
         yield from check(root)

@@ -13,7 +13,7 @@ from mubench.leaderboard.frame import StoredRun, relate
 from mubench.leaderboard.report import examples, figures
 from mubench.leaderboard.report.embedding import pictures
 from mubench.leaderboard.rows import REFERENCES
-from mubench.leaderboard.site import HERE, environment
+from mubench.leaderboard.site import HERE, templates
 from mubench.leaderboard.trust.levels import level_of
 from mubench.leaderboard.trust.reading import read_run
 from mubench.measure.metrics import METRICS
@@ -39,7 +39,7 @@ def report(run: str | Path, out: str | Path | None = None, references: Sequence[
     if shown.checked.frame is None:
         raise MubenchError(f"{folder} holds no predictions: there is nothing to report but its numbers")
     roots = [folder.parents[4]] if references is None else [Path(root) for root in references]
-    page = environment().get_template("report.html").render(**_contents(shown, _references(shown, roots), folder))
+    page = templates().get_template("report.html").render(**_contents(shown, _references(shown, roots), folder))
     target = Path(out) if out else folder / "report.html"
     with whole(target) as path:
         path.write_text(page, encoding="utf-8", newline="\n")

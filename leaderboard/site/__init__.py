@@ -4,7 +4,7 @@ Pages are made by Jinja2, which escapes all text; charts are SVG; the table and 
 """
 
 from mubench.leaderboard.site.pages import Pages
-from mubench.leaderboard.site.templating import HERE, environment
+from mubench.leaderboard.site.templating import HERE, templates
 from mubench.leaderboard.site.writing import serve, write_site
 
-__all__ = ["HERE", "Pages", "environment", "serve", "write_site"]
+__all__ = ["HERE", "Pages", "serve", "templates", "write_site"]

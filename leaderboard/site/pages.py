@@ -6,7 +6,7 @@ from mubench.leaderboard.columns import HEADERS, ROW_COLUMNS
 from mubench.leaderboard.rows import SEEDS
 from mubench.leaderboard.site import data, methods, overview, submissions, tasks
 from mubench.leaderboard.site.addresses import slugs
-from mubench.leaderboard.site.templating import environment
+from mubench.leaderboard.site.templating import templates
 from mubench.leaderboard.submitter import OWN, about
 from mubench.measure.metrics import METRICS, VERSION
 
@@ -47,7 +47,7 @@ class Pages:
         self.task_page = _addresses("tasks", list(dict.fromkeys(self.rows["task"])))
         owners = list(dict.fromkeys(self.runs["submission"]))
         self.owner_page = _addresses("submissions", owners, [owner or "mubench" for owner in owners])
-        self.env = environment()
+        self.env = templates()
         self.env.globals |= {
             "site": self,
             "title": title,

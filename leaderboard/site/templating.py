@@ -13,7 +13,7 @@ from mubench.leaderboard.rows import REFERENCES
 HERE = Path(__file__).parent.parent  # where templates/ and static/ lie
 
 
-def environment():
+def templates():
     """Jinja2 with all text escaped and a few filters."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),

@@ -10,7 +10,7 @@ from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.studies import comparisons
 from mubench.leaderboard.studies.capacity import MARGIN
 from mubench.leaderboard.studies.comparisons import LEAST_RATIOS
-from mubench.leaderboard.studies.coverage import command as ablation
+from mubench.leaderboard.studies.coverage import ablate_command
 from mubench.leaderboard.studies.runs import METHODS
 from mubench.spec import command
 
@@ -66,14 +66,14 @@ CLAIMS = (
         rule=f"The loss of score on D_f against the original, a mean over methods: within {POINTS} with LoRA at shares"
         " below 50 %, beyond that at 50 % and more.",
         compare=comparisons.adapters,
-        runs=ablation("lora", ["mini"], method=["salun", "neggrad_plus", "bad_t"], seed=range(3)),
+        runs=ablate_command("lora", ["mini"], method=["salun", "neggrad_plus", "bad_t"], seed=range(3)),
     ),
     Claim(
         name="curriculum",
         text="A curriculum forgets less",
         rule="On the same task, method and seed, the score on D_f with SuperLoss (λ = 1) less that without is above 0.",
         compare=comparisons.curriculum,
-        runs=ablation("curriculum", ["mini"], seed=range(3)),
+        runs=ablate_command("curriculum", ["mini"], seed=range(3)),
     ),
     Claim(
         name="capacity",
@@ -82,7 +82,7 @@ CLAIMS = (
         " methods less that of Bad-T: all four are above 0.",
         compare=comparisons.capacities,
         unit="%",
-        runs=ablation("ratio", ["mini"], seed=range(3)),
+        runs=ablate_command("ratio", ["mini"], seed=range(3)),
     ),
     Claim(
         name="fast",

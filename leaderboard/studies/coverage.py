@@ -160,7 +160,7 @@ def command_for(kind, places, runs, methods=None):
     """
     tasks, models, ratios, expected_methods, _ = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
     seeds, levels = sorted({*runs["seed"]}) or [0], [level for level in kind.levels if level is not None]
-    return command(
+    return ablate_command(
         kind.name,
         tasks,
         method=[] if {*(methods or expected_methods)} == {*METHODS} else expected_methods,
@@ -171,7 +171,7 @@ def command_for(kind, places, runs, methods=None):
     )
 
 
-def command(kind, tasks, **flags):
+def ablate_command(kind, tasks, **flags):
     """The command line of an ablation.
 
     kind: its name.

@@ -104,7 +104,7 @@ def _squares(y):
 # ---------------------------------------------------------------------------------------------------------------
 
 
-def ends(runs):
+def last_points(runs):
     """The mean forget score at the end of runs (``mean``) over the parameters of their models (``x``)."""
     if runs.empty:
         return pd.DataFrame(columns=[*GROUP, "x", "mean"])
@@ -144,7 +144,7 @@ def _series(runs, points):
     curves = points[points["value"] == "forget_score"]
     for place, curve in curves.groupby(GROUP, sort=False):
         yield *place, "FLOPs along the run", curve["x"], curve["mean"]
-    for (task, ratio, method), sizes in ends(runs).groupby(["task", "ratio", "method"], sort=False):
+    for (task, ratio, method), sizes in last_points(runs).groupby(["task", "ratio", "method"], sort=False):
         yield task, "all", ratio, method, "parameters", sizes["x"], sizes["mean"]
 
 

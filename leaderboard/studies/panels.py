@@ -10,7 +10,7 @@ import numpy as np
 
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.studies.figures import Line, Panel
-from mubench.leaderboard.studies.laws import ends, fit
+from mubench.leaderboard.studies.laws import fit, last_points
 from mubench.leaderboard.studies.points import heading
 from mubench.leaderboard.studies.runs import methods_in_order
 
@@ -93,7 +93,7 @@ def scale_panels(kind, points, runs, margin):
     sizes of models.
     """
     models, rows = sorted(set(points["model"])), []
-    at_end = ends(runs[~runs["method"].isin(REFERENCES)])
+    at_end = last_points(runs[~runs["method"].isin(REFERENCES)])
     points = points[points["x"] > 0]  # the start, at no FLOPs, is on no log axis
     for (task, ratio), group in points.groupby(["task", "ratio"], sort=False):
         place, panels = f"{task}, {ratio} %", []

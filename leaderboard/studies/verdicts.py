@@ -18,7 +18,7 @@ from mubench.leaderboard.studies.runs import untuned
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not enough data"
 
 
-def judge(claim, runs):
+def judge_claim(claim, runs):
     """The verdict on a claim.
 
     claim: a `Claim`.
@@ -68,7 +68,7 @@ def _missing(claim, estimate, says):
 
 def exhibits(runs):
     """The verdicts, and the numbers they rest on."""
-    judged = [(claim, *judge(claim, runs)) for claim in CLAIMS]
+    judged = [(claim, *judge_claim(claim, runs)) for claim in CLAIMS]
     verdicts = [{"claim": claim.text, "rule": claim.rule, "verdict": verdict} for claim, verdict, _, _ in judged]
     numbers = pd.concat([rows.assign(unit=claim.unit) for claim, _, _, rows in judged], ignore_index=True)
     return [

@@ -17,7 +17,7 @@ from mubench.records.machine import hardware
 from mubench.records.store import MODEL
 
 
-def judge(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=LIMITS):
+def judge_result(folder, submission, weights=False, rerun=False, sample=SAMPLE, limits=LIMITS):
     """Read a result, compare it with the suite and, where asked for, predict and run again.
 
     folder: of the result.

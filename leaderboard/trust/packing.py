@@ -33,7 +33,7 @@ def read_results(results):
     return [read_run(folder) for folder in folders]
 
 
-def describe(runs, title, trials=None, taxonomy=None, **fields):
+def describe_submission(runs, title, trials=None, taxonomy=None, **fields):
     """The `Submission` of runs.
 
     runs: `CheckedRun`s of one method, with original and retrain or without.

@@ -55,7 +55,7 @@ def pretrained(cls, source, part="", **options):
         return load_or_explain(source, cls.from_pretrained, source, subfolder=part, **more)
 
 
-def recompute(network):
+def recompute_activations(network):
     """Have a model keep each layer's input only, and compute the rest again in the backward pass (gradient
     checkpointing).
     """

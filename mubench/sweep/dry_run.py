@@ -40,4 +40,4 @@ def _describe(runs, sizes):
     from mubench.sweep import plan
 
     first = runs[0]
-    return plan.describe(first.task, first.model, [spec.make_method() for spec in runs], sizes, first.adapt)
+    return plan.memory_table(first.task, first.model, [spec.make_method() for spec in runs], sizes, first.adapt)

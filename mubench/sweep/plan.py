@@ -32,7 +32,7 @@ def fitting(model, method, recipe, gib, lora=False):
     return None
 
 
-def command(fields, setup):
+def layout_command(fields, setup):
     """The command line of a run laid out by a `Setup`; ``fields``: some of its spec."""
     params = {"recompute": "true"} if setup.recompute else {}
     params |= {"accumulate": setup.accumulate} if setup.accumulate > 1 else {}
@@ -70,7 +70,7 @@ def exhausted(run, why):
     return f"{why} (out of memory?{alone})"
 
 
-def describe(task, name, methods, sizes=(24, 40, 80), adapt=None):
+def memory_table(task, name, methods, sizes=(24, 40, 80), adapt=None):
     """What a run with the most demanding of some methods holds on a GPU, and how it fits, as text.
 
     In the table ``least`` is with activations recomputed and one example at a time.
@@ -128,7 +128,7 @@ def _fits(model, method, recipe, sizes, fields, lora):
     fits = {}
     for gib in sizes if model.tensors else ():
         setup = fitting(model, method, recipe, gib, lora)
-        fits.setdefault(command(fields, setup) + _tried(setup) if setup else TOO_MUCH, []).append(f"{gib:g}")
+        fits.setdefault(layout_command(fields, setup) + _tried(setup) if setup else TOO_MUCH, []).append(f"{gib:g}")
     return [f"{', '.join(gibs)} GiB: {words}" for words, gibs in fits.items()]
 
 

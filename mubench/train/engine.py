@@ -87,7 +87,7 @@ class Engine:
         """
         context, accelerator = self.context, self.accelerator
         if self.recipe.recompute:
-            networks.recompute(context.student)
+            networks.recompute_activations(context.student)
         shards = Shards(context) if context.shard else None
         optimizer = make_optimizer(self.recipe, [p for p in context.student.parameters() if p.requires_grad])
         if shards:

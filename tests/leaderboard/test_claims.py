@@ -6,7 +6,7 @@ import pytest
 from made_runs import frame
 from mubench.leaderboard.studies.claims import CLAIMS
 from mubench.leaderboard.studies.runs import METHODS
-from mubench.leaderboard.studies.verdicts import FAILS, HOLDS, OPEN, exhibits, judge
+from mubench.leaderboard.studies.verdicts import FAILS, HOLDS, OPEN, exhibits, judge_claim
 
 CLAIM = {claim.name: claim for claim in CLAIMS}
 
@@ -22,7 +22,7 @@ def runs(values, column="gap_to_retrain", tasks=("fashion", "people", "messenger
 
 
 def verdict(name, rows):
-    found, missing, table = judge(CLAIM[name], frame(rows))
+    found, missing, table = judge_claim(CLAIM[name], frame(rows))
     assert bool(missing) == (found == OPEN)
     return found, table
 
@@ -55,9 +55,12 @@ def test_an_interval_that_holds_0_and_runs_that_are_not_there_are_not_enough_dat
         {"method": "scrub", "task": task, "seed": 0, "gap_to_retrain": value}
         for task, value in (("fashion", 0.9), ("people", -0.4))
     ]
-    found, missing, _ = judge(CLAIM["robust"], frame(level))
+    found, missing, _ = judge_claim(CLAIM["robust"], frame(level))
     assert found == OPEN and missing == "rand_label over scrub, salun over scrub: the interval holds 0"
-    assert "rand_label over bad_t, rand_label over scrub" in judge(CLAIM["robust"], frame(runs({"rand_label": 0.1})))[1]
+    assert (
+        "rand_label over bad_t, rand_label over scrub"
+        in judge_claim(CLAIM["robust"], frame(runs({"rand_label": 0.1})))[1]
+    )
 
 
 def test_one_task_alone_is_judged_over_its_seeds_and_tuned_runs_do_not_count():

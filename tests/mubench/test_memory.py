@@ -16,7 +16,7 @@ from mubench.models import networks, originals
 from mubench.registry import load_method, load_task
 from mubench.spec import Budget
 from mubench.sweep.memory import GIB, Footprint, Setup, footprint, need, saved
-from mubench.sweep.plan import command, describe, fitting
+from mubench.sweep.plan import fitting, layout_command, memory_table
 from mubench.tasks.base import Model, Task
 from mubench.train.context import Context
 from mubench.train.distributed import make_accelerator
@@ -216,11 +216,11 @@ def test_recomputing_changes_no_weight():
 
 def test_a_model_that_cannot_recompute_says_so():
     with pytest.raises(MubenchError, match="ResNetForImageClassification cannot recompute its activations"):
-        networks.recompute(load_task("fashion").build("resnet"))
+        networks.recompute_activations(load_task("fashion").build("resnet"))
 
 
 def test_a_layout_that_no_GPU_has_run_says_so():
-    text = describe(Language(), "llama_7b", [load_method("finetune")], sizes=(40, 200))
+    text = memory_table(Language(), "llama_7b", [load_method("finetune")], sizes=(40, 200))
     sharded, whole = text.splitlines()[-2:]
     assert sharded.startswith("40 GiB: accelerate launch --multi_gpu --num_processes 4 -m") and sharded.endswith(
         "--shard (tested on CPU processes, on no GPUs yet)"
@@ -250,7 +250,7 @@ def test_the_simplest_setting_that_fits(llama):
     for setup, gib in zip(few, (40, 80), strict=True):
         assert sum(need(llama, method, recipe, setup).values()) < gib * GIB
     assert (
-        command({"task": "t", "method": "m"}, replace(few[0], gpus=8, accumulate=1))
+        layout_command({"task": "t", "method": "m"}, replace(few[0], gpus=8, accumulate=1))
         == "accelerate launch --multi_gpu --num_processes 8 -m mubench run t m --set recompute=true --precision bf16"
         " --shard"
     )
@@ -259,12 +259,12 @@ def test_the_simplest_setting_that_fits(llama):
 def test_the_report_says_what_it_does_not_know(monkeypatch):
     task = Language()
     assert (
-        describe(task, "absent", [load_method("finetune")])
+        memory_table(task, "absent", [load_method("finetune")])
         == "language absent: not estimated, its configuration is not here: `mubench fetch language --model absent`"
         " brings it"
     )
     monkeypatch.setattr(Language, "example", no_data)
-    text = describe(task, "gpt2", [load_method("finetune"), load_method("salun")])
+    text = memory_table(task, "gpt2", [load_method("finetune"), load_method("salun")])
     assert "124,439,808 parameters; salun (the most demanding)" in text
     assert "activations not estimated: the data are not here: `mubench fetch language`" in text and "GiB:" not in text
 

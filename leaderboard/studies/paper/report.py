@@ -112,10 +112,10 @@ def _number(name, parts):
 
 
 def _page(made, runs, notes, path):
-    from mubench.leaderboard.site import HERE, environment
+    from mubench.leaderboard.site import HERE, templates
 
     text = (
-        environment()
+        templates()
         .get_template("paper.html")
         .render(
             made=made,

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mubench.leaderboard import statistics
 from mubench.leaderboard.rows import REFERENCES
-from mubench.leaderboard.studies.coverage import command
+from mubench.leaderboard.studies.coverage import ablate_command
 from mubench.leaderboard.studies.figures import Exhibit, spread
 from mubench.leaderboard.studies.paper.published import CURRICULUM_SCORES, SOURCE, TASKS
 from mubench.leaderboard.studies.runs import untuned
@@ -24,7 +24,7 @@ def curriculum_table(runs):
     ]
     table = pd.DataFrame([*rows, _mean_row(scores)])
     absent = sorted({*TASKS} - set(scores["task"]))
-    line = command("curriculum", absent, at=[1], seed=range(3))
+    line = ablate_command("curriculum", absent, at=[1], seed=range(3))
     lacking = f"no method with and without the curriculum on {', '.join(absent)}: `{line}` runs both"
     return Exhibit(
         "table_3",
