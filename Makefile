@@ -1,4 +1,5 @@
-# `make demo` shows a model forget; `make test` runs the tests, `make lint` the linter and the type checker; `make docs` builds the documentation. All install into .venv first.
+# `make demo` shows a model forget; `make test` runs the tests, `make lint` the linter and the type checker; `make docs`
+# builds the documentation. All install into .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -20,7 +21,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@rm -rf build/types && mkdir -p build/types/mubench  # the rooms under one name, as the type checker must see them
-	@ln -s $(CURDIR)/mubench/* $(CURDIR)/tasks $(CURDIR)/methods $(CURDIR)/leaderboard build/types/mubench/
+	@ln -s "$(CURDIR)"/mubench/* "$(CURDIR)"/tasks "$(CURDIR)"/methods "$(CURDIR)"/leaderboard build/types/mubench/
 	$(BIN)/mypy
 
 test: install

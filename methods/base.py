@@ -18,7 +18,6 @@ TEACHERS = ("original", "incompetent")
 CORRUPTIONS = {"wrong": "Data", "random": "Data", "refusal": "Data", "incompetent": "Model"}
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
 EPOCHS = ("longer", "shorter", "forget")
-PROTOCOLS = ("suite", "official")
 
 
 def always(epoch):

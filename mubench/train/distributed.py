@@ -22,8 +22,6 @@ def make_accelerator(precision="no"):
 
     Raises `MubenchError` for a precision that this machine does not have, and where the launcher asks for another way
     of sharing a run out than DDP.
-
-
     """
     for other in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{other}", "false").lower() in ("true", "1"):
@@ -82,8 +80,9 @@ def pieces(step, largest, accumulate, accelerator):
     step: the step's batches, (set, positions) each.
     largest: the most examples a batch of the recipe has: a larger one, asked for by a hook, is cut so that its pieces
         are no larger.
-    accumulate: pieces of a batch. Every process gets as many pieces as the first: sharded layers are gathered by all or
-        by none.
+    accumulate: pieces of a batch.
+
+    Every process gets as many pieces as the first: sharded layers are gathered by all or by none.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     found = []
@@ -165,14 +164,14 @@ def refuse_shards(method, context):
     Sharded layers are gathered by all processes at once. So no process may ask a model more often than the others, and
     no hook may read weights while they train.
     """
-    asks_again = any(term.how for term in method.terms) or (
-        context.adapters and any(term.target == "original" for term in method.terms)
-    )
     if context.accelerator.num_processes == 1:
         raise MubenchError(
             "--shard shares the weights out among processes, and there is one: start it with `torchrun --nproc-per-node"
             " N -m mubench …` or `accelerate launch --multi_gpu`"
         )
+    asks_again = any(term.how for term in method.terms) or (
+        context.adapters and any(term.target == "original" for term in method.terms)
+    )
     scalars = [name for name, p in context.student.named_parameters() if not p.ndim]
     if not method.shards:
         why = f"{method.name} reads or changes weights while it trains"

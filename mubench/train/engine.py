@@ -89,7 +89,7 @@ class Engine:
         if self.recipe.recompute:
             networks.recompute_activations(context.student)
         shards = Shards(context) if context.shard else None
-        optimizer = make_optimizer(self.recipe, [p for p in context.student.parameters() if p.requires_grad])
+        optimizer = make_optimizer(self.recipe, [*context.trainable.values()])
         if shards:
             model, optimizer, self.observer.whole = shards.model, accelerator.prepare(optimizer), shards.whole
         else:

@@ -38,8 +38,6 @@ def gradients(context, view, size=1, change=None):
 
     Yields (batch, parameter name → [G, …]) for as many of the groups at a time as fit: one pass of `torch.func`'s vmap;
     models that it cannot take (their control flow depends on the data) are run group by group.
-
-
     """
     loss, training = _Loss(context.task, context.student), context.student.training
     params = {f"model.{n}": p.detach() for n, p in context.student.named_parameters() if p.requires_grad}

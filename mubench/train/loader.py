@@ -1,5 +1,6 @@
 """From sets to batches: rows in memory are cut, others are decoded by worker processes while the model trains."""
 
+import multiprocessing
 import os
 
 import torch
@@ -32,9 +33,11 @@ def batches(views, asked, device):
     device: where the batches go next.
 
     Views that decode when asked (``decodes``) are read by worker processes, ahead of the model, into memory from where
-    a GPU copies without a wait.
+    a GPU copies without a wait. A process that may start no others reads them itself.
     """
-    if any(views[name].decodes for name in {name for name, _ in asked}):
+    if not multiprocessing.current_process().daemon and any(
+        views[name].decodes for name in {name for name, _ in asked}
+    ):
         return _decoded(views, asked, device)
     return (views[name][positions] for name, positions in asked)
 

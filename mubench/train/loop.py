@@ -27,13 +27,9 @@ class Loop:
     """
 
     def __init__(self, engine, optimizer, objective, masks, bar):
-        self.method, self.context, self.recipe, self.schedule = (
-            engine.method,
-            engine.context,
-            engine.recipe,
-            engine.schedule,
-        )
-        self.accelerator, self.allowance, self.observer = engine.accelerator, engine.allowance, engine.observer
+        self.method, self.context, self.recipe = engine.method, engine.context, engine.recipe
+        self.schedule, self.accelerator = engine.schedule, engine.accelerator
+        self.allowance, self.observer = engine.allowance, engine.observer
         self.optimizer, self.objective, self.masks, self.bar = optimizer, objective, masks, bar
 
     def run(self):

@@ -21,7 +21,7 @@ class Objective:
     def __init__(self, method, context, views, model, curriculum=None, sharded=False):
         self.method, self.context, self.views, self.curriculum = method, context, views, curriculum
         self.model, self.sharded, self.world = model, sharded, context.accelerator.num_processes
-        self.parameters = [p for p in context.student.parameters() if p.requires_grad]
+        self.parameters = [*context.trainable.values()]
 
     def begin(self, epoch):
         """The terms that count in an epoch."""

@@ -52,6 +52,19 @@ def test_rows_in_memory_are_cut_here():
     assert {*next(batches({"": with_process}, asked(), CPU))["process"].tolist()} == {os.getpid()}
 
 
+def read_alone(answer):
+    answer.put({*next(batches({"": Decoded(COLUMNS)}, asked(), CPU))["process"].tolist()} == {os.getpid()})
+
+
+def test_a_process_that_may_start_no_others_reads_by_itself():
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    process = context.Process(target=read_alone, args=(answer,), daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0 and answer.get()
+
+
 def test_a_view_that_cannot_be_decoded_says_so():
     with pytest.raises(MubenchError, match="^clip.avi is no video that can be decoded$"):
         list(batches({"": Damaged(COLUMNS)}, asked(), CPU))
