@@ -5,12 +5,15 @@ import functools
 import hashlib
 import re
 import sys
+import threading
 from pathlib import Path
 
 from mubench.cache import file_hash
 from mubench.errors import MubenchError
 
 WHOLE_MASKS = "mubench_whole_masks_"  # the names of these attention implementations begin so
+# transformers replaces functions of its own and of torch while it reads a model: one thread at a time makes or reads
+_MAKING = threading.RLock()
 
 
 def model_class(architecture):
@@ -31,14 +34,16 @@ def of_diffusers(cls):
 
 def make(cls, options):
     """An untrained model of a class by the options of its configuration."""
-    return cls(**options) if of_diffusers(cls) else cls(cls.config_class(**options))
+    with _MAKING:
+        return cls(**options) if of_diffusers(cls) else cls(cls.config_class(**options))
 
 
 def make_like(cls, source, part="", **options):
     """An untrained model with the configuration of a checkpoint, its ``options`` replaced."""
-    if of_diffusers(cls):
-        return cls.from_config(load_or_explain(source, cls.load_config, source, subfolder=part), **options)
-    return cls(load_or_explain(source, cls.config_class.from_pretrained, source, **options))
+    with _MAKING:
+        if of_diffusers(cls):
+            return cls.from_config(load_or_explain(source, cls.load_config, source, subfolder=part), **options)
+        return cls(load_or_explain(source, cls.config_class.from_pretrained, source, **options))
 
 
 def configuration(cls, source):
@@ -51,7 +56,7 @@ def pretrained(cls, source, part="", **options):
     anew.
     """
     more = {"ignore_mismatched_sizes": True, **options} if not of_diffusers(cls) else {"use_safetensors": True}
-    with no_bars():
+    with _MAKING, no_bars():
         return load_or_explain(source, cls.from_pretrained, source, subfolder=part, **more)
 
 
@@ -151,7 +156,7 @@ def download(source, part=""):
 
 def read(cls, folder):
     """A model from a folder, and the names of the weights it asks for that are missing there or of another shape."""
-    with no_bars():
+    with _MAKING, no_bars():
         network, report = cls.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
         )  # refused by the caller, in our words

@@ -216,3 +216,11 @@ def test_workers_that_need_the_same_one_train_it_once(task, monkeypatch):
     with ThreadPoolExecutor(3) as pool:
         folders = list(pool.map(lambda _: original(task, "tiny", seed=1)[1]["source"], range(3)))
     assert len({*folders}) == 1 and len(trained) == 1
+
+
+def test_threads_that_make_and_read_tied_models_leave_them_tied():
+    people = registry.tasks.get("people")()
+    make = lambda i: people.build("gpt2") if i % 2 else originals.load(people, "gpt2")[0]
+    with ThreadPoolExecutor(4) as pool:
+        models = [*pool.map(make, range(24)), people.build("gpt2")]
+    assert all(model.lm_head.weight is model.transformer.wte.weight for model in models)
