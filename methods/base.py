@@ -187,12 +187,11 @@ class Method:
     recompute: bool | None = None
 
     def __init__(self, **hyperparameters: typing.Any) -> None:
+        self.name = self.name or type(self).__name__.lower()  # of a class that no registry has named
         known = self.defaults()
         for name, value in hyperparameters.items():
             if name not in known:
-                raise nearest(
-                    f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`"
-                )
+                raise nearest(f"hyperparameter of {self.name}", name, known, f"`mubench ls {self.name}`")
             setattr(self, name, self._typed(name, value))
         if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None and self.lr_factor != 1:
             raise MubenchError(
