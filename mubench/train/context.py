@@ -8,7 +8,7 @@ import hashlib
 import torch
 from accelerate.utils import send_to_device
 
-from mubench.errors import MubenchError
+from mubench.errors import MubenchError, nearest
 from mubench.models import networks
 from mubench.train import lora
 from mubench.train.costs import Meter
@@ -133,12 +133,17 @@ class Context:
         """The name of a hidden layer of the student.
 
         where: its name, or its depth among the hidden layers, from 0, the first, to 1, the last. None: None.
+
+        Raises `MubenchError` for a name that is none of the student's modules.
         """
-        if where is None or isinstance(where, str):
-            return where
+        if where is None:
+            return None
         if where not in self._layers:
-            names = networks.layers(self.student, self.task.head)
-            self._layers[where] = names[round(where * (len(names) - 1))]
+            hidden, every = networks.layers(self.student, self.task.head), dict(self.student.named_modules())
+            name = where if isinstance(where, str) else hidden[round(where * (len(hidden) - 1))]
+            if name not in every:
+                raise nearest("layer", name, every, "`model.named_modules()`")
+            self._layers[where] = name
         return self._layers[where]
 
     # -- examples and random numbers -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 import hooks
 from mubench import registry
+from mubench.cli import main
 from mubench.errors import MubenchError
 from mubench.examples import Examples
 from mubench.methods.base import Method, Term
@@ -273,6 +274,24 @@ def test_a_layer_that_is_nowhere_is_refused(layer):
         Term("forget", "rep", "original", layer=layer)
     with pytest.raises(MubenchError, match="it is of a rep term"):
         Term("forget", "logit", "original", layer=0.5)
+
+
+def test_methods_with_hooks_run_from_the_command_line_to_the_board(tmp_path, capsys):
+    references = [f"{hooks.__file__}:{name}" for name in ("Combine", "Perturb", "BeforeStep")]
+    out = ["--out", str(tmp_path)]
+    main(["run", "fashion", ",".join(references), "--set", "epochs=1", "epoch_length=forget", "lr=0.01", *out])
+    assert "3 done, 0 there before, 0 failed" in capsys.readouterr().out
+    main(["board", str(tmp_path)])
+    assert capsys.readouterr().out.count(" hooks (") == 3
+
+
+def test_a_layer_that_the_model_lacks_is_refused():
+    class Elsewhere(hooks.Joint):
+        terms = Term("forget", "rep", "original", layer="body.7"), hooks.RETAIN
+
+    with pytest.raises(MubenchError, match="unknown layer 'body.7': did you mean 'body.[01]'"):
+        data = hooks.examples(20, 0)
+        hooks.mubench.unlearn(hooks.Network(), data[:5], data[5:], Elsewhere(), head="classifier", progress=False)
 
 
 # --- what may move, of all methods ----------------------------------------------------------------------------------
