@@ -1,4 +1,4 @@
-"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and up to five hooks.
+"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and a few hooks.
 
 The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken literally: the *student* starts as the
 original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
@@ -142,6 +142,9 @@ class Method:
     parameters: typing.ClassVar[str] = (
         "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
     )
+    wraps: typing.ClassVar[bool] = (
+        False  # whether `wrap` makes the unlearned model; then the original is held beside the student
+    )
     keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (
         False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
@@ -188,6 +191,8 @@ class Method:
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
+        if type(self).wrap is not Method.wrap and not self.wraps:
+            raise MubenchError(f"{self.name} has the hook wrap: declare wraps = True, so that the original is kept for it")
         tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
 
     @property
@@ -213,6 +218,14 @@ class Method:
 
     def finish(self, context):
         """After the last step: one-shot edits of ``context.student`` (dampening, task arithmetic)."""
+
+    def wrap(self, context):
+        """Last of all, where ``wraps`` is true: the `mubench.models.wrappers.Wrapper` that is the unlearned model, or
+        None: that is the student.
+
+        It is made of ``context.student`` (finished, adapters merged), ``context.original`` (frozen), models of
+        ``context.fresh`` and what other hooks have trained.
+        """
 
     # -- what follows from the declaration -------------------------------------------------------------------------
 

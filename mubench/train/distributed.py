@@ -175,6 +175,8 @@ def refuse_shards(method, context):
     scalars = [name for name, p in context.student.named_parameters() if not p.ndim]
     if not method.shards:
         why = f"{method.name} reads or changes weights while it trains"
+    elif method.wraps:
+        why = f"{method.name} holds the original whole, to wrap it"
     elif method.schedule == "union" and asks_again:
         why = f"{method.name} asks the model more often for some batches than for others"
     elif context.accelerator.mixed_precision == "fp16":

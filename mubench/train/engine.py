@@ -5,6 +5,7 @@ from tqdm.auto import tqdm
 
 from mubench.errors import MubenchError
 from mubench.models import networks
+from mubench.models.wrappers import ORIGINAL, TABLE, Wrapper
 from mubench.spec import Budget
 from mubench.train.costs import Allowance
 from mubench.train.distributed import Shards, refuse_shards
@@ -26,6 +27,7 @@ class Engine:
     validate: model → its score on the validation set, asked where the recipe keeps the best weights.
     observe, every: see `Observer`.
     curriculum: a `SuperLoss`, or None.
+    model: after `run`, the student or, of a method that wraps it, the `Wrapper`.
     """
 
     Schedule, Loop = Schedule, Loop
@@ -52,6 +54,11 @@ class Engine:
             raise MubenchError(f"the forget set is empty: {method.name} has nothing to unlearn")
         if context.shard:
             refuse_shards(method, context)
+        if observe and method.wraps:
+            raise MubenchError(
+                f"{method.name} leaves a wrapper, which is there at the end only: there are no scores along the run"
+                " (eval_every)"
+            )
         self.method, self.context, self.recipe, self.shuffle = method, context, recipe, shuffle
         self.accelerator, self.curriculum = context.accelerator, curriculum
         self.allowance = Allowance(budget or Budget(), context.meter, context.accelerator)
@@ -61,10 +68,12 @@ class Engine:
         context.forget_batch_size = recipe.forget_batch_size or recipe.batch_size
 
     def run(self):
-        """Train: the context's student is changed. Returns the `Costs`."""
+        """Train: the context's student is changed, and ``model`` is what the method leaves. Returns the `Costs`."""
         context, method = self.context, self.method
         with context.own_randomness(), context.meter as meter:
             torch.manual_seed(context.seed)
+            if method.wraps:
+                context.keep_original()
             context.student.train()
             method.prepare(context)
             self.observer.before_training()
@@ -77,8 +86,26 @@ class Engine:
                 self._train(total)
             method.finish(context)
             context.release()
+            self.model = self._wrapped()
         self.allowance.settle()
         return meter.costs
+
+    def _wrapped(self):
+        """What the method leaves: the student, or the `Wrapper` that it makes."""
+        method, context = self.method, self.context
+        wrapper = method.wrap(context) if method.wraps else None
+        if wrapper is None:
+            return context.student
+        if not isinstance(wrapper, Wrapper) or not wrapper.loads() and wrapper.name in TABLE:
+            raise MubenchError(
+                f"{method.name}: wrap() gives a {type(wrapper).__name__}, which is no Wrapper of mubench.models.wrappers"
+                " or has the name of another"
+            )
+        if ORIGINAL in wrapper.parts and wrapper.original is not context.original:
+            raise MubenchError(
+                f"{method.name}: the part {ORIGINAL} of a wrapper is context.original; give another network another name"
+            )
+        return wrapper
 
     def _train(self, total):
         """Everything between `prepare` and `finish`.
