@@ -192,7 +192,9 @@ class Method:
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
         if type(self).wrap is not Method.wrap and not self.wraps:
-            raise MubenchError(f"{self.name} has the hook wrap: declare wraps = True, so that the original is kept for it")
+            raise MubenchError(
+                f"{self.name} has the hook wrap: declare wraps = True, so that the original is kept for it"
+            )
         tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
 
     @property

@@ -5,7 +5,7 @@ from mubench.models.wrappers import LogitDifference, Wrapper
 
 
 class Assistant(Method):
-    """An assistant learns D_f and nothing else; its logits are subtracted from the original's (as ULD and offset do)."""
+    """An assistant learns D_f and nothing else; its logits are subtracted from the original's, as ULD does."""
 
     paper = "a test's own"
     schedule = "forget_only"

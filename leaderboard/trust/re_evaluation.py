@@ -52,12 +52,12 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
 
 
 def _evaluated_network(run, task, folder, limits):
-    """The network, or wrapper, with the weights in a folder; raises where those are not the ones that were evaluated."""
+    """The network or wrapper with the weights in a folder; raises where those are not the ones that were evaluated."""
     wrapper = run.result.model.get("wrapper")
     if wrapper and not wrapper["loads"]:
         raise Unavailable(
-            f"{run.folder}: {printable(wrapper['name'])} is a wrapper of somebody's own, whose code is in no file: it can"
-            " be recomputed from its predictions only, or run again by who has its method (--rerun)"
+            f"{run.folder}: {printable(wrapper['name'])} is a wrapper of somebody's own, whose code is in no file:"
+            " it can be recomputed from its predictions only, or run again by who has its method (--rerun)"
         )
     is_wrapper = os.path.lexists(folder / networks.WRAPPER)
     if folder.name not in (MODEL, run.result.id) or not (is_wrapper or networks.weights(folder)):
@@ -85,7 +85,9 @@ def _wrapper(task, model, folder, limits, run):
         except MubenchError as error:
             raise Unavailable(f"{run.folder}: a wrapper around the original, and {error}") from None
         if run.spec.seed and facts["sha256"] != run.result.checkpoint["sha256"]:
-            raise Unavailable(f"{run.folder}: the original of seed {run.spec.seed} it wraps is not the one trained here")
+            raise Unavailable(
+                f"{run.folder}: the original of seed {run.spec.seed} it wraps is not the one trained here"
+            )
         return network
 
     def part(inner, kind):

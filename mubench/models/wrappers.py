@@ -55,7 +55,9 @@ class Wrapper(torch.nn.Module):
         super().__init__()
         for name in (self.name, *self.parts):
             if not re.match(NAME, name) or name in self.parts and hasattr(torch.nn.Module, name):
-                raise MubenchError(f"{name!r} cannot name a wrapper or a part: give a snake_case name such as assistant")
+                raise MubenchError(
+                    f"{name!r} cannot name a wrapper or a part: give a snake_case name such as assistant"
+                )
         for name in self.parts:
             network = given.pop(name, None)
             if not isinstance(network, torch.nn.Module) or any(isinstance(m, Wrapper) for m in network.modules()):
@@ -69,6 +71,11 @@ class Wrapper(torch.nn.Module):
         if configured:
             self.config = configured[0].config
         self.eval()
+
+    @property
+    def networks(self):
+        """Part → its network; several may be one."""
+        return {name: self.get_submodule(name) for name in self.parts}
 
     @classmethod
     def checked(cls, options):
@@ -138,7 +145,7 @@ class Wrapper(torch.nn.Module):
                     "sha256": networks.weights_hash(network),
                     "stored": name != ORIGINAL,
                 }
-                for name, network in self.named_children()
+                for name, network in self.networks.items()
             },
             "loads": self.loads(),
         }
@@ -147,7 +154,7 @@ class Wrapper(torch.nn.Module):
         """Write it into a folder: safetensors and JSON."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, network in self.named_children():
+        for name, network in self.networks.items():
             if name != ORIGINAL:
                 networks.save(network, folder / name)
         (folder / WRAPPER).write_text(json.dumps({"format": FORMAT, **self.asdict()}, indent=1) + "\n")
@@ -166,7 +173,9 @@ class LogitDifference(Wrapper):
         super().__init__(**given)
         counts = [networks.outputs(network) for network in self.children()]
         if None not in counts and len({*counts}) > 1:
-            raise MubenchError(f"the original's logits are of {counts[0]} classes or tokens, the assistant's {counts[1]}")
+            raise MubenchError(
+                f"the original's logits are of {counts[0]} classes or tokens, the assistant's {counts[1]}"
+            )
 
     def forward(self, *args, **inputs):
         out, assistant = self.original(*args, **inputs), self.assistant(*args, **inputs)
@@ -211,7 +220,7 @@ def _whole_inputs(inputs, given):
     }
 
 
-# -- loading -------------------------------------------------------------------------------------------------------------
+# -- loading -----------------------------------------------------------------------------------------------------------
 
 
 class Part(BaseModel):

@@ -98,12 +98,12 @@ class Engine:
             return context.student
         if not isinstance(wrapper, Wrapper) or not wrapper.loads() and wrapper.name in TABLE:
             raise MubenchError(
-                f"{method.name}: wrap() gives a {type(wrapper).__name__}, which is no Wrapper of mubench.models.wrappers"
-                " or has the name of another"
+                f"{method.name}: wrap() gives a {type(wrapper).__name__}, which is no Wrapper of"
+                " mubench.models.wrappers or has the name of another"
             )
         if ORIGINAL in wrapper.parts and wrapper.original is not context.original:
             raise MubenchError(
-                f"{method.name}: the part {ORIGINAL} of a wrapper is context.original; give another network another name"
+                f"{method.name}: the part {ORIGINAL} of a wrapper is context.original; another network has another name"
             )
         return wrapper
 
