@@ -35,14 +35,15 @@ def aggregate(runs, level):
     runs: as `numbered` gives them.
     level: of the intervals, in (0, 1).
 
-    Beside the columns of a row there are ``options``, ``task_version``, ``reference`` (`reference_order`) and
-    ``narrow`` (whether all seeds started from one original).
+    Beside the columns of a row there are ``options``, ``task_version``, ``reference`` (`reference_order`), ``narrow``
+    (whether all seeds started from one original) and ``wrapper``.
     """
     shared = ["tier", "modality", "architecture", "params", "engine", "task_version", "random_guess"]
     rows = runs.drop_duplicates("row").set_index("row")[[*shared, *GROUP, *SETTINGS]].copy()
     by_row = runs.groupby("row")
     rows["n"], rows["stopped"] = by_row.size(), (runs["status"] == "stopped").groupby(runs["row"]).sum()
     rows["level"], rows["flags"] = lowest(runs["level"], runs["row"]), joined(runs["flags"], runs["row"])
+    rows["wrapper"] = joined(runs["wrapper"], runs["row"])
     one_original = by_row["original"].nunique() == 1
     rows["narrow"] = one_original & (rows["n"] > 1) & ~by_row["anchor"].any()  # retraining starts from none
     rows = rows.join(_described(runs, level)).reset_index()

@@ -7,6 +7,7 @@ from typing import Any
 from mubench import contracts, registry
 from mubench.errors import MubenchError, nearest
 from mubench.leaderboard import submission
+from mubench.leaderboard.trust.levels import Level, Unavailable
 from mubench.leaderboard.trust.re_evaluation import re_evaluate
 from mubench.leaderboard.trust.reading import read_run
 from mubench.leaderboard.trust.suite import compare_with_suite
@@ -60,4 +61,7 @@ def check_result(folder):
             ["spec, split, original, examples and targets are the suite's", *(f"but: {flag}" for flag in flags)]
         )
         if (folder / MODEL).is_dir():
-            yield re_evaluate(run)
+            try:
+                yield re_evaluate(run)
+            except Unavailable as error:
+                yield f"not {Level.RE_EVALUATED}: {error}"

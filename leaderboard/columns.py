@@ -96,6 +96,7 @@ RUN_COLUMNS = {
     ),
     "original_score": "of the original model on the test set",
     "parameters": "of the model",
+    "wrapper": "what wraps the model at inference, else empty",
     "share": "per cent of the parameters that were trained, if LoRA; else 100",
     "curve": "scores along the run (JSON), where they were recorded",
     "roc": (

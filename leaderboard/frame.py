@@ -95,6 +95,7 @@ class StoredRun(Placed):
             "random_guess": float(result.facts["random_guess"]),
             "parameters": float(model.get("parameters") or math.nan),
             "share": float((model.get("lora") or {"share": 100})["share"]),
+            "wrapper": (model.get("wrapper") or {"name": ""})["name"],
             "curve": json.dumps(result.curve) if result.curve else "",
             "anchor": self.anchor,
             "machine": environment["machine"],

@@ -14,6 +14,7 @@ REASONS = {  # for having no rank
     "unknown": "work not known",
     "heavy": "more work than retraining",
     "old": "of an older version",
+    "wrapped": "a wrapper at inference",
 }
 
 
@@ -48,9 +49,11 @@ def _reasons(rows):
         "unknown": (rows["relative_flops_n"] < n) & (with_retrain > 0),
         "heavy": rows["relative_flops"] > 1 + 1e-9,
         "old": _outdated(rows),
+        "wrapped": rows["wrapper"] != "",
     }
     texts = REASONS | {
         "few": [f"{seeds} of {SEEDS} seeds" for seeds in n],
+        "wrapped": [f"{REASONS['wrapped']}: {name}" for name in rows["wrapper"]],
         "apart": [f"retrain for {some} of {seeds} seeds" for some, seeds in zip(with_retrain, n, strict=True)],
     }
     rival = rows["reference"] == len(REFERENCES)

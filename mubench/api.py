@@ -9,10 +9,11 @@ from typing import Any
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.examples import View, Wrapped
-from mubench.job import Job
+from mubench.job import Job, original
 from mubench.models import networks
 from mubench.models.behaviour import Custom
 from mubench.models.unlearned import Unlearned
+from mubench.models.unlearned import load as load_unlearned
 from mubench.records.store import Store
 from mubench.registry import load_task
 from mubench.runner import carry_out
@@ -69,8 +70,7 @@ def unlearn(
     asked.fits(method, behaviour.num_labels)
     student, fresh = model if inplace else copy.deepcopy(model), fresh or (lambda: _untrained(model, method))
     job = Job.make(behaviour, method, asked, sets, student, fresh, RECIPE)
-    costs = job.train(progress)
-    return Unlearned(job.context.student.eval(), costs)
+    return job.train(progress)
 
 
 def _chosen(method, options):
@@ -139,7 +139,8 @@ def evaluate(
     """Measure weights that any code has unlearned.
 
     task: a registry name.
-    checkpoint: a folder in safetensors (or a hub id), or a ``torch.nn.Module`` of the task's class.
+    checkpoint: a folder in safetensors (or a hub id), as ``save_model`` keeps it too, or a ``torch.nn.Module`` of the
+        task's class, or an `Unlearned`.
     model: which of the task's models it is (default: the first).
     ratio, split_file: what was to be forgotten (default: `RunSpec`'s ratio).
     seed: of the original they come from and of the untrained model ZRF compares with: which of several runs of that
@@ -153,12 +154,13 @@ def evaluate(
     Returns name → value of every metric that applies; scores are fractions. Raises `MubenchError` where the checkpoint
     cannot be read or does not fit the task.
     """
-    from mubench.models import originals
-
     _nameable(name, out, seconds)
     reference, task = task if isinstance(task, str) else task.name, load_task(task)
-    model, in_file = task.model(model), isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
-    network = originals.load(task, model, checkpoint)[0] if in_file else checkpoint
+    model, in_file = task.model(model), isinstance(checkpoint, (str, Path))
+    if in_file:
+        network = load_unlearned(task, model, checkpoint, lambda: original(task, model, seed=seed)[0])
+    else:
+        network = checkpoint.model if isinstance(checkpoint, Unlearned) else checkpoint
     method = f"{name}@{networks.weights_hash(network)[:12]}"
     if split_file:
         rows = {"split_file": str(split_file)}

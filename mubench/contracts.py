@@ -205,7 +205,6 @@ def _small(method, tasks):
     """
     from mubench.api import unlearn
     from mubench.job import Job
-    from mubench.models.unlearned import Unlearned
     from mubench.spec import Options
 
     if method.needs <= PROBLEM:
@@ -235,7 +234,7 @@ def _small(method, tasks):
             functools.partial(task.build, model, seed),
             task.model_recipe(model),
         )
-        return Unlearned(job.context.student, job.train(progress=False))
+        return job.train(progress=False)
 
     return network, run
 

@@ -15,6 +15,7 @@ from mubench.measure.card import on_card
 from mubench.measure.metrics import compute_all
 from mubench.measure.predict import SETS, UNTRAINED, predict, scores, validator
 from mubench.models import networks, originals
+from mubench.models.unlearned import Unlearned
 from mubench.records.machine import environment
 from mubench.records.result import SCHEMA, Result, method_facts, split_facts, task_facts
 from mubench.registry import load_method, load_task
@@ -44,6 +45,7 @@ class Job:
     budget: the most it may use.
     split: of a run on a task, the deletion `Split`.
     checkpoint: of a run on a task, the facts of the original (`originals.load`), and it as ``network``.
+    unlearned: the `Unlearned` that is measured; None until `train` is through.
     """
 
     task: object
@@ -55,6 +57,7 @@ class Job:
     budget: Budget = Budget()
     split: object = None
     checkpoint: dict | None = None
+    unlearned: Unlearned | None = None
 
     @classmethod
     def make(
@@ -105,7 +108,7 @@ class Job:
         """The job of a `RunSpec`.
 
         task: its task as an instance, where that is not what its name stands for (a sample of it).
-        student: unlearned weights, which are only measured.
+        student: an unlearned model, which is only measured.
         shard: as in `make`.
         """
         task = task or task_of(spec.task)
@@ -117,7 +120,7 @@ class Job:
             context = Context(
                 task, student, None, sets["forget"], sets["retain"], spec.seed, make_accelerator(spec.precision)
             )
-            return cls(task, None, spec, sets, context, **facts)
+            return cls(task, None, spec, sets, context, unlearned=Unlearned(student), **facts)
         method = spec.make_method()
         fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
         return cls.make(
@@ -156,15 +159,18 @@ class Job:
         progress: show a bar.
         observe, every: as in `Engine`.
 
-        Returns the `Costs`.
+        Returns the `Unlearned`.
         """
         options, task = self.options, self.task
         validate = validator(task, self.sets, self.context.accelerator) if "validation" in self.sets else None
         weigh = make_curriculum(options.curriculum, options.curriculum_lambda, options.curriculum_tau, task.num_labels)
         with threads(task.threads):
-            return Engine(
+            engine = Engine(
                 self.method, self.context, self.recipe, self.budget, True, progress, validate, observe, every, weigh
-            ).run()
+            )
+            costs = engine.run()
+        self.unlearned = Unlearned(engine.model.eval(), costs, self.context.adapters)
+        return self.unlearned
 
     @property
     def shown(self):
@@ -183,16 +189,18 @@ class Job:
         return scores(self.task, frame)[name]
 
     def saved(self, what):
-        """What of the student is kept: all of it (True), its ``"adapter"``, or nothing."""
+        """(folder) → what is kept is written there: the unlearned model (True) or its ``"adapter"``; None: nothing."""
         if what not in (None, False, True, "adapter"):
             raise MubenchError(f"save_model={what!r}: it is True, False or 'adapter'")
         if what == "adapter" and not self.context.adapters:
             raise MubenchError("there is no adapter to save without LoRA: add --lora, or save the model")
-        return {"adapter": self.context.adapters, True: self.context.student}.get(what)
+        if what == "adapter" and self.method.wrap:
+            raise MubenchError(f"an adapter alone is not what {self.method.name} leaves, a wrapper: save the model")
+        return (lambda folder: self.unlearned.save(folder, what == "adapter")) if what else None
 
     def predict(self):
-        """The predictions of the student, and files to lay beside them."""
-        task, spec, student, shown = self.task, self.options, self.context.student, self.shown
+        """The predictions of the unlearned model, and files to lay beside them."""
+        task, spec, student, shown = self.task, self.options, self.unlearned.model, self.shown
         blank = task.build(spec.model, UNTRAINED + spec.seed, blank=True)
         frame = predict(task, student, shown, blank, self.context.accelerator)
         return frame, task.exhibits(
@@ -207,7 +215,7 @@ class Job:
         test_score: the original's.
         facts: fields of `Result` that only the caller knows; of ``method``, entries that replace those recorded here.
         """
-        spec, student = self.options, self.context.student
+        spec = self.options
         budget = self.budget if self.method else None
         facts["method"] = method_facts(spec.method, self.method, self.recipe) | facts.get("method", {})
         facts.setdefault("command", command(spec, trials=spec.trials or None, max_examples=budget and budget.examples))
@@ -225,7 +233,7 @@ class Job:
             checkpoint=self._checkpoint_facts(test_score),
             metrics={},
             predictions={},
-            weights=networks.weights_hash(student),
+            weights=networks.weights_hash(self.unlearned.model),
             environment=environment(self.context.accelerator),
             **facts,
         )
@@ -234,13 +242,8 @@ class Job:
 
     def _model_facts(self):
         """What a result records of the model."""
-        adapters = self.context.adapters
-        return {
-            "name": self.options.model,
-            "class": type(self.checkpoint["network"]).__name__,
-            "parameters": sum(p.numel() for p in self.context.student.parameters()),
-            **({"lora": adapters.asdict()} if adapters else {}),
-        }
+        kind = type(self.checkpoint["network"]).__name__
+        return {"name": self.options.model, "class": kind, **self.unlearned.facts}
 
     def _checkpoint_facts(self, test_score):
         """What a result records of the original."""
@@ -308,7 +311,8 @@ def train_original(task, model, folder=None, seed=0, progress=True):
 
 
 def _trained(job, task, model, folder, seed, progress):
-    costs, student = job.train(progress), job.context.student
+    unlearned = job.train(progress)
+    costs, student = unlearned.costs, unlearned.model
     with threads(task.threads):
         frame, here = predict(task, student, on_card(task, job.sets)), environment(job.context.accelerator)
     with whole(folder / originals.CARD) as card_file:

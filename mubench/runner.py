@@ -56,7 +56,7 @@ def carry_out(job, store=None, save_model=False, progress=True, eval_every=None,
     with threads(job.task.threads):
         job.saved(save_model)
         started, test_score, curve = now(), job.original_score("test"), Curve(job, eval_every)
-        costs = costs or job.train(progress, curve.add if eval_every else None, eval_every).asdict()
+        costs = costs or job.train(progress, curve.add if eval_every else None, eval_every).costs.asdict()
         clock = time.perf_counter()
         frame, exhibits = job.predict()
         measured = {"started": started, "evaluation_seconds": time.perf_counter() - clock}

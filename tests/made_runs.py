@@ -50,6 +50,7 @@ DEFAULTS = {
     "original_score": 0.9,
     "parameters": 1e5,
     "share": 100.0,
+    "wrapper": "",
     "curve": "",
     "roc": None,
     "seconds": 10.0,

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mubench.errors import MubenchError
+from mubench.leaderboard.trust.layout import WEIGHTS
 from mubench.leaderboard.trust.levels import Level, Unavailable, Verdict
 from mubench.leaderboard.trust.limits import LIMITS
 from mubench.leaderboard.trust.re_evaluation import SAMPLE, re_evaluate
@@ -70,7 +71,7 @@ def _weights_folder(folder, submission, limits):
     sizes = {
         entry.path: entry.size
         for entry in networks.load_or_explain(source, tree)
-        if re.fullmatch(rf"{name}/[\w-]+\.safetensors", entry.path)
+        if re.fullmatch(rf"{name}/{WEIGHTS}", entry.path, re.ASCII)
     }
     if sum(sizes.values()) > limits.weights:
         raise MubenchError(

@@ -2,7 +2,9 @@
 
 NAME/submission.json                                             the description
 NAME/results/<task>/<model>/<method>/<ratio>/<id>/result.json    and predictions.parquet
-                                             …/model/*.safetensors, where the weights are part of it
+                                             …/model/*.safetensors, where the weights are part of it;
+                                                                 of a wrapper …/model/wrapper.json and
+                                                                 …/model/<part>/*.safetensors
 NAME/verified.json                                               what the leaderboard found, never sent
 """
 
@@ -12,6 +14,7 @@ import stat
 from pathlib import Path
 
 from mubench.errors import MubenchError
+from mubench.models.networks import WRAPPER
 from mubench.records.predictions import PREDICTIONS
 from mubench.records.result import RESULT
 from mubench.records.store import MODEL
@@ -19,7 +22,8 @@ from mubench.records.store import MODEL
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
 FOLDER = r"[a-z0-9][a-z0-9_-]{0,63}"  # of a submission
 HOME = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
-FILES = re.compile(rf"{SUBMISSION}|{HOME}/({RESULT}|{PREDICTIONS}|{MODEL}/[\w-]+\.safetensors)", re.ASCII)
+WEIGHTS = rf"({WRAPPER}|([a-z][a-z0-9_]{{0,63}}/)?[\w-]+\.safetensors)"  # in the folder of a model
+FILES = re.compile(rf"{SUBMISSION}|{HOME}/({RESULT}|{PREDICTIONS}|{MODEL}/{WEIGHTS})", re.ASCII)
 
 
 def inspect_folder(root, limits):

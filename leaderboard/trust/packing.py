@@ -78,12 +78,21 @@ def pack(runs, submission, folder, with_weights=False):
         home.mkdir(parents=True, exist_ok=True)
         files = [RESULT] if run.frame is None else [RESULT, PREDICTIONS]
         if with_weights:
-            files += [path.relative_to(run.folder) for path in networks.weights(run.folder / MODEL)]
+            files += _weights(run.folder)
         for file in files:
-            (home / file).parent.mkdir(exist_ok=True)
+            (home / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.folder / file, home / file)
     (root / SUBMISSION).write_text(submission.model_dump_json(by_alias=True, indent=1) + "\n")
     return root
+
+
+def _weights(folder):
+    """The files that hold a run's weights, of a wrapper also the one that describes it, relative to its folder."""
+    model = folder / MODEL
+    if not (model / networks.WRAPPER).is_file():
+        return [path.relative_to(folder) for path in networks.weights(model)]
+    parts = sorted(path for path in model.iterdir() if path.is_dir())
+    return [Path(MODEL, networks.WRAPPER), *(p.relative_to(folder) for part in parts for p in networks.weights(part))]
 
 
 def deliver(root, out):

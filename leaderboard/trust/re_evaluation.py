@@ -10,7 +10,7 @@ import numpy as np
 from mubench.errors import MubenchError
 from mubench.leaderboard.trust.levels import Unavailable
 from mubench.leaderboard.trust.limits import LIMITS
-from mubench.leaderboard.trust.suite import scored_sets, suite_task
+from mubench.leaderboard.trust.suite import same, scored_sets, suite_task
 from mubench.leaderboard.trust.untrusted import library_errors, printable, read_bytes
 from mubench.models import networks
 from mubench.records.store import MODEL
@@ -52,12 +52,20 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
 
 
 def _evaluated_network(run, task, folder, limits):
-    """The network with the weights in a folder; raises where those are not the ones that were evaluated."""
-    if folder.name not in (MODEL, run.result.id) or not networks.weights(folder):
+    """The network or wrapper with the weights in a folder; raises where those are not the ones that were evaluated."""
+    wrapper = run.result.model.get("wrapper")
+    if wrapper and not wrapper["loads"]:
+        raise Unavailable(
+            f"{run.folder}: {printable(wrapper['name'])} is a wrapper of somebody's own, whose code is in no file:"
+            " it can be recomputed from its predictions only, or run again by who has its method (--rerun)"
+        )
+    is_wrapper = os.path.lexists(folder / networks.WRAPPER)
+    if folder.name not in (MODEL, run.result.id) or not (is_wrapper or networks.weights(folder)):
         raise Unavailable(
             f"{run.folder} has no weights in safetensors, in {MODEL}/ or in a folder {run.result.id}/ on the hub"
         )
-    network = task_network(task, run.spec.model, folder, limits)
+    network = (_wrapper if is_wrapper else task_network)(task, run.spec.model, folder, limits, run)
+    same(run, "model.wrapper", wrapper, network.asdict() if is_wrapper else None)
     if (found := networks.weights_hash(network)) != run.result.weights:
         raise MubenchError(
             f"{run.folder}: the weights given have hash {found[:12]}…, those evaluated {str(run.result.weights)[:12]}…"
@@ -65,7 +73,31 @@ def _evaluated_network(run, task, folder, limits):
     return network
 
 
-def task_network(task, model, folder, limits=LIMITS):
+def _wrapper(task, model, folder, limits, run):
+    """The wrapper in a folder, its parts networks of the task's models, and around the original of the run."""
+    from mubench.models import originals, wrappers
+
+    def original():
+        if run.spec.checkpoint:
+            raise Unavailable(f"{run.folder}: a wrapper around an original of its own, which is not here")
+        try:
+            network, facts = originals.load(task, model, seed=run.spec.seed)
+        except MubenchError as error:
+            raise Unavailable(f"{run.folder}: a wrapper around the original, and {error}") from None
+        if run.spec.seed and facts["sha256"] != run.result.checkpoint["sha256"]:
+            raise Unavailable(
+                f"{run.folder}: the original of seed {run.spec.seed} it wraps is not the one trained here"
+            )
+        return network
+
+    def part(inner, kind):
+        return task_network(task, originals.model_of(task, model, kind), inner, limits)
+
+    with library_errors(folder):
+        return wrappers.load(folder, original, part)
+
+
+def task_network(task, model, folder, limits=LIMITS, run=None):
     """The task's own network, of its own card's configuration, with the weights in the safetensors files of a folder.
 
     A stranger's configuration is not read. Raises `MubenchError` where weights are missing or of another shape.

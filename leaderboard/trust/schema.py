@@ -70,11 +70,29 @@ class MethodFacts(Facts):
     recipe: dict[Line, Any] | None = None
 
 
+class PartFacts(Facts):
+    class_: Line = Field(alias="class")
+    parameters: Count
+    sha256: Hash
+    stored: bool
+
+
+class WrapperFacts(Facts):
+    """What wraps the model at inference."""
+
+    name: Name
+    version: Count
+    options: dict[Line, Any]
+    parts: dict[Name, PartFacts]
+    loads: bool
+
+
 class ModelFacts(Facts):
     name: ModelName
     class_: Line = Field("", alias="class")
     parameters: Count = 0
     lora: dict[Line, Any] = {}
+    wrapper: WrapperFacts | None = None
 
 
 class SplitFacts(Facts):

@@ -42,6 +42,8 @@ def _kind(group):
         yield "forgets rows of its own choice: run it with --ratio, on the standard split"
     if first.spec.checkpoint:
         yield "starts from another original: run it without --checkpoint"
+    if wrapped := first.result.model.get("wrapper"):
+        yield f"is the wrapper {wrapped['name']} at inference: it is shown, and not ranked among weights"
     if first.old:
         yield "is of an older version of task, method or engine: run it again"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mubench.cache import file_hash
 from mubench.errors import MubenchError
 
+WRAPPER = "wrapper.json"  # the file of a folder that holds a wrapper instead of a network
 WHOLE_MASKS = "mubench_whole_masks_"  # the names of these attention implementations begin so
 # transformers replaces functions of its own and of torch while it reads a model: one thread at a time makes or reads
 _MAKING = threading.RLock()
@@ -176,6 +177,26 @@ def described(folder):
 def kind(cls):
     """What `described` says of models of a class."""
     return cls.__name__ if of_diffusers(cls) else cls.config_class.model_type
+
+
+def save(network, folder):
+    """Write a network into a folder: its weights as safetensors and, where it has one, its configuration."""
+    with no_bars():
+        if hasattr(network, "save_pretrained"):
+            network.save_pretrained(folder, safe_serialization=True)
+            return
+    from safetensors.torch import save_model
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    save_model(network, str(Path(folder) / weights_name(network)))
+
+
+def outputs(network):
+    """How many classes or tokens the logits of a model of `transformers` are of; None of other models."""
+    tokens = getattr(network, "get_output_embeddings", lambda: None)()
+    if tokens is not None:
+        return len(tokens.weight)
+    return getattr(getattr(network, "config", None), "num_labels", None)
 
 
 def save_configuration(network, folder):

@@ -73,17 +73,46 @@ def load(task, model, checkpoint=None, seed=0):
     return _network(task, model, source, folder), facts
 
 
-def _folder(task, model, source, checkpoint):
-    """The folder of a checkpoint, weights and configuration in it; what the hub has is downloaded."""
+def part(task, model, folder, kind):
+    """The network of one part of a wrapper.
+
+    task, model: whose wrapper it is.
+    folder: of the part.
+    kind: the name of its class, which one of the task's models must have (`model_of`).
+    """
+    return _network(task, model_of(task, model, kind), str(folder), _folder(task, model, str(folder), folder))
+
+
+def model_of(task, model, kind):
+    """The task's model of a class, by the name of that: ``model`` where it is one. Raises where there is none."""
+    names = [name for name in (model, *task.models) if task.models[name].architecture == kind]
+    if not names:
+        raise MubenchError(f"no model of {task.name} is a {kind}: a part of a wrapper is one of the task's models")
+    return names[0]
+
+
+def located(task, model, source):
+    """The folder of a checkpoint, a folder or a hub id; what the hub has is downloaded."""
+    source = str(source)
     is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    if checkpoint is not None and not Path(source).is_dir() and not is_hub_id:
+    if not Path(source).is_dir() and not is_hub_id:
         raise MubenchError(
             f"no checkpoint folder {source!r}: give a folder with {WEIGHTS} and config.json, or a hub id"
         )
+    return networks.local(source, task.models[model].part)
+
+
+def _folder(task, model, source, checkpoint):
+    """`located`, weights and configuration in it."""
     try:
-        folder = networks.local(source, task.models[model].part)
+        find = located if checkpoint is not None else lambda *_: networks.local(source, task.models[model].part)
+        folder = find(task, model, source)
     except MubenchError as error:
         raise error if checkpoint else MubenchError(f"{error}; or train it: `{how_to_train(task, model)}`") from None
+    if (folder / networks.WRAPPER).exists():
+        raise MubenchError(
+            f"{source} holds a wrapper, which is measured (`mubench evaluate`) and not unlearned from: give a network"
+        )
     if not networks.weights(folder):
         raise MubenchError(
             f"{source} has no {WEIGHTS}: only safetensors are read; save yours with "

@@ -120,7 +120,7 @@ class Store:
         spec: the run.
         result: its `Result`; the checksum of the predictions is put in.
         frame: its predictions.
-        model: what to save of the model (None: nothing).
+        model: (folder) → what is kept of the model is written there (None: nothing).
         exhibits: files to lay beside, name → bytes.
         """
         final = self.path(spec)
@@ -133,10 +133,7 @@ class Store:
                 for name, content in (exhibits or {}).items():
                     (aside / name).write_bytes(content)
                 if model is not None:
-                    from mubench.models.networks import no_bars
-
-                    with no_bars():
-                        model.save_pretrained(aside / MODEL, safe_serialization=True)
+                    model(aside / MODEL)
                 result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
                 (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n")
                 self._place(aside, spec)

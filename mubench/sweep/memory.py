@@ -6,7 +6,7 @@ Per parameter, in bytes (Rajbhandari et al. 2020, ZeRO, §3.1; what the engine h
     gradients     as the weights, of trained parameters only
     optimiser     AdamW and Adam two moments as wide as what they train (8 in float32), SGD one if it has momentum
     teachers      a copy of the weights for each frozen model that the method's terms are pulled to; with LoRA the
-                  original is the student without its adapters and costs nothing
+                  original is the student without its adapters and costs nothing, unless the method wraps it at the end
     mask          5 (boolean mask, weights as they were) where the method finds one
 
 and per example what autograd keeps for the backward pass: one forward pass of the task's own rows is traced with fake
@@ -260,4 +260,5 @@ def _passing(model, method, recipe, setup, tensors, share, taught):
 def teachers(method, lora=False):
     """Names of the frozen models a run holds next to the student."""
     frozen = {t.target for t in method.terms if t.target in ("original", "incompetent")}
-    return frozen - ({"original"} if lora else set())
+    frozen -= {"original"} if lora else set()
+    return frozen | ({"original"} if method.wrap else set())

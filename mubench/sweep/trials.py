@@ -37,7 +37,7 @@ class Trials:
         if not self.space:
             raise Incompatible(f"{method.name} has nothing to tune" + (" besides what is given" if spec.params else ""))
         self.defaults = {name: method.defaults(spec.protocol)[name] for name in self.space}
-        self.prunes = method.finish is methods.base.finish
+        self.prunes = method.finish is methods.base.finish and not method.wrap
         digest = hashlib.sha256(json.dumps([spec.id, self.space], sort_keys=True).encode()).hexdigest()[:12]
         name = f"{spec.task.rpartition('/')[2]}-{method.name}-{digest}".replace(":", "-")
         self.journal = os.path.join(out, FOLDER, name)
@@ -139,13 +139,13 @@ class Trials:
         job, retrained = Job.of(self.variant(trial.params)), self.retrained()
 
         def observe(context):
-            trial.report(_objective(job, retrained), context.epoch)
+            trial.report(_objective(job, context.student, retrained), context.epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
         try:
             job.train(progress=False, observe=observe if self.prunes else None)
-            study.tell(trial, _objective(job, retrained))
+            study.tell(trial, _objective(job, job.unlearned.model, retrained))
         except NonFiniteLoss:
             study.tell(trial, WORST)
         except optuna.TrialPruned:
@@ -168,7 +168,7 @@ class Trials:
                 job = Job.of(spec)
                 job.train(progress=False)
                 with whole(path) as temporary:
-                    _predictions(job).to_parquet(temporary)
+                    _predictions(job, job.unlearned.model).to_parquet(temporary)
         return pd.read_parquet(path)
 
     def choice(self):
@@ -215,24 +215,24 @@ def _worker(trials, workers):
         sys.exit(130)
 
 
-def _predictions(job):
-    """Of the student as it is now; validation rows go by the name of test rows, which nobody looks at."""
+def _predictions(job, model):
+    """Of a model of the job; validation rows go by the name of test rows, which nobody looks at."""
     from mubench.measure.predict import predict
     from mubench.train.distributed import threads
 
     shown = job.task.scored({name: job.sets[name] for name in ("validation", "forget", "retain")})
     sets = {"test": shown.pop("validation"), **shown}
     with threads(job.task.threads):
-        return predict(job.task, job.context.student, sets, accelerator=job.context.accelerator)
+        return predict(job.task, model, sets, accelerator=job.context.accelerator)
 
 
-def _objective(job, retrained):
-    """`OBJECTIVE` of the student as it is now, in [0, 1]; where it is undefined, the worst."""
+def _objective(job, model, retrained):
+    """`OBJECTIVE` of a model of the job, in [0, 1]; where it is undefined, the worst."""
     from mubench.measure.metrics import METRICS, Predictions
     from mubench.measure.predict import scorer
 
     facts = {"num_labels": job.task.num_labels, "random_guess": job.task.random_guess, "scorer": scorer(job.task)}
-    compared = Predictions(_predictions(job), facts, Predictions(retrained, facts))
+    compared = Predictions(_predictions(job, model), facts, Predictions(retrained, facts))
     value = float(METRICS["gap_to_retrain"].compute(compared))
     return value if value == value else WORST
 

@@ -113,6 +113,11 @@ class Context:
             return lora.Unadapted(self.student, lambda: self.adapters)
         return frozen(copy.deepcopy(self.given).to(self.device))
 
+    def keep_original(self):
+        """The original is held to the end of the run, with LoRA too a network of its own, for `Method.wrap`."""
+        network = self.adapters.original() if self.adapters else copy.deepcopy(self.given)
+        self.original = frozen(network.to(self.device))
+
     @functools.cached_property
     def incompetent(self):
         return frozen(self.fresh(self._blank))

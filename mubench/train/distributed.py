@@ -182,6 +182,8 @@ def refuse_shards(method, context):
         why = f"{method.name} reads or changes weights while it trains"
     elif hook:
         why = f"the hook {hook} of {method.name} needs whole weights and gradients"
+    elif method.wrap:
+        why = f"{method.name} holds the original whole, to wrap it"
     elif method.schedule == "union" and asks_again:
         why = f"{method.name} asks the model more often for some batches than for others"
     elif context.accelerator.mixed_precision == "fp16":

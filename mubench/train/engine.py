@@ -5,6 +5,7 @@ from tqdm.auto import tqdm
 
 from mubench.errors import MubenchError
 from mubench.models import networks
+from mubench.models.wrappers import ORIGINAL, TABLE, Wrapper
 from mubench.spec import Budget, refuse_cut
 from mubench.train.backward import Backward
 from mubench.train.costs import Allowance
@@ -27,6 +28,7 @@ class Engine:
     validate: model → its score on the validation set, asked where the recipe keeps the best weights.
     observe, every: see `Observer`.
     curriculum: a `SuperLoss`, or None.
+    model: after `run`, the student or, of a method that wraps it, the `Wrapper`.
     """
 
     Schedule, Loop = Schedule, Loop
@@ -60,6 +62,11 @@ class Engine:
             )
         if context.shard:
             refuse_shards(method, context)
+        if observe and method.wrap:
+            raise MubenchError(
+                f"{method.name} leaves a wrapper, which is there at the end only: there are no scores along the run"
+                " (eval_every)"
+            )
         self.method, self.context, self.recipe, self.shuffle = method, context, recipe, shuffle
         self.accelerator, self.curriculum = context.accelerator, curriculum
         self.allowance = Allowance(budget or Budget(), context.meter, context.accelerator)
@@ -69,10 +76,12 @@ class Engine:
         context.note(batch_size=recipe.batch_size, forget_batch_size=forget_batch_size, epochs=recipe.epochs)
 
     def run(self):
-        """Train: the context's student is changed. Returns the `Costs`."""
+        """Train: the context's student is changed, and ``model`` is what the method leaves. Returns the `Costs`."""
         context, method = self.context, self.method
         with context.own_randomness(), context.meter as meter:
             torch.manual_seed(context.seed)
+            if method.wrap:
+                context.keep_original()
             context.student.train(method.train_mode)
             for term in method.terms:
                 if term.taught:
@@ -88,8 +97,26 @@ class Engine:
                 self._train(total)
             method.finish(context)
             context.release()
+            self.model = self._wrapped()
         self.allowance.settle()
         return meter.costs
+
+    def _wrapped(self):
+        """What the method leaves: the student, or the `Wrapper` that it makes."""
+        method, context = self.method, self.context
+        wrapper = method.wrap(context) if method.wrap else None
+        if wrapper is None:
+            return context.student
+        if not isinstance(wrapper, Wrapper) or not wrapper.loads() and wrapper.name in TABLE:
+            raise MubenchError(
+                f"{method.name}: wrap() gives a {type(wrapper).__name__}, which is no Wrapper of"
+                " mubench.models.wrappers or has the name of another"
+            )
+        if ORIGINAL in wrapper.parts and wrapper.original is not context.original:
+            raise MubenchError(
+                f"{method.name}: the part {ORIGINAL} of a wrapper is context.original; another network has another name"
+            )
+        return wrapper
 
     def _train(self, total):
         """Everything between `prepare` and `finish`.

@@ -13,6 +13,7 @@ norms, biases and the statistics of batch norms, so that the student without its
 
 import bisect
 import contextlib
+import copy
 import re
 import warnings
 from collections import Counter
@@ -147,6 +148,14 @@ class Adapters:
         finally:
             self._peft.enable_adapter_layers()
             self.model.train(training)
+
+    def original(self):
+        """A copy of the model without its adapters, as a network of its own."""
+        bare = copy.deepcopy(self)
+        bare._peft.unload()
+        for hook in bare._hooks:
+            hook.remove()
+        return bare.model
 
     def rescale(self, factor, start):
         """BA ← B₀A₀ + ``factor`` · (BA − B₀A₀), exactly, A₀ and B₀ being those of ``start`` (name → tensor). Where B₀A₀

@@ -77,6 +77,7 @@ def generate(records):
         "original_score": 0.7,
         "parameters": 1e5,
         "share": 100.0,
+        "wrapper": "",
         "curve": "",
         "environment": '{"machine": "a CPU, 2 cores", "python": "3.11"}',
         "hyperparameters": "{}",
