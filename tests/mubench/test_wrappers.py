@@ -284,16 +284,6 @@ def test_a_method_may_leave_the_student_after_all(tmp_path):
     assert mubench.unlearn(model, rows[:2], rows[2:], method=Unwrapped(lr=0.1), progress=False).kind == "network"
 
 
-class Silent(Method):
-    def wrap(self, context):
-        return None
-
-
-def test_a_hook_without_its_declaration_is_refused():
-    with pytest.raises(MubenchError, match="has the hook wrap: declare wraps = True"):
-        Silent()
-
-
 class LogitDifferenceOfMine(LogitDifference):
     name = "logit_difference"
 
