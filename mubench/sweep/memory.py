@@ -35,19 +35,19 @@ class Footprint:
     """What the memory of a run depends on, of its model.
 
     parameters: their number.
-    moving: method → how many it trains and how many stay, where not all move (`Method.trainable`).
     adapters: the number of parameters of its LoRA.
     at_once: batches that a teacher sees at once.
     tensors: autocast? → `Activations`; empty where they could not be traced.
     why: why they could not.
+    moving: method → how many parameters it trains, and how many of the model's stay (`Method.trainable`).
     """
 
     parameters: int
-    moving: dict = field(default_factory=dict)
     adapters: int = 0
     at_once: int = 1
     tensors: dict = field(default_factory=dict)
     why: str = ""
+    moving: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def footprint(task, name, batch_size, methods=(), adapt=None):
     count = sum(p.numel() for p in model.parameters())
     adapters = lora.solve(model, **adapt or {"rank": RANK}).parameters
     parts = {method.name: moving(method, copy.deepcopy(model), task.head) for method in methods}
-    bare = Footprint(count, parts, adapters, 2 if task.keeps_outputs else 1)
+    bare = Footprint(count, adapters, 2 if task.keeps_outputs else 1, moving=parts)
     measures = set().union(*(method.needs for method in methods))
     try:
         batch = task.example(name, max(4, batch_size))

@@ -153,7 +153,7 @@ class Adapters:
         """A copy of the model without its adapters, as a network of its own."""
         bare = copy.deepcopy(self)
         bare._peft.unload()
-        for hook in bare._hooks:
+        for hook in bare._kept:
             hook.remove()
         return bare.model
 

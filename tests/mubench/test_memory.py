@@ -106,14 +106,14 @@ def test_llama_7b_in_pure_bf16_keeps_no_casts(llama):
 
 
 def test_teachers_are_copies_and_lora_saves_the_original_alone():
-    model, recipe = Footprint(1000, {}, 10), Language.recipe
+    model, recipe = Footprint(1000, 10), Language.recipe
     teachers = lambda method, lora: need(model, load_method(method), recipe, Setup("float32", lora))["teachers"]
     assert [teachers(m, False) for m in ("finetune", "scrub", "bad_t")] == [0, 4000, 8000]
     assert [teachers(m, True) for m in ("finetune", "scrub", "bad_t")] == [0, 0, 4000]
 
 
 def test_parts_by_precision_adapters_and_layout():
-    model, method, recipe = Footprint(1000, {}, 10), load_method("finetune"), Language.recipe
+    model, method, recipe = Footprint(1000, 10), load_method("finetune"), Language.recipe
     parts = lambda recipe=recipe, **setup: [
         need(model, method, recipe, Setup(**setup))[n] for n in ("weights", "gradients", "optimiser")
     ]

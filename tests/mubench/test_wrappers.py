@@ -15,7 +15,6 @@ import torch
 import mubench
 from assistant import Assistant, Halves
 from mubench.errors import MubenchError
-from mubench.methods.base import Method
 from mubench.models import networks, originals, unlearned, wrappers
 from mubench.models.unlearned import Unlearned
 from mubench.models.wrappers import LogitDifference, Wrapper
