@@ -261,8 +261,8 @@ class Method:
         """After the last step: one-shot edits of ``context.student`` (dampening, task arithmetic)."""
 
     # wrap(context) → the `mubench.models.wrappers.Wrapper` that is the unlearned model; None: the student is.
-    #     Last of all. It is made of ``context.student`` (finished, adapters merged), ``context.original`` (frozen), models of
-    #     ``context.fresh`` and what other hooks have trained.
+    #     Last of all. It is made of ``context.student`` (finished, adapters merged), ``context.original`` (frozen),
+    #     models of ``context.fresh`` and what other hooks have trained.
     wrap: typing.ClassVar[typing.Callable | None] = None
 
     # -- what follows from the declaration -------------------------------------------------------------------------
