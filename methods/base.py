@@ -4,6 +4,7 @@ The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken
 original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
 """
 
+import enum
 import functools
 import inspect
 import typing
@@ -15,9 +16,35 @@ from mubench.train.recipe import Recipe
 MEASURES = {"loss": "Loss", "logit": "Logit", "rep": "Rep"}
 LABELS = ("true", "wrong", "random", "refusal")
 TEACHERS = ("original", "incompetent")
-CORRUPTIONS = {"wrong": "Data", "random": "Data", "refusal": "Data", "incompetent": "Model"}
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
 EPOCHS = ("longer", "shorter", "forget")
+
+
+class Corruption(str, enum.Enum):
+    """How what is taught on D_f differs from the truth, the column of Table 2.
+
+    GRADIENT: the truth is pushed away, towards nothing.
+    DATA: another target than the truth is learnt: other labels, inputs or outputs.
+    MODEL: the target is what an incompetent model gives.
+    """
+
+    GRADIENT = "Grad"
+    DATA = "Data"
+    MODEL = "Model"
+
+
+class Parameters(str, enum.Enum):
+    """What a method changes, the column of Table 2.
+
+    DENSE: all weights.
+    SPARSE: a part of them, by a mask, by a choice of modules, examples or weights, or by a penalty that makes them
+        small.
+    EXTERNAL: modules that it puts into the model and merges in the end.
+    """
+
+    DENSE = "dense internal"
+    SPARSE = "sparse internal"
+    EXTERNAL = "dense external"
 
 
 def always(epoch):
@@ -66,7 +93,9 @@ class Term:
         teacher (None without one) for the term's rows of the ``batch``; with it ``loss`` may have a teacher for a
         target, whose losses are the reference, and any measure ``none``: what it is pulled towards is ``how``'s own
         business (RMU's random direction).
-    corruption: the column of Table 2 where ``how`` hides it: ``Grad``, ``Data`` or ``Model``.
+    corruption: a `Corruption`, or a tuple of them, of a term on ``forget`` where neither weight nor target say it
+        (``corruptions``), as ``how`` or a hook of the method hides it.
+    batchwise: the value of an example depends on the others of its batch: the batch is never cut.
     """
 
     on: str
@@ -78,7 +107,8 @@ class Term:
     per: str = "example"
     redraw: bool = False
     how: typing.Callable | None = None
-    corruption: str = ""
+    corruption: Corruption | tuple[Corruption, ...] = ()
+    batchwise: bool = False
 
     def __post_init__(self):
         allowed = (
@@ -96,6 +126,32 @@ class Term:
                 f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
                 "per example/class"
             )
+        if isinstance(self.corruption, Corruption):
+            object.__setattr__(self, "corruption", (self.corruption,))
+        if not isinstance(self.corruption, tuple) or not all(isinstance(kind, Corruption) for kind in self.corruption):
+            raise MubenchError(
+                f"corruption={self.corruption!r}: give one of {', '.join(map(str, Corruption))}, or a tuple of them"
+            )
+        if self.corruption and (self.on != "forget" or self.corruption == self._computed):
+            raise MubenchError(
+                f"corruption={self.corruption!r} is to be left out: it is declared of terms on forget, where neither"
+                " their weight nor their target say it"
+            )
+        if not isinstance(self.batchwise, bool):
+            raise MubenchError(f"batchwise={self.batchwise!r}: give True or False")
+
+    @property
+    def corruptions(self):
+        """The `Corruption`s: those declared, else what weight and target say."""
+        return self.corruption or self._computed
+
+    @property
+    def _computed(self):
+        if self.weight < 0:
+            return (Corruption.GRADIENT,)
+        if self.target == "incompetent":
+            return (Corruption.MODEL,)
+        return (Corruption.DATA,) * self.corrupts
 
     @property
     def taught(self):
@@ -128,6 +184,7 @@ class Method:
 
     version: typing.ClassVar[int] = 1
     name: typing.ClassVar[str] = ""
+    formerly: typing.ClassVar[dict[str, int]] = {}  # earlier name, as in old records → its last version under it
     paper: typing.ClassVar[str] = ""
     start: typing.ClassVar[str] = (
         "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
@@ -139,9 +196,7 @@ class Method:
     adapts: typing.ClassVar[bool] = (
         True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
     )
-    parameters: typing.ClassVar[str] = (
-        "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
-    )
+    parameters: typing.ClassVar[Parameters] = Parameters.DENSE
     keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (
         False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
@@ -188,6 +243,8 @@ class Method:
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
+        if not isinstance(self.parameters, Parameters):
+            raise MubenchError(f"parameters={self.parameters!r}: give one of {', '.join(map(str, Parameters))}")
         tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
 
     @property
@@ -267,19 +324,22 @@ class Method:
         corrupted = {"text" if t.target == "refusal" else "labels" for t in self.terms if t.corrupts}
         return {t.measure for t in self.terms} | corrupted | self.requires
 
+    @property
+    def batchwise(self):
+        """Whether a loss of it couples the examples of a batch, which then is never cut."""
+        return any(term.batchwise for term in self.terms)
+
     def taxonomy(self):
         """This method's row of the paper's Table 2, computed from its terms."""
         forget = [t for t in self.terms if t.on == "forget"]
         retain = [t for t in self.terms if t.on == "retain"]
         measures = lambda terms: " + ".join(dict.fromkeys(MEASURES[t.measure] for t in terms)) or "-"
-        corruption = dict.fromkeys(
-            t.corruption or ("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-")) for t in forget
-        )
+        corruption = dict.fromkeys(kind.value for t in forget for kind in t.corruptions)
         return {
             "forget": measures(forget),
-            "corruption": " + ".join(c for c in corruption if c != "-") or "-",
+            "corruption": " + ".join(corruption) or "-",
             "retain": measures(retain),
-            "parameters": self.parameters,
+            "parameters": self.parameters.value,
             "schedule": self.schedule,
         }
 

@@ -1,5 +1,5 @@
 from mubench.errors import nearest
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 UNITS = ("normalised", "pixels")
 
@@ -46,7 +46,7 @@ class BoundaryShrink(Method):
     def terms(self):
         if self.units not in UNITS:
             raise nearest("units", self.units, UNITS, "`mubench ls boundary_shrink`")
-        return (Term("forget", "loss", "none", how=self.shrink, corruption="Data"),)
+        return (Term("forget", "loss", "none", how=self.shrink, corruption=Corruption.DATA),)
 
     @property
     def needs(self):

@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Method, Parameters, Term
 
 
 class Eul(Method):
@@ -21,7 +21,7 @@ class Eul(Method):
     adapts = False
     schedule = "joint"
     shards = False
-    parameters = "dense external"
+    parameters = Parameters.EXTERNAL
     alpha: float = 0.8
     task_weight: float = 1.0
     gamma: float = 0.2

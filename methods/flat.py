@@ -1,5 +1,5 @@
 from mubench.errors import nearest
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class FLAT(Method):
@@ -38,8 +38,8 @@ class FLAT(Method):
     def terms(self):
         self.functions()  # an unknown divergence is refused at once
         return (
-            Term("forget", "loss", "refusal", -1.0, how=self.template, corruption="Data"),
-            Term("forget", "loss", "true", how=self.forgotten, corruption="Grad"),
+            Term("forget", "loss", "refusal", -1.0, how=self.template, corruption=Corruption.DATA),
+            Term("forget", "loss", "true", how=self.forgotten, corruption=Corruption.GRADIENT),
         )
 
     def functions(self):

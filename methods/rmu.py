@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Parameters, Term
 
 
 class Rmu(Method):
@@ -29,7 +29,7 @@ class Rmu(Method):
         "depth": 7 / 31,
     }
     schedule = "joint"
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     alpha: float = 10.0
     scale: float = 5.0
     depth: float = 1.0
@@ -41,7 +41,7 @@ class Rmu(Method):
     @property
     def terms(self):
         return (
-            Term("forget", "rep", "none", how=self.misdirected, corruption="Data"),
+            Term("forget", "rep", "none", how=self.misdirected, corruption=Corruption.DATA),
             Term("retain", "rep", "original", weight=self.alpha),
         )
 
