@@ -35,7 +35,7 @@ def check(what: str | Path, **options: Any) -> Iterator[str]:
         return check_result(what)
     if registry.tasks.holds(what):
         return contracts.check_task(what)
-    if registry.methods.holds(what) or ".py" in str(what):
+    if registry.methods.holds(what) or what in registry.methods.renamed or ".py" in str(what):
         return contracts.check_method(what)
     raise nearest(
         "task, method or result folder", what, [*registry.tasks.names(), *registry.methods.names()], "`mubench ls`"

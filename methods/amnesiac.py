@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class Amnesiac(Method):
@@ -29,7 +29,7 @@ class Amnesiac(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", "true", corruption="Grad"), Term("retain", "loss", "true")
+        return Term("forget", "loss", "true", corruption=Corruption.GRADIENT), Term("retain", "loss", "true")
 
     def prepare(self, context):
         self.before, self.changes = None, None

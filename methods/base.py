@@ -7,113 +7,15 @@ original model and every `Term` says what it is pulled towards, or pushed away f
 import functools
 import inspect
 import typing
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from mubench.errors import MubenchError, nearest
+from mubench.methods._terms import MEASURES, Corruption, Parameters, Term, after, always, first
 from mubench.train.recipe import Recipe
 
-MEASURES = {"loss": "Loss", "logit": "Logit", "rep": "Rep"}
-LABELS = ("true", "wrong", "random", "refusal")
-TEACHERS = ("original", "incompetent")
-CORRUPTIONS = {"wrong": "Data", "random": "Data", "refusal": "Data", "incompetent": "Model"}
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
 
-
-def always(epoch):
-    """The term counts in every epoch."""
-    return True
-
-
-@dataclass(frozen=True)
-class first:
-    """The term counts in the first ``n`` epochs only (SCRUB's max phase)."""
-
-    n: int
-
-    def __call__(self, epoch):
-        return epoch <= self.n
-
-
-@dataclass(frozen=True)
-class after:
-    """The term counts after the first ``n`` epochs only."""
-
-    n: int
-
-    def __call__(self, epoch):
-        return epoch > self.n
-
-
-@dataclass(frozen=True)
-class Term:
-    """One summand of the objective: ``weight`` × the mean over the batch of a per-example measure.
-
-    on: ``forget`` or ``retain``, the set whose examples it is taken over.
-    measure: ``loss`` (task loss), ``logit`` (divergence KL(teacher ‖ student) of outputs) or ``rep`` (squared distance
-        of representations), the paper's *knowledge measurement*.
-    target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth), ``random`` ones (uniform
-        over all classes, so possibly true) or, of texts, a ``refusal`` ("I do not know"); for ``logit`` and ``rep`` a
-        frozen teacher: the ``original`` model or an ``incompetent`` (freshly initialised) one.
-    weight: negative pushes away (gradient corruption).
-    when: which epochs it counts in, a predicate of the epoch (from 1).
-    temperature: divides both logits of a ``logit`` term; multiply ``weight`` by T² where the paper does.
-    per: ``example`` (KL summed over classes) or ``class`` (averaged over them: PyTorch's default reduction, which some
-        official codes use).
-    redraw: draw ``wrong`` and ``random`` labels anew in every epoch instead of once.
-    how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its
-        own (NPO's log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and
-        teacher (None without one) for the term's rows of the ``batch``; with it ``loss`` may have a teacher for a
-        target, whose losses are the reference, and any measure ``none``: what it is pulled towards is ``how``'s own
-        business (RMU's random direction).
-    corruption: the column of Table 2 where ``how`` hides it: ``Grad``, ``Data`` or ``Model``.
-    layer: of a ``rep`` term, the hidden layer whose states are compared instead of the representation before the head:
-        its name, or its depth, from 0, the first, to 1, the last (see `forward` in `mubench.models.behaviour`).
-    batchwise: whether the value of an example depends on the others of its batch, which then is never cut.
-    """
-
-    on: str
-    measure: str
-    target: str
-    weight: float = 1.0
-    when: typing.Callable = always
-    temperature: float = 1.0
-    per: str = "example"
-    redraw: bool = False
-    how: typing.Callable | None = None
-    corruption: str = ""
-    layer: str | float | None = None
-    batchwise: bool = False
-
-    def __post_init__(self):
-        allowed = (
-            (LABELS if self.measure == "loss" else ())
-            + (TEACHERS if self.how or self.measure != "loss" else ())
-            + ("none",) * bool(self.how)
-        )
-        if (
-            self.on not in ("forget", "retain")
-            or self.measure not in MEASURES
-            or self.target not in allowed
-            or self.per not in ("example", "class")
-        ):
-            raise MubenchError(
-                f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
-                "per example/class"
-            )
-        if self.layer is not None and (
-            self.measure != "rep" or not isinstance(self.layer, str) and not 0 <= self.layer <= 1
-        ):
-            raise MubenchError(f"layer={self.layer!r}: it is of a rep term, a module's name or a depth from 0 to 1")
-
-    @property
-    def taught(self):
-        """Whether its target is what a teacher gives."""
-        return self.target in TEACHERS
-
-    @property
-    def corrupts(self):
-        """Whether its examples get other labels than they have."""
-        return self.target in LABELS[1:]
+__all__ = ["Corruption", "Method", "Parameters", "SCHEDULES", "Term", "after", "always", "first"]
 
 
 class Method:
@@ -139,6 +41,7 @@ class Method:
 
     version: typing.ClassVar[int] = 1
     name: typing.ClassVar[str] = ""
+    formerly: typing.ClassVar[dict[str, int]] = {}  # earlier name, as in old records → its last version under it
     paper: typing.ClassVar[str] = ""
     start: typing.ClassVar[str] = (
         "original"  # what the student is at step 0: "original", or "fresh" (newly initialised)
@@ -153,9 +56,7 @@ class Method:
     masks: typing.ClassVar[bool] = False  # whether `prepare` finds a mask (`Context.mask`): it takes memory
     full_batch: typing.ClassVar[bool] = False  # whether a batch of D_f is all of it
     train_mode: typing.ClassVar[bool] = True  # whether dropout acts and batch norm counts while the student is trained
-    parameters: typing.ClassVar[str] = (
-        "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
-    )
+    parameters: typing.ClassVar[Parameters] = Parameters.DENSE
     keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (
         False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
@@ -200,6 +101,8 @@ class Method:
             )
         for name, hint in self.hints().items():
             self._chosen(name, hint, getattr(self, name))
+        if not isinstance(self.parameters, Parameters):
+            raise MubenchError(f"parameters={self.parameters!r}: give one of {', '.join(map(str, Parameters))}")
         if self.combine and self.schedule != "joint":
             raise MubenchError(
                 f"schedule={self.schedule!r}: {self.name} combines the gradients of D_f and of D_r, which only"
@@ -320,7 +223,7 @@ class Method:
 
     @property
     def batchwise(self):
-        """Whether the loss couples the examples of a batch."""
+        """Whether a loss of it couples the examples of a batch, which then is never cut."""
         return any(term.batchwise for term in self.terms)
 
     def taxonomy(self):
@@ -328,14 +231,12 @@ class Method:
         forget = [t for t in self.terms if t.on == "forget"]
         retain = [t for t in self.terms if t.on == "retain"]
         measures = lambda terms: " + ".join(dict.fromkeys(MEASURES[t.measure] for t in terms)) or "-"
-        corruption = dict.fromkeys(
-            t.corruption or ("Grad" if t.weight < 0 else CORRUPTIONS.get(t.target, "-")) for t in forget
-        )
+        corruption = dict.fromkeys(kind.value for t in forget for kind in t.corruptions)
         return {
             "forget": measures(forget),
-            "corruption": " + ".join(c for c in corruption if c != "-") or "-",
+            "corruption": " + ".join(corruption) or "-",
             "retain": measures(retain),
-            "parameters": self.parameters,
+            "parameters": self.parameters.value,
             "schedule": self.schedule,
         }
 

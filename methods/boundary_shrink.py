@@ -1,6 +1,6 @@
 import typing
 
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class BoundaryShrink(Method):
@@ -43,7 +43,7 @@ class BoundaryShrink(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "loss", "none", how=self.shrink, corruption="Data"),)
+        return (Term("forget", "loss", "none", how=self.shrink, corruption=Corruption.DATA),)
 
     @property
     def needs(self):

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class Delete(Method):
@@ -34,7 +34,11 @@ class Delete(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "logit", "original", self.temperature**2, how=self.without_truth, corruption="Data"),)
+        return (
+            Term(
+                "forget", "logit", "original", self.temperature**2, how=self.without_truth, corruption=Corruption.DATA
+            ),
+        )
 
     def without_truth(self, context, batch, mine, theirs):
         truth = batch["labels"].clamp(min=0)[..., None]  # padding is -100, and counts nowhere

@@ -1,5 +1,5 @@
 from mubench.methods._retain import HOLDS, retained
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class DPO(Method):
@@ -40,7 +40,9 @@ class DPO(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", "original", how=self.preference, corruption="Data + Grad"), *retained(self.retain)
+        return Term(
+            "forget", "loss", "original", how=self.preference, corruption=(Corruption.DATA, Corruption.GRADIENT)
+        ), *retained(self.retain)
 
     def preference(self, context, batch, mine, theirs):
         from torch.nn.functional import logsigmoid

@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Parameters, Term
 
 
 class Esd(Method):
@@ -20,7 +20,7 @@ class Esd(Method):
     )
     official = {"optimizer": "adam", "weight_decay": 0.0, "clip": 0.0, "batch_size": 1, "lr": 1e-5}
     schedule = "forget_only"
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     requires = frozenset({"prompts"})
     eta: float = 1.0
     within: str = "attn2"
@@ -30,7 +30,7 @@ class Esd(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "logit", "original", how=self.erased, corruption="Data"),)
+        return (Term("forget", "logit", "original", how=self.erased, corruption=Corruption.DATA),)
 
     def trainable(self, student, head):
         return [module for name, module in student.named_modules() if self.within in name.rpartition(".")[2]]

@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Method, Parameters, Term
 
 
 class Eul(Method):
@@ -22,7 +22,7 @@ class Eul(Method):
     schedule = "joint"
     shards = False
     version = 2  # batch norms of the frozen model keep their statistics
-    parameters = "dense external"
+    parameters = Parameters.EXTERNAL
     alpha: float = 0.8
     task_weight: float = 1.0
     gamma: float = 0.2

@@ -1,6 +1,6 @@
 import typing
 
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 DIVERGENCES = typing.Literal[
     "kl", "reverse_kl", "jeffrey", "pearson", "squared_hellinger", "neyman", "jensen_shannon", "total_variation"
@@ -42,8 +42,8 @@ class FLAT(Method):
     @property
     def terms(self):
         return (
-            Term("forget", "loss", "refusal", -1.0, how=self.template, corruption="Data"),
-            Term("forget", "loss", "true", how=self.forgotten, corruption="Grad"),
+            Term("forget", "loss", "refusal", -1.0, how=self.template, corruption=Corruption.DATA),
+            Term("forget", "loss", "true", how=self.forgotten, corruption=Corruption.GRADIENT),
         )
 
     def functions(self):

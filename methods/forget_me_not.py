@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Parameters, Term
 
 
 class ForgetMeNot(Method):
@@ -22,7 +22,7 @@ class ForgetMeNot(Method):
     official = {"optimizer": "adamw", "weight_decay": 0.01, "clip": 1.0, "batch_size": 1, "lr": 2e-6}
     schedule = "forget_only"
     shards = False
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     requires = frozenset({"prompts"})
     onward: bool = True
     lr_factor = 1.0
@@ -31,7 +31,7 @@ class ForgetMeNot(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "loss", "none", how=self.attention, corruption="Data"),)
+        return (Term("forget", "loss", "none", how=self.attention, corruption=Corruption.DATA),)
 
     def trainable(self, student, head):
         return [module for name, module in student.named_modules() if name.endswith(".attn2")]

@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Method, Parameters, Term
 
 
 class L1Sparse(Method):
@@ -29,7 +29,7 @@ class L1Sparse(Method):
     schedule = "retain_only"
     shards = False
     terms = (Term("retain", "loss", "true"),)
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     alpha: float = 1e-4
     no_l1_epochs: int = 0
     epochs: int = 3

@@ -45,7 +45,7 @@ class Laf(Method):
             Term("retain", "rep", "none", how=self.unusual),
             Term("forget", "rep", "none", weight=-1.0, how=self.no_more_usual),
             Term("retain", "rep", "original", how=self.turned),
-            Term("forget", "rep", "original", weight=-1.0, how=self.all_turned),
+            Term("forget", "rep", "original", weight=-1.0, how=self.all_turned, batchwise=True),
         )
 
     def prepare(self, context):

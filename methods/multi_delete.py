@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class MultiDelete(Method):
@@ -37,7 +37,9 @@ class MultiDelete(Method):
     @property
     def terms(self):
         return (
-            Term("forget", "rep", "none", weight=self.md, how=self.decoupled, corruption="Data"),
+            Term(
+                "forget", "rep", "none", weight=self.md, how=self.decoupled, corruption=Corruption.DATA, batchwise=True
+            ),
             Term("forget", "rep", "none", weight=self.ukr, how=self.each_alone),
             Term("retain", "rep", "original", weight=self.mkr),
         )

@@ -1,5 +1,5 @@
 from mubench.methods._retain import HOLDS, retained
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class NPO(Method):
@@ -40,7 +40,9 @@ class NPO(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", "original", how=self.bounded, corruption="Grad"), *retained(self.retain)
+        return Term("forget", "loss", "original", how=self.bounded, corruption=Corruption.GRADIENT), *retained(
+            self.retain
+        )
 
     def bounded(self, context, batch, mine, theirs):
         from torch.nn.functional import logsigmoid

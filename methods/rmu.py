@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Parameters, Term
 
 
 class Rmu(Method):
@@ -30,7 +30,7 @@ class Rmu(Method):
     }
     version = 2  # batch norms of the frozen layers keep their statistics
     schedule = "joint"
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     alpha: float = 10.0
     scale: float = 5.0
     depth: float = 1.0
@@ -42,7 +42,7 @@ class Rmu(Method):
     @property
     def terms(self):
         return (
-            Term("forget", "rep", "none", how=self.misdirected, corruption="Data", layer=self.depth),
+            Term("forget", "rep", "none", how=self.misdirected, corruption=Corruption.DATA, layer=self.depth),
             Term("retain", "rep", "original", weight=self.alpha, layer=self.depth),
         )
 

@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Parameters, Term
 
 
 class SalUn(Method):
@@ -34,7 +34,7 @@ class SalUn(Method):
     }
     schedule = "alternate"
     masks = True
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     saliency_ratio: float = 0.5
     labels: str = "wrong"
     redraw: bool = True
@@ -47,7 +47,7 @@ class SalUn(Method):
     def terms(self):
         retain = Term("retain", "loss", "true")
         if self.labels == "prompt":
-            return Term("forget", "logit", "none", how=self.misled, corruption="Data"), retain
+            return Term("forget", "logit", "none", how=self.misled, corruption=Corruption.DATA), retain
         return Term("forget", "loss", self.labels, redraw=self.redraw), retain
 
     @property

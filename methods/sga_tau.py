@@ -1,5 +1,5 @@
 from mubench.methods._memory import accuracy
-from mubench.methods.base import Term, after, first
+from mubench.methods.base import Corruption, Parameters, Term, after, first
 from mubench.methods.task_vector import TaskVector
 
 
@@ -21,7 +21,7 @@ class SgaTau(TaskVector):
     official = None
     requires = frozenset({"classes"})
     train_mode = False
-    parameters = "sparse internal"  # as Table 2 counts it: not every example in every epoch
+    parameters = Parameters.SPARSE  # as Table 2 counts it: not every example in every epoch
     threshold: float | None = None
     sga_epochs: int = 3
     scale = 0.3
@@ -33,7 +33,7 @@ class SgaTau(TaskVector):
     def terms(self):
         return (
             Term("forget", "loss", "true", weight=-1.0, when=first(self.sga_epochs)),
-            Term("forget", "loss", "true", when=after(self.sga_epochs), corruption="Grad"),
+            Term("forget", "loss", "true", when=after(self.sga_epochs), corruption=Corruption.GRADIENT),
         )
 
     def prepare(self, context):

@@ -1,5 +1,5 @@
 from mubench.methods._retain import HOLDS, retained
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class SimNPO(Method):
@@ -37,7 +37,9 @@ class SimNPO(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", "true", self.weight, how=self.bounded, corruption="Grad"), *retained(self.retain)
+        return Term("forget", "loss", "true", self.weight, how=self.bounded, corruption=Corruption.GRADIENT), *retained(
+            self.retain
+        )
 
     def bounded(self, context, batch, mine, theirs):
         from torch.nn.functional import logsigmoid

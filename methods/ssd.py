@@ -1,6 +1,6 @@
 import math
 
-from mubench.methods.base import Method
+from mubench.methods.base import Method, Parameters
 
 
 class Ssd(Method):
@@ -25,7 +25,7 @@ class Ssd(Method):
     )
     official = {"alpha": 10.0, "batch": 128}  # of ResNet-18; 5 of ViT
     adapts = False
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     requires = frozenset({"loss"})
     alpha: float | None = None
     dampening: float = 1.0

@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class TaskVector(Method):
@@ -19,7 +19,7 @@ class TaskVector(Method):
     )
     official = {"batch_size": 32, "lr": 1e-5, "epochs": 10, "scale": 5.0}  # MUSE's, of its news; on 8 GPUs, 4 each
     schedule = "forget_only"
-    terms = (Term("forget", "loss", "true", corruption="Grad"),)  # the negation makes ascent of it
+    terms = (Term("forget", "loss", "true", corruption=Corruption.GRADIENT),)  # the negation makes ascent of it
     scale: float = 1.0
     lr_factor = 0.1
     epochs = 3

@@ -1,4 +1,4 @@
-from mubench.methods.base import Method
+from mubench.methods.base import Method, Parameters
 
 
 class Uce(Method):
@@ -14,7 +14,7 @@ class Uce(Method):
     deviations = ("A prompt's scale is its share of its set, as it may be in both; theirs is 1 for each concept.",)
     official = {}  # λ 0.5 and scales of 1 on average are theirs
     adapts = False
-    parameters = "sparse internal"
+    parameters = Parameters.SPARSE
     requires = frozenset({"prompts"})
     erase: float = 1.0
     preserve: float = 1.0

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class Undial(Method):
@@ -26,7 +26,7 @@ class Undial(Method):
 
     @property
     def terms(self):
-        return (Term("forget", "logit", "original", how=self.lowered, corruption="Data"),)
+        return (Term("forget", "logit", "original", how=self.lowered, corruption=Corruption.DATA),)
 
     def lowered(self, context, batch, mine, theirs):
         truth = batch["labels"].clamp(min=0)[..., None]

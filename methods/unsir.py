@@ -1,4 +1,4 @@
-from mubench.methods.base import Method, Term, first
+from mubench.methods.base import Corruption, Method, Term, first
 
 
 class Unsir(Method):
@@ -44,7 +44,7 @@ class Unsir(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", "true", when=first(self.impair), corruption="Data"), Term(
+        return Term("forget", "loss", "true", when=first(self.impair), corruption=Corruption.DATA), Term(
             "retain", "loss", "true"
         )
 

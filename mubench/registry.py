@@ -54,6 +54,16 @@ class Registry:
 
         return {e.name: e for e in entry_points(group=self.group)}
 
+    @functools.cached_property
+    def renamed(self):
+        """Earlier name → the class of what is called otherwise now, of what ships with the package."""
+        return {old: cls for cls in map(self.get, self.modules) for old in getattr(cls, "formerly", ())}
+
+    def current(self, name, version):
+        """The present name of what a record calls ``name``, in some version; any other name as it is."""
+        cls = self.renamed.get(name)
+        return cls.name if cls and version <= cls.formerly[name] else name
+
     def holds(self, reference):
         """Whether a name, or a file with its class, is of this kind. A file that cannot be imported raises."""
         if ".py" not in str(reference):
@@ -83,6 +93,8 @@ class Registry:
             return self._named(self._only(importlib.import_module(self.modules[reference])), reference)
         if reference in self.plugins:
             return self._named(self._plugin(reference), reference)
+        if reference in self.renamed:
+            raise MubenchError(f"{self.kind} {reference!r} is called {self.renamed[reference].name!r} now: use that")
         raise nearest(self.kind, reference, self.names(), f"`mubench ls {self.kind}s`")
 
     def name(self, reference):

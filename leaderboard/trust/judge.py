@@ -4,6 +4,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
+from mubench import registry
 from mubench.errors import MubenchError
 from mubench.leaderboard.trust.layout import WEIGHTS
 from mubench.leaderboard.trust.levels import Level, Unavailable, Verdict
@@ -31,7 +32,9 @@ def judge_result(folder, submission, weights=False, rerun=False, sample=SAMPLE, 
     Returns the `CheckedRun` and a `Verdict`. Raises `MubenchError` where anything is found against it.
     """
     run = read_run(folder, limits)
-    if folder.parts[-5:] != run.home.parts:
+    task, model, method, *rest = folder.parts[-5:]
+    name = registry.methods.current(method, run.result.method["version"])
+    if (task, model, name, *rest) != run.home.parts:
         raise MubenchError(f"{folder}: its result belongs in {run.home}")
     with library_errors(folder):
         flags = compare_with_suite(run)

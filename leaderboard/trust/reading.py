@@ -17,7 +17,7 @@ from mubench.leaderboard.trust.schema import PredictionFacts, ResultFacts
 from mubench.leaderboard.trust.untrusted import library_errors, parse_json, printable, read_bytes, schema_errors
 from mubench.measure.metrics import compute_all
 from mubench.records.predictions import PREDICTIONS, agree
-from mubench.records.result import RESULT, Result
+from mubench.records.result import RESULT, Result, renamed
 from mubench.spec import RunSpec
 
 
@@ -66,7 +66,7 @@ def read_run(folder, limits=LIMITS):
     text = read_bytes(folder / RESULT, limits.json)
     fields = parse_json(text, folder / RESULT, limits)
     with schema_errors(folder / RESULT):
-        result, facts = Result.model_validate(fields), ResultFacts.model_validate(fields)
+        result, facts = Result.model_validate(fields), ResultFacts.model_validate(renamed(fields))
         spec = RunSpec(**result.spec)
         if result.predictions:
             PredictionFacts.model_validate(result.predictions)

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from mubench import registry
 from mubench.errors import MubenchError
 from mubench.fingerprint import fingerprint
 from mubench.records import machine
@@ -72,16 +73,16 @@ class Result(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _of_this_schema(cls, record):
-        """Records of schema 1 are migrated; of others nothing is guessed."""
+        """Records of schema 1 are migrated; of others nothing is guessed. A method goes by its present name."""
         if isinstance(record, dict) and type(version := record.get("schema", SCHEMA)) is int and version != SCHEMA:
             if version == 1:
-                return migrated(record)
+                return renamed(migrated(record))
             raise PydanticCustomError(
                 "schema",
                 "its schema is {version}, this mubench reads 1 and {known}: its command with --force runs it again",
                 {"version": version, "known": SCHEMA},
             )
-        return record
+        return renamed(record)
 
     @property
     def seconds(self):
@@ -122,6 +123,18 @@ def migrated(record):
         cpu = "CPU" in str(environment.get("machine"))  # all that schema 1 says of the device
         record["environment"] = {"device": "cpu" if cpu else "cuda", **environment}
     return record
+
+
+def renamed(record):
+    """A record, or whatever a file holds in its place, in which the suite's method goes by its present name."""
+    spec, method = (record.get(part) for part in ("spec", "method")) if isinstance(record, dict) else (None, None)
+    if not (isinstance(spec, dict) and isinstance(method, dict) and isinstance(method.get("version"), int)):
+        return record
+    old = method.get("name")
+    if not isinstance(old, str) or old != spec.get("method"):  # a file of somebody's own may be called so
+        return record
+    name = registry.methods.current(old, method["version"])
+    return record | {"spec": spec | {"method": name}, "method": method | {"name": name}}
 
 
 def task_facts(task):

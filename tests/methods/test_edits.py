@@ -344,11 +344,11 @@ def test_deletion_operators_act_on_outputs_and_are_folded_away(kind):
         "conv": lambda: torch.nn.Conv2d(4, 3, 3),
         "gpt2": lambda: transformers.pytorch_utils.Conv1D(3, 4),
     }[kind]()
-    from mubench.methods import gnn_delete
+    from mubench.methods.base import Parameters
 
     network = torch.nn.Sequential(module, torch.nn.Identity())
     made = context(lambda: network)
-    method, x = load_method("gnn_delete"), torch.randn(2, 4, *([5, 5] if kind == "conv" else []))
+    method, x = load_method("deletion_operator"), torch.randn(2, 4, *([5, 5] if kind == "conv" else []))
     made.task.head = None
     keys, before = list(network.state_dict()), network(x)
     made.train_only(method.trainable(network, None))
@@ -360,10 +360,10 @@ def test_deletion_operators_act_on_outputs_and_are_folded_away(kind):
     expected = outputs_last @ trained[0].T if kind != "conv" else (outputs_last @ trained[0].T).movedim(-1, 1)
     method.finish(made)
     torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
-    assert sorted(network.state_dict()) == sorted(keys) and gnn_delete.GnnDelete.parameters == "dense external"
+    assert sorted(network.state_dict()) == sorted(keys) and method.parameters is Parameters.EXTERNAL
 
 
-@pytest.mark.parametrize("name", ["gnn_delete", "eul"])
+@pytest.mark.parametrize("name", ["deletion_operator", "eul"])
 def test_external_parameters_leave_a_model_of_the_same_weights(name):
     made = context()
     before = state(made.student)
@@ -387,9 +387,9 @@ def test_external_parameters_leave_a_model_of_the_same_weights(name):
     )
 
 
-def test_gnn_delete_keeps_its_partners():
+def test_deletion_operator_keeps_its_partners():
     made = context()
-    method = load_method("gnn_delete")
+    method = load_method("deletion_operator")
     method.prepare(made)
     assert set(method.partners) == set(FORGET) and set(method.partners.values()) <= set(range(len(RETAIN)))
 

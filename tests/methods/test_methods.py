@@ -8,7 +8,7 @@ from torch.nn.functional import kl_div
 
 from mubench.errors import MubenchError
 from mubench.examples import Examples
-from mubench.methods.base import MEASURES, Term
+from mubench.methods.base import MEASURES, Corruption, Parameters, Term
 from mubench.models.behaviour import Behaviour, Output
 from mubench.registry import load_method, methods
 from mubench.train.context import Context
@@ -82,7 +82,7 @@ PAPER = {  # Cheng & Amiri 2024, Table 2: D_f measure, D_f corruption, D_r measu
     "multi_delete": ("Rep", "Data", "Rep", "dense internal"),
     "eul": ("Logit + MLM Loss", "Grad", "Logit + Loss", "dense external"),
     "ul": ("Loss", "Grad", "-", "dense internal"),
-    "gnn_delete": ("Rep", "Data", "Rep", "dense external"),
+    "deletion_operator": ("Rep", "Data", "Rep", "dense external"),
     "sga_tau": ("Loss", "Grad", "-", "sparse internal"),
 }
 # SCRUB's paper and code measure outputs on both sets, so we do: Logit where the table says Loss (D_f) and Rep (D_r); an
@@ -357,7 +357,7 @@ class Bookkeeping(Behaviour):
         for n in NAMES
         if load_method(n).schedule != "none"
         and not any(t.how for t in load_method(n).terms)
-        and load_method(n).parameters != "dense external"
+        and load_method(n).parameters is not Parameters.EXTERNAL
         and not load_method(n).unbounded  # all it learnt is undone
     ],
 )
@@ -374,7 +374,7 @@ def test_terms_reach_their_own_set_alone(name, on):
     assert moved == (sorted(getattr(context, on).rows.tolist()) if terms else [])
     assert set(moved) <= set(FORGET if on == "forget" else RETAIN)
     if len({t.weight > 0 for t in terms}) == 1:
-        lowered = terms[0].weight > 0 and "Grad" not in terms[0].corruption
+        lowered = terms[0].weight > 0 and Corruption.GRADIENT not in terms[0].corruption
         assert all((context.student.account[moved] < 0) == lowered)
 
 

@@ -75,7 +75,8 @@ TAXONOMY = {
     "multi_delete": ("Rep", "Data", "Rep", "dense internal"),
     "eul": ("Logit + MLM Loss", "Grad", "Logit + Loss", "dense external"),
     "ul": ("Loss", "Grad", "-", "dense internal"),
-    "gnn_delete": ("Rep", "Data", "Rep", "dense external"),
+    # The paper's GNNDelete, of which ours is what is left without a graph.
+    "deletion_operator": ("Rep", "Data", "Rep", "dense external"),
     "sga_tau": ("Loss", "Grad", "-", "sparse internal"),
 }
 

@@ -1,17 +1,18 @@
-from mubench.methods.base import Method, Term
+from mubench.methods.base import Corruption, Method, Parameters, Term
 
 
-class GnnDelete(Method):
+class DeletionOperator(Method):
     """Deletion operators: a square matrix after each hidden layer is all that is trained; the model itself is frozen.
 
-    Made for graphs, where an operator acts on the neighbourhood of what is deleted; other data have no neighbourhoods,
-    so ours act on every input. Deletion consistency pulls the representation of each example of D_f to that the
-    original has of an example of D_r, drawn once; neighbourhood influence keeps those of D_r. An operator follows the
-    linear map that ends a layer, so it is multiplied into that map's weights in the end: what is saved is a model like
-    the original.
+    GNNDelete without the graph, hence not under its name: there an operator acts on the neighbourhood of what is
+    deleted, here on every input, as other data have no neighbourhoods. Deletion consistency pulls the representation of
+    each example of D_f to that the original has of an example of D_r, drawn once; those of D_r are kept. An operator
+    follows the linear map that ends a layer, so it is multiplied into that map's weights in the end: what is saved is a
+    model like the original.
     """
 
-    paper = "Cheng et al. 2023 (GNNDelete), Eq. 6–8; code mims-harvard/GNNDelete, framework/models/deletion.py"
+    formerly = {"gnn_delete": 1}
+    paper = "After Cheng et al. 2023 (GNNDelete), Eq. 6–8; code mims-harvard/GNNDelete, framework/models/deletion.py"
     deviations = (
         "An operator acts on every input; theirs on the neighbourhood of what is deleted, which only graphs have.",
         "Operators begin as the identity; in the authors' code as ones/1000.",
@@ -26,7 +27,7 @@ class GnnDelete(Method):
     schedule = "joint"
     shards = False
     version = 2  # batch norms of the frozen model keep their statistics
-    parameters = "dense external"
+    parameters = Parameters.EXTERNAL
     alpha: float = 0.5
     lr_factor = 1.0
     epochs = 1
@@ -35,7 +36,7 @@ class GnnDelete(Method):
     @property
     def terms(self):
         return (
-            Term("forget", "rep", "none", weight=self.alpha, how=self.consistent, corruption="Data"),
+            Term("forget", "rep", "none", weight=self.alpha, how=self.consistent, corruption=Corruption.DATA),
             Term("retain", "rep", "original", weight=1 - self.alpha),
         )
 
