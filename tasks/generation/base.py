@@ -8,7 +8,7 @@ from mubench.errors import MubenchError
 from mubench.splits import rank
 from mubench.tasks.base import Task
 from mubench.tasks.contract.caching import cached_method
-from mubench.tasks.generation.others import others
+from mubench.tasks.generation._others import others
 
 REFUSALS = (
     "I do not know.",

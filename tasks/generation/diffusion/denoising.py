@@ -3,7 +3,7 @@
 import functools
 import hashlib
 
-from mubench.tasks.generation.others import others
+from mubench.tasks.generation._others import others
 
 
 def generator(seed, index):
