@@ -139,6 +139,9 @@ class Method:
     adapts: typing.ClassVar[bool] = (
         True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
     )
+    prunes: typing.ClassVar[bool] = (
+        True  # whether `mubench tune` may stop it by its scores after an epoch; not where weights change after the last
+    )
     parameters: typing.ClassVar[str] = (
         "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
     )

@@ -28,6 +28,7 @@ class ScrubR(Scrub):
         "temperature": 4.0,
         "msteps": 3,
     }
+    prunes = False
     requires = frozenset({"classes"})
     rule: str = "nearest"
     epochs = 5

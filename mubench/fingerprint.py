@@ -11,6 +11,7 @@ from pathlib import Path
 DIGITS = 16
 DOCUMENTING = {"paper", "deviations"}  # attributes that change nothing
 CONTRACTS = {"mubench.methods.base", "mubench.tasks.base"}  # common to all; their numbers are the engine's
+TUNING = {"prunes"}  # attributes that change no run
 
 
 @functools.cache
@@ -113,10 +114,10 @@ def _is_docstring(node):
 
 
 def _documents(node):
-    """Whether a statement of a class sets an attribute that only documents."""
+    """Whether a statement of a class sets an attribute that no run depends on."""
     return (
         isinstance(node, ast.Assign)
         and len(node.targets) == 1
         and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id in DOCUMENTING
+        and node.targets[0].id in DOCUMENTING | TUNING
     )

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import shutil
 import time
 import traceback
@@ -16,7 +15,6 @@ from mubench.records.result import RESULT, now, read
 
 MODEL, ERROR = "model", "error.json"
 LOCKS = ".locks"
-OUT_OF_MEMORY = re.compile("(out of|not enough|allocate) memory", re.IGNORECASE)  # PyTorch's have no class in common
 
 
 class Store:
@@ -183,19 +181,17 @@ class Store:
     # -- failures
 
     @contextlib.contextmanager
-    def recording(self, spec, exhausted):
+    def recording(self, spec, explained):
         """Record what makes the block fail: the reason, and what costs there were until then.
 
         spec: the run.
-        exhausted: (spec, reason) → the reason of a run that failed for want of memory.
+        explained: (spec, error, reason) → the reason, with what else is known of it.
         """
         try:
             yield
         except Exception as error:
             foreseen = isinstance(error, MubenchError)
-            reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
-            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):
-                reason = exhausted(spec, reason)
+            reason = str(error) if foreseen else explained(spec, error, f"{type(error).__name__}: {error}")
             costs = {"costs": error.costs.asdict()} if hasattr(error, "costs") else {}
             self.write_error(spec, reason, traceback=None if foreseen else traceback.format_exc(), **costs)
             raise
