@@ -3,7 +3,7 @@
 import contextlib
 import sys
 
-from mubench.cli import catalogue, results, runs, tasks
+from mubench.cli import catalogue, checks, results, runs, tasks
 from mubench.cli.declare import build
 from mubench.cli.quiet import environment, quiet
 from mubench.errors import MubenchError
@@ -62,6 +62,7 @@ def verbs():
 
 
 def _do(args):
+    checks.check(args)
     with contextlib.ExitStack() as stack:
         if not args.debug:
             stack.enter_context(quiet())

@@ -193,6 +193,15 @@ def weights(folder):
     return sorted(Path(folder).glob("*.safetensors"))
 
 
+def check_source(source):
+    """Raise where what should be a checkpoint is neither a folder nor the id of one on the hub."""
+    is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    if not Path(source).is_dir() and not is_hub_id:
+        raise MubenchError(
+            f"no checkpoint folder {source!r}: give a folder with model.safetensors and config.json, or a hub id"
+        )
+
+
 def weights_sha256(folder):
     """SHA-256 of the file of weights; of several, that of their hashes in hexadecimal."""
     hashes = [file_hash(path) for path in weights(folder)]
