@@ -52,7 +52,9 @@ def _source(name):
     try:
         spec = importlib.util.find_spec(name)  # of a module in a package this imports the package
         path = Path(spec.origin)
-        return (path.read_text(), bool(spec.submodule_search_locations)) if path.suffix == ".py" else None
+        return (
+            (path.read_text(encoding="utf-8"), bool(spec.submodule_search_locations)) if path.suffix == ".py" else None
+        )
     except (ImportError, AttributeError, ValueError, TypeError, OSError):
         return None
 

@@ -101,6 +101,30 @@ def test_nothing_depends_on_the_name_of_a_tier_or_on_who_defines_a_hook(room):
     assert not compared
 
 
+def opens_text(call):
+    """Whether a call reads or writes text: a file's, or what another process says."""
+    named = {keyword.arg for keyword in call.keywords}
+    method = isinstance(call.func, ast.Attribute)
+    name = call.func.attr if method else getattr(call.func, "id", "")
+    if name != "open":
+        return name in ("read_text", "write_text") or name in ("run", "Popen", "partial") and "text" in named
+    mode = call.args[0 if method else 1 :][:1]
+    if not mode:
+        return not (method and call.args)  # `Path.open()`; a library's open(path) is no file of text
+    return isinstance(mode[0], ast.Constant) and {*str(mode[0].value)} <= {*"rwaxt+"}
+
+
+def test_every_text_has_an_encoding():
+    """None depends on where the terminal or the machine is from."""
+    lacking = [
+        f"{path}:{call.lineno}"
+        for path in FILES
+        for call in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        if opens_text(call) and "encoding" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert not lacking
+
+
 def test_files_and_functions_are_short():
     """A screenful or a few: what is longer is two things."""
     files = {path: path.read_text() for path in FILES}

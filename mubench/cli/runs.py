@@ -119,7 +119,8 @@ def run(args):
     done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, cluster=cluster, **options)
     if progress.rank() == 0:
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
-        _show_table(args.out, done + before)
+        if done or before:
+            _show_table(args.out, specs)
     if failed:
         raise MubenchError(
             f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with:"
@@ -268,5 +269,4 @@ def _show_left_out(sentences):
 def _show_table(out, specs):
     from mubench.leaderboard.board import board
 
-    if specs:
-        print(board([out], only=specs).text())
+    print(board([out], only=specs).text())

@@ -169,7 +169,7 @@ def described(folder):
     """
     import json
 
-    config = json.loads((Path(folder) / "config.json").read_text())
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     return config.get("model_type") or config.get("_class_name"), len(config.get("id2label", "12"))
 
 

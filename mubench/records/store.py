@@ -50,7 +50,7 @@ class Store:
     def errors(self):
         """What `write_error` recorded of runs that have no result."""
         return [
-            json.loads((folder / ERROR).read_text())
+            json.loads((folder / ERROR).read_text(encoding="utf-8"))
             for folder in self._folders(ERROR)
             if not (folder / RESULT).exists()
         ]
@@ -136,7 +136,7 @@ class Store:
                     with no_bars():
                         model.save_pretrained(aside / MODEL, safe_serialization=True)
                 result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
-                (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n")
+                (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
                 self._place(aside, spec)
             finally:
                 self._restore(spec)
@@ -200,4 +200,4 @@ class Store:
         """Record that a run failed, and what else is known of it."""
         record = {"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **facts}
         with whole(self.path(spec) / ERROR) as path:
-            path.write_text(json.dumps(record, indent=1, default=str) + "\n")
+            path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
