@@ -125,7 +125,7 @@ def read_runs(results, only=None, limit=None):
     """Every verified run, and what was left out.
 
     results: a folder of results or submissions, or several.
-    only: `RunSpec`s, whose task/model/ratio groups alone are read.
+    only: `RunSpec`s, whose task/model/ratio groups alone are read; of failures, their own.
     limit: read the trials on so many rows, and nothing else.
 
     Returns a frame with `RUN_COLUMNS`, one row per run, and a list of sentences on what was left out and why. The frame
@@ -146,7 +146,7 @@ def read_runs(results, only=None, limit=None):
     floats = (*VALUES, "random_guess", "original_score", "parameters", "share", "engine")
     counts = ("seed", "trials", "version", "task_version", "schema")
     frame = frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "int64") | {"anchor": bool})
-    return frame, list(dict.fromkeys(map(one_line, [*notes, *_failures(roots, places)])))
+    return frame, list(dict.fromkeys(map(one_line, [*notes, *_failures(roots, only)])))
 
 
 def _verified(folders, notes, limit=None):
@@ -215,12 +215,14 @@ def _retrained(run, anchors):
     return None
 
 
-def _failures(roots, places):
-    """A sentence for every run that failed and has no result."""
+def _failures(roots, only):
+    """A sentence for every run, or for each of those asked for, that failed and has no result."""
+    asked = None if only is None else {spec.folder for spec in only}
     for path in dict.fromkeys(path for root in roots for path in sorted(root.rglob(ERROR))):
-        if not (path.parent / RESULT).exists() and (places is None or _place(path.parent) in places):
+        if not (path.parent / RESULT).exists() and (asked is None or Path(*path.parts[-6:-1]) in asked):
             try:
-                yield f"failed: {path.parent}: {json.loads(path.read_text())['reason']}"
+                record = json.loads(path.read_text(encoding="utf-8"))
+                yield f"failed: {path.parent}: {record['reason']}"
             except (OSError, ValueError, KeyError, TypeError):
                 yield f"failed: {path.parent}: its {ERROR} cannot be read"
 

@@ -29,7 +29,7 @@ def recompute(run, retrain, notes, read_retrain=read_run):
     """
     path = _cached(run, retrain)
     try:
-        values, run.roc = json.loads(path.read_text())
+        values, run.roc = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         checked = read_run(run.folder)
         try:
@@ -40,7 +40,7 @@ def recompute(run, retrain, notes, read_retrain=read_run):
         run.roc = None if checked.frame is None else roc(checked.frame)
         if path is not None:
             with whole(path) as temporary:
-                temporary.write_text(json.dumps([values, run.roc]))
+                temporary.write_text(json.dumps([values, run.roc]), encoding="utf-8")
     run.values |= values
 
 

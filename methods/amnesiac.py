@@ -18,6 +18,7 @@ class Amnesiac(Method):
         "The last epochs of the recipe are the repair, as many as we chose; theirs follows the training.",
     )
     official = {}  # theirs trains and repairs by the settings of its original too
+    prunes = False
     unbounded = True
     adapts = False
     start = "fresh"

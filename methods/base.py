@@ -56,6 +56,9 @@ class Method:
     masks: typing.ClassVar[bool] = False  # whether `prepare` finds a mask (`Context.mask`): it takes memory
     full_batch: typing.ClassVar[bool] = False  # whether a batch of D_f is all of it
     train_mode: typing.ClassVar[bool] = True  # whether dropout acts and batch norm counts while the student is trained
+    prunes: typing.ClassVar[bool] = (
+        True  # whether `mubench tune` may stop it by its scores after an epoch; not where weights change after the last
+    )
     parameters: typing.ClassVar[Parameters] = Parameters.DENSE
     keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (

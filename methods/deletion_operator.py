@@ -23,6 +23,7 @@ class DeletionOperator(Method):
         "Rate and epochs are ours: the recipe's rate, 1 epoch; theirs: 1e-3, 3000 steps on the whole graph.",
     )
     official = {"optimizer": "adam", "weight_decay": 0.0, "clip": 0.0, "lr": 1e-3}
+    prunes = False
     adapts = False
     schedule = "joint"
     shards = False

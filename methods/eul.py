@@ -18,6 +18,7 @@ class Eul(Method):
         "The adapters are low-rank and linear; the paper's are layers of their own, fused by least squares.",
         "α, λ and γ are as others report them; rate and epochs are ours.",
     )
+    prunes = False
     adapts = False
     schedule = "joint"
     shards = False

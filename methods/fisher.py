@@ -21,6 +21,7 @@ class Fisher(Method):
         "No row of the head is reset; theirs is, of a class that is forgotten whole.",
     )
     official = {"labels": "expected", "alpha": 1e-6}  # of 1e-7, 1e-6 and 3e-6, by model
+    prunes = False
     adapts = False
     requires = frozenset({"classes"})
     alpha: float | None = None

@@ -20,6 +20,7 @@ class ForgetMeNot(Method):
         "Rate and epochs are ours: the recipe's rate, 10 epochs; theirs: 2e-6, 35 steps.",
     )
     official = {"optimizer": "adamw", "weight_decay": 0.01, "clip": 1.0, "batch_size": 1, "lr": 2e-6}
+    prunes = False
     schedule = "forget_only"
     shards = False
     parameters = Parameters.SPARSE

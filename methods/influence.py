@@ -15,6 +15,7 @@ class Influence(Method):
     paper = "Izzo et al. 2021, Jia et al. 2023 (IU); code OPTML-Group/Unlearn-Sparse, unlearn/Wfisher.py"
     deviations = ("alpha is 1; the authors search it for each model.",)
     official = {}  # all but alpha, which is searched, is as theirs
+    prunes = False
     adapts = False
     requires = frozenset({"loss"})
     alpha: float = 1.0

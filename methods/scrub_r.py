@@ -29,6 +29,7 @@ class ScrubR(Scrub):
         "temperature": 4.0,
         "msteps": 3,
     }
+    prunes = False
     requires = frozenset({"classes"})
     rule: typing.Literal["nearest", "first_above"] = "nearest"
     epochs = 5

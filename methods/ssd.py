@@ -24,6 +24,7 @@ class Ssd(Method):
         "alpha follows their later rule, ASSD; in their code it is chosen for each model (5, 10, 50).",
     )
     official = {"alpha": 10.0, "batch": 128}  # of ResNet-18; 5 of ViT
+    prunes = False
     adapts = False
     parameters = Parameters.SPARSE
     requires = frozenset({"loss"})

@@ -18,6 +18,7 @@ class TaskVector(Method):
         "λ is 1; MUSE tries several, and takes 5 for its news.",
     )
     official = {"batch_size": 32, "lr": 1e-5, "epochs": 10, "scale": 5.0}  # MUSE's, of its news; on 8 GPUs, 4 each
+    prunes = False
     schedule = "forget_only"
     terms = (Term("forget", "loss", "true", corruption=Corruption.GRADIENT),)  # the negation makes ascent of it
     scale: float = 1.0

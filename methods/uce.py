@@ -13,6 +13,7 @@ class Uce(Method):
     paper = "Gandikota et al. 2024, Eq. 7; code rohitgandikota/unified-concept-editing, trainscripts/uce_sd_erase.py"
     deviations = ("A prompt's scale is its share of its set, as it may be in both; theirs is 1 for each concept.",)
     official = {}  # λ 0.5 and scales of 1 on average are theirs
+    prunes = False
     adapts = False
     parameters = Parameters.SPARSE
     requires = frozenset({"prompts"})

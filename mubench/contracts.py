@@ -36,11 +36,11 @@ def check_method(reference):
 
     tasks = [t for t in registry.tasks.names() if method.needs <= set(registry.tasks.get(t).provides)]
     _holds(tasks, f"some task provides what it needs ({', '.join(sorted(method.needs))})")
-    models = []
+    models, watched = [], _watched(cls)
     for seed in (0, 0, 1):
         network, run = _small(method, tasks)
         before = copy.deepcopy(network.state_dict())
-        done = run(method=cls, seed=seed)
+        done = run(method=watched, seed=seed)
         _holds(
             all(torch.equal(v, network.state_dict()[k]) for k, v in before.items()),
             "the original model stays as it was",
@@ -56,7 +56,25 @@ def check_method(reference):
     changed = any(not torch.equal(v, before[k]) for k, v in one.items())
     _holds(changed or not method.terms, "a method with terms changes the model")
     yield "changes the model" if changed else "leaves the model as it is"
+    _holds(not (cls.prunes and watched.edits), "a method that changes weights after its last epoch says prunes = False")
     yield f"works on {', '.join(tasks)}"
+
+
+def _watched(cls):
+    """The method, which notes in ``edits`` whether it changes weights after its last epoch."""
+    import torch
+
+    class Watched(cls):
+        edits = False
+
+        def finish(self, context):
+            before = copy.deepcopy(context.student.state_dict())
+            super().finish(context)
+            after = context.student.state_dict()
+            same = before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in after)
+            Watched.edits |= not same
+
+    return Watched
 
 
 def check_task(reference):
@@ -184,7 +202,7 @@ def _check_original(task, name):
 
     facts = originals.load(task, name)[1]
     card = facts["card"]
-    if task.tier != "mini" or not card:
+    if not card or task.fits is None:
         return
     _holds(card["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
     _holds(card["scores"]["train"] >= task.fits, f"{name}: the original fits its training set (≥ {task.fits})")
@@ -200,8 +218,8 @@ def _holds(condition, promise):
 def _small(method, tasks):
     """A network and ``run(method=, seed=)`` → `Unlearned`, on which a method is tried.
 
-    It is a small classifier; or, where the method needs more, a model of the first mini task that provides that,
-    untrained, on some of its rows.
+    It is a small classifier; or, where the method needs more, a model of the first task that provides that and has its
+    data at hand, untrained, on some of its rows.
     """
     from mubench.api import unlearn
     from mubench.job import Job
@@ -220,7 +238,7 @@ def _small(method, tasks):
             batch_size=8,
             progress=False,
         )
-    task = registry.load_task(next((t for t in tasks if registry.tasks.get(t).tier == "mini"), tasks[0]))
+    task = registry.load_task(next((t for t in tasks if not hasattr(registry.tasks.get(t), "write_sample")), tasks[0]))
     model = task.model()
     network, sets = task.build(model), task.sets(model, task.split(5), limit=16)
 

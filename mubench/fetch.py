@@ -85,7 +85,7 @@ def _pip_download(archive: Archive, folder: Path) -> str:
     """What pip prints while it downloads the archive into `folder`."""
     kind = "--no-binary" if archive.sdist else "--only-binary"
     wanted = folder / "requirements.txt"
-    wanted.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
+    wanted.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
     download = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes"]
     package = [kind, archive.requirement.split("==")[0], "-r", str(wanted), "-d", str(folder)]
     quiet = ["--no-input", "--disable-pip-version-check", "--retries", "1"]
@@ -96,6 +96,7 @@ def _pip_download(archive: Archive, folder: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        encoding="utf-8",
     )
     return done.stdout
 

@@ -11,6 +11,7 @@ from pathlib import Path
 DIGITS = 16
 DOCUMENTING = {"paper", "deviations", "formerly"}  # attributes that change nothing
 CONTRACTS = {"mubench.methods.base", "mubench.tasks.base"}  # common to all; their numbers are the engine's
+TUNING = {"prunes"}  # attributes that change no run
 
 
 @functools.cache
@@ -51,7 +52,9 @@ def _source(name):
     try:
         spec = importlib.util.find_spec(name)  # of a module in a package this imports the package
         path = Path(spec.origin)
-        return (path.read_text(), bool(spec.submodule_search_locations)) if path.suffix == ".py" else None
+        return (
+            (path.read_text(encoding="utf-8"), bool(spec.submodule_search_locations)) if path.suffix == ".py" else None
+        )
     except (ImportError, AttributeError, ValueError, TypeError, OSError):
         return None
 
@@ -113,10 +116,10 @@ def _is_docstring(node):
 
 
 def _documents(node):
-    """Whether a statement of a class sets an attribute that only documents."""
+    """Whether a statement of a class sets an attribute that no run depends on."""
     return (
         isinstance(node, ast.Assign)
         and len(node.targets) == 1
         and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id in DOCUMENTING
+        and node.targets[0].id in DOCUMENTING | TUNING
     )

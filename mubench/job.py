@@ -334,5 +334,5 @@ def _trained(job, task, model, folder, seed, progress):
             "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},
             "made": time.strftime("%Y-%m-%d", time.gmtime()),
         }
-        card_file.write_text(json.dumps(card, indent=1) + "\n")
+        card_file.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return card

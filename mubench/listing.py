@@ -86,15 +86,20 @@ def _metrics():
 
 def pairs():
     """Method name → names of the mini tasks that provide what it needs; computed from what both declare."""
-    tasks = [t for t in map(registry.load_task, registry.tasks.names()) if t.tier == "mini"]
     return {
-        name: [t.name for t in tasks if registry.load_method(name).needs <= set(t.provides)]
+        name: [t for t in _mini() if registry.load_method(name).needs <= set(registry.load_task(t).provides)]
         for name in registry.methods.names()
     }
 
 
+def _mini():
+    from mubench.sweep import grid
+
+    return grid.expand_tasks(["mini"])
+
+
 def _pairs():
-    columns = [name for name in registry.tasks.names() if registry.tasks.get(name).tier == "mini"]
+    columns = _mini()
     return [
         {"method": name, **{task: "x" if task in works else "-" for task in columns}} for name, works in pairs().items()
     ]

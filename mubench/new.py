@@ -90,7 +90,7 @@ def new(kind, name, folder="."):
     if path.exists():
         raise MubenchError(f"{path} exists already: choose another name or remove it")
     title = "".join(part.capitalize() for part in name.split("_"))
-    path.write_text({"method": METHOD, "task": TASK}[kind].format(Class=title))
+    path.write_text({"method": METHOD, "task": TASK}[kind].format(Class=title), encoding="utf-8")
     then = {
         "method": f"mubench run fashion {path}:{title}",
         "task": f"mubench original {path}:{title} --train && mubench run {path}:{title} salun",

@@ -182,7 +182,7 @@ class Registry:
 
 def _module(path):
     """The module in a file; a file whose text has changed is another one."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     unique = f"mubench_plugin_{path.stem}_{hashlib.sha256(f'{path.resolve()}:{text}'.encode()).hexdigest()[:8]}"
     if unique in sys.modules:
         return sys.modules[unique]

@@ -46,7 +46,7 @@ def run(
 
 def run_spec(spec, store, save_model=False, progress=True, task=None, shard=False, **options):
     """`carry_out` the job of a `RunSpec`; returns its folder in the store, where a failure is left too."""
-    with store.recording(spec, plan.exhausted):
+    with store.recording(spec, plan.explained):
         carry_out(Job.of(spec, task, shard=shard), store, save_model, progress, **options)
     return store.path(spec)
 

@@ -190,6 +190,8 @@ def make_spec(**fields):
     fields["params"] = {n: v for n in fields["params"] if (v := getattr(method, n)) != cls.defaults(protocol)[n]}
     if fields["split_file"] and not Path(fields["split_file"]).is_file():
         raise MubenchError(f"no index file {str(fields['split_file'])!r}: give a file with one row index per line")
+    if fields["checkpoint"] is not None:
+        networks.check_source(str(fields["checkpoint"]))
     if missing := method.needs - set(task.provides):
         raise Incompatible(
             f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "

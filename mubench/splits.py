@@ -62,7 +62,7 @@ class Split:
     def export(self, path):
         """Write the forget rows as an index file."""
         with writing(path):
-            Path(path).write_text(self.text())
+            Path(path).write_text(self.text(), encoding="utf-8")
 
     def compare(self, path):
         """Raise `MubenchError` unless an index file has the same forget rows."""

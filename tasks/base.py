@@ -28,7 +28,7 @@ class Task(Data, Sets, Models, Behaviour):
     metric_options: its options
     also: further measures (``accuracy``, ``verbatim``)
     random_guess: the metric's value for a model that knows nothing; None: measured once the data are read
-    fits: the train score an original of the mini tier must reach
+    fits: the train score that an original must reach, or None
     transfer: what the transfer set is, or ""
     shortcut: what goes with the label without being the reason for it (a row's `attribute`), or ""
     recipe: how originals are trained
@@ -39,6 +39,8 @@ class Task(Data, Sets, Models, Behaviour):
     archives: what `mubench fetch` brings, if anything
     measured: set name → the most rows that are scored, where scoring is slow (the first by the hash ranking)
     evaluation_batch: examples at a time in evaluation
+    threads: of the CPU, in a run; None: as many as torch takes. One for tiny models: their results then do not depend
+        on the number of cores, and a busy machine does not slow them down many times.
     lazy: whether rows are decoded batch by batch (large pictures, videos) instead of prepared once and for all
     """
 
@@ -61,6 +63,7 @@ class Task(Data, Sets, Models, Behaviour):
     archives: tuple = ()
     measured: dict = {}
     evaluation_batch = 256
+    threads = 1
     lazy = False
 
     def __init_subclass__(cls, **kwargs):
@@ -100,15 +103,6 @@ class Task(Data, Sets, Models, Behaviour):
         raise NotImplementedError
 
     # -- what holds of all -----------------------------------------------------------------------------------------
-
-    @property
-    def threads(self):
-        """CPU threads of a run; None: as many as torch takes.
-
-        One for the tiny models of the mini tier: their results then do not depend on the number of cores, and a busy
-        machine does not slow them down many times.
-        """
-        return 1 if self.tier == "mini" else None
 
     @property
     def num_labels(self):

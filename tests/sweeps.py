@@ -40,10 +40,12 @@ class Killed(Method):
 
 
 class TooLarge(Method):
-    """Asks for more memory than any machine has: of PyTorch or of Python."""
+    """Asks for more memory than any machine has, of PyTorch or of Python; or is told so by a GPU."""
     of: str = "torch"
 
     def prepare(self, context):
+        if self.of == "gpu":
+            raise torch.OutOfMemoryError("CUDA says so")
         torch.empty(2**50) if self.of == "torch" else bytearray(2**60)
 
 

@@ -84,6 +84,47 @@ def test_the_core_branches_on_no_name_of_a_method_or_task(path):
     assert not named
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_nothing_depends_on_the_name_of_a_tier_or_on_who_defines_a_hook(room):
+    """A task's card says how it is run, a method's how it is tuned; a tier is a label, a hook may do anything."""
+    compared = []
+    for path in sorted((ROOT / room).rglob("*.py")):
+        for node in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Compare)]:
+            sides = [node.left, *node.comparators]
+            attributes = [side for side in sides if isinstance(side, ast.Attribute)]
+            names, owners = ([side.attr for side in attributes], [ast.unparse(side.value) for side in attributes])
+            constant = any(isinstance(part, ast.Constant) for side in sides for part in ast.walk(side))
+            of_a_class = any(re.search(r"(^|\.)([A-Z]\w*|base)$|^type\(", owner) for owner in owners)
+            same = isinstance(node.ops[0], (ast.Is, ast.IsNot)) and len(names) == 2 and names[0] == names[1]
+            if "tier" in names and constant or same and of_a_class:
+                compared.append(f"{path.name}: {ast.unparse(node)}")
+    assert not compared
+
+
+def opens_text(call):
+    """Whether a call reads or writes text: a file's, or what another process says."""
+    named = {keyword.arg for keyword in call.keywords}
+    method = isinstance(call.func, ast.Attribute)
+    name = call.func.attr if method else getattr(call.func, "id", "")
+    if name != "open":
+        return name in ("read_text", "write_text") or name in ("run", "Popen", "partial") and "text" in named
+    mode = call.args[0 if method else 1 :][:1]
+    if not mode:
+        return not (method and call.args)  # `Path.open()`; a library's open(path) is no file of text
+    return isinstance(mode[0], ast.Constant) and {*str(mode[0].value)} <= {*"rwaxt+"}
+
+
+def test_every_text_has_an_encoding():
+    """None depends on where the terminal or the machine is from."""
+    lacking = [
+        f"{path}:{call.lineno}"
+        for path in FILES
+        for call in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        if opens_text(call) and "encoding" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert not lacking
+
+
 def test_files_and_functions_are_short():
     """A screenful or a few: what is longer is two things."""
     files = {path: path.read_text() for path in FILES}
@@ -95,6 +136,24 @@ def test_files_and_functions_are_short():
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
     assert not [(name, lines) for name, lines in functions if lines > 60]
+
+
+def test_no_class_states_an_attribute_twice():
+    """Of two statements the first would say nothing, and who reads it believes it."""
+    twice = []
+    for path in FILES:
+        for cls in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]:
+            assigned = [node for node in cls.body if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign))]
+            stated = [
+                name.id
+                for node in assigned
+                for target in getattr(node, "targets", None) or [node.target]
+                for name in ast.walk(target)
+                if isinstance(name, ast.Name)
+            ]
+            stated += [node.name for node in cls.body if hasattr(node, "name") and not node.decorator_list]
+            twice += [f"{path.name}: {cls.name}.{name}" for name in {*stated} if stated.count(name) > 1]
+    assert not twice
 
 
 def test_every_package_is_installed():

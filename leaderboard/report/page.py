@@ -68,7 +68,7 @@ def _contents(run, references, folder):
         "scales": SCALES,
         "costs": COSTS,
         "about": ABOUT,
-        "style": Markup((HERE / "static/site.css").read_text()),
+        "style": Markup((HERE / "static/site.css").read_text(encoding="utf-8")),
         "histograms": figures.losses(models),
         "roc": figures.roc(models),
         "training": figures.training(run.result),

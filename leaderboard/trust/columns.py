@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from mubench.errors import MubenchError
-from mubench.measure.metrics.primary import Primary, load_primary
+from mubench.measure.metrics.primary import load_primary
 from mubench.records.predictions import PREDICTIONS
 
 
@@ -17,7 +17,7 @@ def compare_columns(run):
     frame, path = run.frame, run.folder / PREDICTIONS
     primary = load_primary(run.result.task["metric"], **run.result.task.get("metric_options", {}))
     losses = frame["loss"].to_numpy("float64")
-    if type(primary).score is Primary.score:  # of pictures drawn only the score is stored
+    if primary.follows:
         scores = primary.per_example(frame["prediction"].to_numpy(), frame["target"].to_numpy())
         _follows(path, "score", frame["score"], scores, 1e-9)
     if "confidence" in frame:

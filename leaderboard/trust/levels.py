@@ -77,7 +77,9 @@ def write_verified(root, verdicts):
     """Record result id → `Verdict` in a submission's folder. Returns the file."""
     path = Path(root) / VERIFIED
     with whole(path) as file:
-        file.write_text(Verified(schema=1, results=verdicts).model_dump_json(by_alias=True, indent=1) + "\n")
+        file.write_text(
+            Verified(schema=1, results=verdicts).model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8"
+        )
     return path
 
 

@@ -82,7 +82,7 @@ def pack(runs, submission, folder, with_weights=False):
         for file in files:
             (home / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.folder / file, home / file)
-    (root / SUBMISSION).write_text(submission.model_dump_json(by_alias=True, indent=1) + "\n")
+    (root / SUBMISSION).write_text(submission.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
     return root
 
 

@@ -131,7 +131,7 @@ def _memory_bound(more):
     pool = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())  # the other one has address space in reserve
     before = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     most = [pages * resource.getpagesize() + more, *(limit for limit in before if limit != resource.RLIM_INFINITY)]
     resource.setrlimit(resource.RLIMIT_AS, (min(most), before[1]))
     try:

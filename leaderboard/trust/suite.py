@@ -89,7 +89,7 @@ def compare_original(run, task):
         return ["original of its own"]
     if not card.is_file():
         return [f"original of seed {seed} not compared: it does not ship with the suite"]
-    card = json.loads(card.read_text())
+    card = json.loads(card.read_text(encoding="utf-8"))
     if seed and run.result.checkpoint["sha256"] != card["sha256"]:  # additions in another order give other weights
         return [f"original of seed {seed} is another than the one trained here"]
     same(run, "checkpoint.sha256", run.result.checkpoint["sha256"], card["sha256"])

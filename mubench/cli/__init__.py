@@ -3,9 +3,9 @@
 import contextlib
 import sys
 
-from mubench.cli import catalogue, results, runs, tasks
+from mubench.cli import catalogue, checks, results, runs, tasks
 from mubench.cli.declare import build
-from mubench.cli.quiet import environment, quiet
+from mubench.cli.quiet import environment, quiet, replacing
 from mubench.errors import MubenchError
 
 VERBS = (
@@ -33,19 +33,20 @@ def main(argv=None):
 
     Returns when done; exits 1 with one sentence on an error, 2 on wrong usage, 130 on Ctrl-C.
     """
-    args = parser().parse_args(argv)
-    try:
-        if getattr(args, "sweep", None):
-            from mubench.sweep import sweep_file
+    with replacing():
+        args = parser().parse_args(argv)
+        try:
+            if getattr(args, "sweep", None):
+                from mubench.sweep import sweep_file
 
-            args = parser(sweep_file.read(args.sweep, args.parser, args.actions)).parse_args(argv)
-        _do(args)
-    except BrokenPipeError:
-        sys.stderr.close()
-    except (Exception, KeyboardInterrupt) as error:
-        if args.debug:
-            raise
-        _explain(error)
+                args = parser(sweep_file.read(args.sweep, args.parser, args.actions)).parse_args(argv)
+            _do(args)
+        except BrokenPipeError:
+            sys.stderr.close()
+        except (Exception, KeyboardInterrupt) as error:
+            if args.debug:
+                raise
+            _explain(error)
 
 
 def parser(sweep=None):
@@ -62,6 +63,7 @@ def verbs():
 
 
 def _do(args):
+    checks.check(args)
     with contextlib.ExitStack() as stack:
         if not args.debug:
             stack.enter_context(quiet())

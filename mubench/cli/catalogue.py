@@ -1,5 +1,6 @@
 """Verbs for what there is, and for adding to it: ls, check, new."""
 
+from mubench.cli import checks
 from mubench.cli.declare import argument, verb
 
 
@@ -30,7 +31,11 @@ def ls(args):
     ),
     argument("--weights", action="store_true", help="predict again from a submission's weights (level re-evaluated)"),
     argument(
-        "--sample", type=int, metavar="N", help="so many examples of each set, drawn at random (default: 256; 0: all)"
+        "--sample",
+        type=int,
+        metavar="N",
+        check=checks.at_least(0),
+        help="so many examples of each set, drawn at random (default: 256; 0: all)",
     ),
     argument("--rerun", action="store_true", help="run again from the specs (level reproduced)"),
     argument("--record", action="store_true", help="write what was found to verified.json beside submission.json"),

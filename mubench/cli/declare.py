@@ -6,11 +6,13 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mubench.cli import checks
 from mubench.errors import MubenchError
 from mubench.spec import RunSpec
 
 EPILOG = "Every verb has an example in `mubench VERB --help`."
 FIRST = {"model": "its first"}  # what stands for the default of a field in its help, where it depends on the task
+PLACES = {"ratio": checks.ratio, "split_file": checks.index_file, "checkpoint": checks.checkpoint}  # fields → checks
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,18 @@ def verb(about, example, *arguments, data=False):
     return lambda function: Verb(function.__name__, about, example, arguments, function, data)
 
 
-def argument(*names, **options):
-    """An argument of a verb, as ``argparse.ArgumentParser.add_argument`` takes it."""
-    return names, options
+def argument(*names, check=None, **options):
+    """An argument of a verb, as ``argparse.ArgumentParser.add_argument`` takes it.
+
+    check: what its values must be, one of `checks`; numbers, files and folders have one.
+    """
+    return names, options | {"check": check}
 
 
 DATA_DIR = argument(
     "--data-dir",
     metavar="FOLDER",
+    check=checks.existing_folder,
     help="where the original archives of paper tasks are unpacked, in FOLDER or FOLDER/TASK ($MUBENCH_DATA)",
 )
 
@@ -57,7 +63,7 @@ def build(verbs, defaults=None):
     defaults: verb → values that take the place of its arguments' defaults.
 
     What is parsed has more than the arguments: the verb's ``function``, its ``parser``, and name of an argument →
-    argparse's action, ``actions``.
+    argparse's action, ``actions``, and name → (how the argument is shown, its check), ``checks``.
     """
     top = argparse.ArgumentParser(
         prog="mubench", description="The benchmark suite for machine unlearning.", epilog=EPILOG
@@ -74,8 +80,14 @@ def build(verbs, defaults=None):
         )
         p.add_argument("--debug", action="store_true", help="show tracebacks and library warnings")
         arguments = ([DATA_DIR] if each.data else []) + list(each.arguments)
-        actions = [p.add_argument(*names, **options) for names, options in arguments]
-        p.set_defaults(function=each.function, parser=p, actions={action.dest: action for action in actions})
+        actions, checked = {}, {}
+        for names, options in arguments:
+            check, options = options["check"], {name: v for name, v in options.items() if name != "check"}
+            action = p.add_argument(*names, **options)
+            actions[action.dest] = action
+            if check:
+                checked[action.dest] = (names[-1] if action.option_strings else action.metavar, check)
+        p.set_defaults(function=each.function, parser=p, actions=actions, checks=checked)
         p.set_defaults(**(defaults or {}).get(each.name, {}))
     return top, parsers
 
@@ -108,6 +120,7 @@ def _field(name, several):
         choices=choices,
         help=about.replace("%", "%%"),
         type=kinds[0] if kinds in ([int], [float]) else str,
+        check=PLACES.get(name, None if choices or kinds == [str] else checks.of_field(RunSpec, name)),
         metavar=None if choices else name.rpartition("_")[2].upper(),
     )
 

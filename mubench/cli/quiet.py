@@ -12,6 +12,7 @@ VARIABLES = {  # read by libraries when they are imported, here or by workers; w
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
+RAISING = ("strict", "surrogateescape", "surrogatepass")  # what streams do with characters they cannot encode
 BARS = ("huggingface_hub.utils", "datasets.utils")  # have the same functions to show and hide their bars
 
 
@@ -33,6 +34,25 @@ def quiet():
                 stack.callback(library.enable_progress_bars)
                 library.disable_progress_bars()
         yield
+
+
+@contextlib.contextmanager
+def replacing():
+    """Inside, what a terminal cannot show is written as a question mark or an escape, here and by processes that are
+    started: no work is lost for a character.
+    """
+    kind, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    streams = [stream for stream in (sys.stdout, sys.stderr) if getattr(stream, "errors", None) in RAISING]
+    before = [(stream, stream.errors) for stream in streams if hasattr(stream, "reconfigure")]
+    with environment(PYTHONIOENCODING=f"{kind}:{'replace' if (errors or 'strict') in RAISING else errors}"):
+        for stream, _ in before:
+            stream.reconfigure(errors="replace")
+        try:
+            yield
+        finally:
+            for stream, handler in before:
+                if not stream.closed:
+                    stream.reconfigure(errors=handler)
 
 
 @contextlib.contextmanager

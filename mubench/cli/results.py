@@ -1,5 +1,6 @@
 """Verbs for what was measured: evaluate, score, submit, board, report."""
 
+from mubench.cli import checks
 from mubench.cli.declare import argument, fields, picked, verb
 from mubench.errors import MubenchError
 
@@ -8,11 +9,18 @@ from mubench.errors import MubenchError
     "measure weights that any code has unlearned",
     "mubench evaluate fashion path/to/checkpoint --ratio 5",
     argument("task", metavar="TASK"),
-    argument("checkpoint", metavar="CHECKPOINT", help="a folder with model.safetensors and config.json, or a hub id"),
+    argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        check=checks.checkpoint,
+        help="a folder with model.safetensors and config.json, or a hub id",
+    ),
     *fields("model", "ratio", "split_file", "seed", "limit"),
     argument("--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run"),
-    argument("--out", metavar="FOLDER", help="of results"),
-    argument("--seconds", type=float, metavar="S", help="what unlearning took on this machine"),
+    argument("--out", metavar="FOLDER", check=checks.out_folder, help="of results"),
+    argument(
+        "--seconds", type=float, metavar="S", check=checks.at_least(0), help="what unlearning took on this machine"
+    ),
     argument("--paper", default="", metavar="TEXT", help="where that code is described"),
     argument("--save-model", action="store_true", help="keep the weights with the result"),
     data=True,
@@ -28,8 +36,13 @@ def evaluate(args):
 @verb(
     "recompute every metric of stored results from their predictions",
     "mubench score results/fashion/resnet/salun/5/0123456789ab",
-    argument("result", nargs="+", metavar="RESULT", help="result folders, or folders of results"),
-    argument("--retrain", metavar="RESULT", help="the retrained model's result, for the distances to it"),
+    argument("result", nargs="+", metavar="RESULT", check=checks.results, help="result folders, or folders of results"),
+    argument(
+        "--retrain",
+        metavar="RESULT",
+        check=checks.existing_folder,
+        help="the retrained model's result, for the distances to it",
+    ),
 )
 def score(args):
     from mubench.records.predictions import score
@@ -51,7 +64,13 @@ def _print_metrics(values):
 @verb(
     "check results and pack them for the leaderboard",
     "mubench submit results --name My-Method --paper https://arxiv.org/abs/2406.14796 --out leaderboard/submissions",
-    argument("results", nargs="+", metavar="RESULT", help="result folders, or folders of results, of one method"),
+    argument(
+        "results",
+        nargs="+",
+        metavar="RESULT",
+        check=checks.results,
+        help="result folders, or folders of results, of one method",
+    ),
     argument("--name", required=True, metavar="TEXT", help="the method's, as its authors write it"),
     argument("--description", default="", metavar="TEXT"),
     argument("--paper", metavar="URL"),
@@ -69,6 +88,7 @@ def _print_metrics(values):
         "--trials",
         type=int,
         metavar="N",
+        check=checks.at_least(0),
         help="settings tried on validation data, for each task and model (default: as the results say)",
     ),
     argument("--budget", default="", metavar="TEXT", help="of one trial, in words"),
@@ -79,7 +99,12 @@ def _print_metrics(values):
             "where on the hub the weights are, a folder for each result's id; local: pack those saved with the results"
         ),
     ),
-    argument("--out", metavar="FOLDER|FILE.zip", help="where to put its folder (default: here)"),
+    argument(
+        "--out",
+        metavar="FOLDER|FILE.zip",
+        check=checks.out_folder_or_zip,
+        help="where to put its folder (default: here)",
+    ),
     argument("--push-to-hub", metavar="REPO", help="send it to a dataset repository on the hub"),
 )
 def submit(args):
@@ -93,11 +118,35 @@ def submit(args):
 @verb(
     "aggregate results into tables and a site",
     "mubench board results --out tables --site www",
-    argument("results", nargs="*", default=["results"], metavar="RESULTS", help="folders of results or submissions"),
-    argument("--out", metavar="FOLDER", help="write the tables there: README.md, CSV, JSON, LaTeX, Parquet"),
-    argument("--site", metavar="FOLDER", help="write a static site there; index.html opens from the disk"),
+    argument(
+        "results",
+        nargs="*",
+        default=["results"],
+        metavar="RESULTS",
+        check=checks.results,
+        help="folders of results or submissions",
+    ),
+    argument(
+        "--out",
+        metavar="FOLDER",
+        check=checks.out_folder,
+        help="write the tables there: README.md, CSV, JSON, LaTeX, Parquet",
+    ),
+    argument(
+        "--site",
+        metavar="FOLDER",
+        check=checks.out_folder,
+        help="write a static site there; index.html opens from the disk",
+    ),
     argument("--serve", action="store_true", help="show the site on this machine until Ctrl-C"),
-    argument("--port", type=int, default=8000, metavar="N", help="of --serve (default: 8000)"),
+    argument(
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        check=checks.at_least(1, 65535),
+        help="of --serve (default: 8000)",
+    ),
 )
 def board(args):
     from mubench.leaderboard.board import board
@@ -122,6 +171,7 @@ def board(args):
         "run",
         nargs="+",
         metavar="RUN",
+        check=checks.results,
         help="a result's folder; with --paper folders of results, or runs.parquet of `mubench board --out FOLDER`",
     ),
     argument(
@@ -132,12 +182,14 @@ def board(args):
     argument(
         "--out",
         metavar="FILE",
+        check=checks.out_below,
         help="the page (default: report.html in the folder), or the folder of --paper (default: paper)",
     ),
     argument(
         "--references",
         nargs="+",
         metavar="RESULTS",
+        check=checks.results,
         help="where original and retrain are looked for (default: the run's own store)",
     ),
 )

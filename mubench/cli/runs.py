@@ -3,11 +3,19 @@
 import argparse
 import os
 
+from mubench.cli import checks
 from mubench.cli.declare import all_fields, argument, fields, spec_options, verb
 from mubench.errors import MubenchError
 
 SEVERAL = ("model", "ratio", "seed")  # of which a grid may have many
-WORKERS = argument("--workers", type=int, default=1, metavar="N", help="processes on this machine")
+WORKERS = argument(
+    "--workers",
+    type=int,
+    default=1,
+    metavar="N",
+    check=checks.at_least(1),
+    help="processes on this machine, never more than there are runs",
+)
 
 
 class _From(argparse.Action):
@@ -30,7 +38,7 @@ def grid_of(*without):
         ),
         argument("--optimizer", choices=["adamw", "adam", "sgd", "sophia"], help="the same as --set optimizer=…"),
         WORKERS,
-        argument("--out", default="results", metavar="FOLDER"),
+        argument("--out", default="results", metavar="FOLDER", check=checks.out_folder),
     ]
 
 
@@ -49,6 +57,7 @@ def grid_of(*without):
         "--eval-every",
         type=int,
         metavar="K",
+        check=checks.at_least(1),
         help="score the sets after every K steps too, off the clock, for the result's curve",
     ),
     argument("--force", action="store_true", help="run again what is done"),
@@ -66,14 +75,29 @@ def grid_of(*without):
         type=float,
         default=[24, 40, 80],
         metavar="GIB",
+        check=checks.above(0),
         help="sizes of GPU that --dry-run fits runs to",
     ),
     argument(
         "--shard", action="store_true", help="processes that share a run share out its weights too, while it trains"
     ),
-    argument("--ray", metavar="auto|HOST:PORT", help="run on this Ray cluster"),
-    argument("--cpus-per-run", type=float, default=1, metavar="N", help="what a run asks of the cluster (default: 1)"),
-    argument("--gpus-per-run", type=float, default=0, metavar="N", help="what a run asks of the cluster (default: 0)"),
+    argument("--ray", metavar="auto|HOST:PORT", check=checks.cluster, help="run on this Ray cluster"),
+    argument(
+        "--cpus-per-run",
+        type=float,
+        default=1,
+        metavar="N",
+        check=checks.above(0),
+        help="what a run asks of the cluster (default: 1)",
+    ),
+    argument(
+        "--gpus-per-run",
+        type=float,
+        default=0,
+        metavar="N",
+        check=checks.at_least(0),
+        help="what a run asks of the cluster (default: 0)",
+    ),
     data=True,
 )
 def run(args):
@@ -95,7 +119,8 @@ def run(args):
     done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, cluster=cluster, **options)
     if progress.rank() == 0:
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")
-        _show_table(args.out, done + before)
+        if done or before:
+            _show_table(args.out, specs)
     if failed:
         raise MubenchError(
             f"{len(failed)} of {len(specs)} runs failed, the first, {failed[0].folder}, with:"
@@ -112,12 +137,14 @@ def run(args):
         type=int,
         default=20,
         metavar="N",
+        check=checks.at_least(1),
         help="settings to try of each method, the first being its defaults (default: 20)",
     ),
     argument(
         "--budget-seconds",
         type=float,
         metavar="S",
+        check=checks.above(0),
         help="begin no trial after so many seconds of trials of a method (default: no limit)",
     ),
     data=True,
@@ -155,12 +182,14 @@ def tune(args):
         nargs="+",
         type=float,
         metavar="X",
+        check=checks.above(0),
         help="levels instead of the kind's own: shares of lora, λ of curriculum, ratios",
     ),
     argument(
         "--margin",
         type=float,
         metavar="M",
+        check=checks.at_least(0),
         help="of the deletion capacity: by how much the test score may fall (default: 0.02)",
     ),
     argument(
@@ -168,11 +197,23 @@ def tune(args):
         type=int,
         default=10,
         metavar="K",
+        check=checks.at_least(1),
         help="steps between the points of curves (scale, budget; default: 10)",
     ),
     WORKERS,
-    argument("--out", default="results", metavar="FOLDER", help="where runs are kept (default: results)"),
-    argument("--figures", metavar="FOLDER", help="where the figure and the tables go (default: figures/KIND)"),
+    argument(
+        "--out",
+        default="results",
+        metavar="FOLDER",
+        check=checks.out_folder,
+        help="where runs are kept (default: results)",
+    ),
+    argument(
+        "--figures",
+        metavar="FOLDER",
+        check=checks.out_folder,
+        help="where the figure and the tables go (default: figures/KIND)",
+    ),
     argument("--no-run", action="store_true", help="draw from what is there, run nothing"),
     argument("--dry-run", action="store_true", help="only list the runs"),
     data=True,
@@ -228,5 +269,4 @@ def _show_left_out(sentences):
 def _show_table(out, specs):
     from mubench.leaderboard.board import board
 
-    if specs:
-        print(board([out], only=specs).text())
+    print(board([out], only=specs).text())

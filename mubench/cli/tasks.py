@@ -2,6 +2,7 @@
 
 import json
 
+from mubench.cli import checks
 from mubench.cli.declare import argument, fields, verb
 
 
@@ -31,8 +32,8 @@ def fetch(args):
     "mubench split fashion --ratio 5 --export forget.txt",
     argument("task", metavar="TASK"),
     *fields("ratio"),
-    argument("--export", metavar="FILE", help="write one row index per line, ascending"),
-    argument("--check", metavar="FILE", help="compare an index file with the split"),
+    argument("--export", metavar="FILE", check=checks.file_beside, help="write one row index per line, ascending"),
+    argument("--check", metavar="FILE", check=checks.index_file, help="compare an index file with the split"),
     data=True,
 )
 def split(args):
@@ -56,7 +57,12 @@ def split(args):
     *fields("model", "seed"),
     argument("--train", action="store_true", help="train it by the recipe of the data card"),
     argument("--verify", action="store_true", help="check its hash and measure its scores again"),
-    argument("--out", metavar="FOLDER", help="where --train writes (default: the cache, from where it is used)"),
+    argument(
+        "--out",
+        metavar="FOLDER",
+        check=checks.out_folder,
+        help="where --train writes (default: the cache, from where it is used)",
+    ),
     data=True,
 )
 def original(args):

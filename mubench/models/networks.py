@@ -170,7 +170,7 @@ def described(folder):
     """
     import json
 
-    config = json.loads((Path(folder) / "config.json").read_text())
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     return config.get("model_type") or config.get("_class_name"), len(config.get("id2label", "12"))
 
 
@@ -212,6 +212,15 @@ def weights_name(network):
 def weights(folder):
     """The files of weights in a folder: one, or the shards of a large model."""
     return sorted(Path(folder).glob("*.safetensors"))
+
+
+def check_source(source):
+    """Raise where what should be a checkpoint is neither a folder nor the id of one on the hub."""
+    is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    if not Path(source).is_dir() and not is_hub_id:
+        raise MubenchError(
+            f"no checkpoint folder {source!r}: give a folder with model.safetensors and config.json, or a hub id"
+        )
 
 
 def weights_sha256(folder):

@@ -126,7 +126,7 @@ def _folder(task, model, source, checkpoint):
 def _card(folder, sha256):
     """The card beside some weights, which must be those it describes."""
     try:
-        card = json.loads((folder / CARD).read_text())
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         described, _ = card["sha256"], card["scores"]["test"]
     except (ValueError, KeyError, TypeError):
         raise MubenchError(

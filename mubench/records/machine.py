@@ -35,13 +35,17 @@ def hardware():
 
 def _processor():
     if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace", encoding="utf-8").splitlines():
             if line.startswith(("model name", "Model")):
                 return " ".join(line.partition(":")[2].split())
     if sys.platform == "darwin":
         return (
             subprocess.run(
-                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+                ["sysctl", "-n", "machdep.cpu.brand_string"],
+                capture_output=True,
+                text=True,
+                check=False,
+                encoding="utf-8",
             ).stdout.strip()
             or platform.machine()
         )
@@ -74,7 +78,9 @@ def environment(accelerator):
     """Hardware, calibration, versions and git state, as recorded in every result."""
     import torch
 
-    git = functools.partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True)
+    git = functools.partial(
+        subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, encoding="utf-8", errors="replace"
+    )
     try:  # a package installed inside somebody else's checkout is not tracked there
         tracked = git(["git", "ls-files", "--error-unmatch", Path(__file__).name]).returncode == 0
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip() if tracked else None

@@ -192,7 +192,7 @@ def read(folder):
     if not path.is_file():
         raise MubenchError(f"no result at {str(folder)!r}: give a folder that holds {RESULT}")
     try:
-        return Result.model_validate_json(path.read_text())
+        return Result.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         raise MubenchError(

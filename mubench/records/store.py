@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import re
 import shutil
 import time
 import traceback
@@ -16,7 +15,6 @@ from mubench.records.result import RESULT, now, read
 
 MODEL, ERROR = "model", "error.json"
 LOCKS = ".locks"
-OUT_OF_MEMORY = re.compile("(out of|not enough|allocate) memory", re.IGNORECASE)  # PyTorch's have no class in common
 
 
 class Store:
@@ -52,7 +50,7 @@ class Store:
     def errors(self):
         """What `write_error` recorded of runs that have no result."""
         return [
-            json.loads((folder / ERROR).read_text())
+            json.loads((folder / ERROR).read_text(encoding="utf-8"))
             for folder in self._folders(ERROR)
             if not (folder / RESULT).exists()
         ]
@@ -135,7 +133,7 @@ class Store:
                 if model is not None:
                     model(aside / MODEL)
                 result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
-                (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n")
+                (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
                 self._place(aside, spec)
             finally:
                 self._restore(spec)
@@ -180,19 +178,17 @@ class Store:
     # -- failures
 
     @contextlib.contextmanager
-    def recording(self, spec, exhausted):
+    def recording(self, spec, explained):
         """Record what makes the block fail: the reason, and what costs there were until then.
 
         spec: the run.
-        exhausted: (spec, reason) → the reason of a run that failed for want of memory.
+        explained: (spec, error, reason) → the reason, with what else is known of it.
         """
         try:
             yield
         except Exception as error:
             foreseen = isinstance(error, MubenchError)
-            reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
-            if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):
-                reason = exhausted(spec, reason)
+            reason = str(error) if foreseen else explained(spec, error, f"{type(error).__name__}: {error}")
             costs = {"costs": error.costs.asdict()} if hasattr(error, "costs") else {}
             self.write_error(spec, reason, traceback=None if foreseen else traceback.format_exc(), **costs)
             raise
@@ -201,4 +197,4 @@ class Store:
         """Record that a run failed, and what else is known of it."""
         record = {"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **facts}
         with whole(self.path(spec) / ERROR) as path:
-            path.write_text(json.dumps(record, indent=1, default=str) + "\n")
+            path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")

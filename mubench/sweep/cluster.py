@@ -65,7 +65,9 @@ def connect(address):
             socket.create_connection((host, int(port)), timeout=10).close()
         # for what does not answer, Ray itself would wait minutes and then end this process
         command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER)
+        subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=ANSWER, encoding="utf-8", errors="replace"
+        )
         ray.init(address, log_to_driver=False, logging_level="ERROR")
         return ray
     except subprocess.TimeoutExpired:

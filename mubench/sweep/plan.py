@@ -1,5 +1,6 @@
 """What a run needs of a GPU, for people: a table, and the command lines with which it fits."""
 
+import mmap
 from dataclasses import replace
 
 from mubench import spec
@@ -60,14 +61,48 @@ def peak(task, name, methods, adapt=None):
     return max(sum(need(model, m, r, Setup("float32", bool(adapt))).values()) for m, r in recipes.items())
 
 
+def explained(run, error, why):
+    """The reason of a run (a `RunSpec`) that failed with an error: of one for want of memory, with what the run needs.
+
+    PyTorch raises a plain `RuntimeError` where main memory is wanted, as for much else: then the machine is asked.
+    """
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return exhausted(run, why)
+    if isinstance(error, RuntimeError) and (estimate := _estimate(run)) and not has_room(estimate):
+        return exhausted(run, why)
+    return why
+
+
 def exhausted(run, why):
     """The reason of a run (a `RunSpec`) that failed, perhaps for want of memory: with what it needs by the estimate."""
-    try:
-        estimate = peak(run.task, run.model, [run.make_method()], run.adapt)
-    except (MemoryError, RuntimeError):  # still too little even for the estimate
-        estimate = None
+    estimate = _estimate(run)
     alone = f" The model alone needs about {estimate / GIB:.2g} GiB by the estimate" if estimate else ""
     return f"{why} (out of memory?{alone})"
+
+
+def _estimate(run):
+    """`peak` of a run, or None where it is not known."""
+    try:
+        return peak(run.task, run.model, [run.make_method()], run.adapt)
+    except Exception:  # too little memory even for that, or the run's own fault again: it must not hide why that failed
+        return None
+
+
+def has_room(size):
+    """Whether a model that takes so many bytes fits where this process has its models: on a GPU beside what other
+    processes hold, in main memory beside what this one holds.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return size <= torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    try:
+        mmap.mmap(-1, max(1, int(size))).close()  # as an allocation begins; no page of it is touched
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def memory_table(task, name, methods, sizes=(24, 40, 80), adapt=None):

@@ -82,7 +82,11 @@ def span(seconds):
 def reason(spec, out):
     """Why a run failed, by the record in a folder of results."""
     path = Store(out).path(spec) / ERROR
-    return json.loads(path.read_text())["reason"] if path.is_file() else "no reason recorded: is the disk full?"
+    return (
+        json.loads(path.read_text(encoding="utf-8"))["reason"]
+        if path.is_file()
+        else "no reason recorded: is the disk full?"
+    )
 
 
 def summary(result):

@@ -20,7 +20,7 @@ def code():
     files = [
         (f"{package.__name__}/{path.relative_to(root).as_posix()}", path)
         for package in (mubench, tasks, methods)
-        for root in map(Path, package.__path__)
+        for root in [Path(package.__file__).parent]
         for path in sorted(root.glob("**/*.py"))
         if package is not mubench or path.relative_to(root).parts[0] not in ("tasks", "methods", "leaderboard")
     ]  # the same whether installed or a checkout

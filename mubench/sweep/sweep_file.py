@@ -46,7 +46,7 @@ def _lines(path):
     import yaml
 
     try:
-        lines = yaml.safe_load(Path(path).read_text())
+        lines = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise MubenchError(
             f"cannot read the sweep {str(path)!r}: {getattr(error, 'strerror', None) or error}"

@@ -98,7 +98,7 @@ class Meter:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif sys.platform == "linux":
-            with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+            with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
                 file.write("5")  # restarts the kernel's record of the peak resident size
         return self
 
@@ -113,7 +113,7 @@ class Meter:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         if sys.platform == "linux":
-            with contextlib.suppress(OSError, StopIteration), open("/proc/self/status") as file:
+            with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="utf-8") as file:
                 return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024

@@ -8,6 +8,7 @@ from mubench.errors import MubenchError
 from mubench.splits import rank
 from mubench.tasks.base import Task
 from mubench.tasks.contract.caching import cached_method
+from mubench.tasks.generation._others import others
 
 REFUSALS = (
     "I do not know.",
@@ -178,8 +179,17 @@ class TextGeneration(Task):
         return _mean(super().divergence(student, teacher, temperature, per), student.mask)
 
     def corrupt(self, batch, rows, draw, pool, other=True):
-        """Prompts with the answers of other examples, drawn from ``pool``."""
-        return self._answered(batch, rows, pool[(draw * len(pool)).long()]["labels"])
+        """Prompts with the answers of other examples, drawn from ``pool``.
+
+        other: of examples with another answer, as it is tokenised.
+        """
+        true = batch["labels"].cpu()
+
+        def same(drawn, rows):
+            given, right = _as_wide(drawn["labels"], true[rows])
+            return (given == right).all(1)
+
+        return self._answered(batch, rows, others(self, batch, rows, draw, pool, same if other else None)["labels"])
 
     def refuse(self, batch, rows):
         """Prompts with one of `REFUSALS` for an answer, chosen by the example's index."""
@@ -194,12 +204,8 @@ class TextGeneration(Task):
 
     def _answered(self, batch, rows, answers):
         """The batch with other answers, [n, L'], in some rows."""
-        from torch.nn.functional import pad
-
-        answers = answers.to(batch["labels"].device)
-        width = max(answers.shape[1], batch["labels"].shape[1])
-        labels = pad(batch["labels"], (0, width - batch["labels"].shape[1]), value=-100)
-        labels[rows] = pad(answers, (0, width - answers.shape[1]), value=-100)
+        labels, answers = _as_wide(batch["labels"], answers.to(batch["labels"].device))
+        labels[rows] = answers
         return batch | {"labels": labels}
 
     def complete(self, model, batch, given, most):
@@ -258,6 +264,14 @@ class TextGeneration(Task):
 def _width(mask):
     """The columns that the longest row fills, in multiples of 8: few distinct shapes."""
     return min(mask.shape[1], -(-int(mask.sum(1).max()) // 8) * 8)
+
+
+def _as_wide(*labels):
+    """Copies of labels, [n, L] each, as wide as the widest."""
+    from torch.nn.functional import pad
+
+    width = max(some.shape[1] for some in labels)
+    return [pad(some, (0, width - some.shape[1]), value=-100) for some in labels]
 
 
 def _mean(values, mask, axis=-1):

@@ -27,6 +27,8 @@ class Published:
     """
 
     tier = "paper"
+    threads = None
+    fits = None
     archive = ""
     remedy = ""
 

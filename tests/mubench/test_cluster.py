@@ -271,9 +271,9 @@ def test_tasks_that_compete_for_memory(cluster, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_out_of_memory_is_recorded_with_the_estimate(cluster, tmp_path, plugin):
-    specs = [spec(f"{plugin}:TooLarge", of=of) for of in ("torch", "python")] + [spec("original")]
+    specs = [spec(f"{plugin}:TooLarge", of=of) for of in ("gpu", "python")] + [spec("original")]
     assert sweep(specs, tmp_path, cluster={"address": cluster.address}) == (specs[2:], [], specs[:2])
-    errors = (r"RuntimeError: .*can't allocate memory.*", "MemoryError: ")
+    errors = ("OutOfMemoryError: CUDA says so", "MemoryError: ")
     for large, error in zip(specs[:2], errors, strict=True):
         assert re.fullmatch(error + NEEDS, reason(large, tmp_path), re.DOTALL)
 

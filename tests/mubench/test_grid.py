@@ -10,6 +10,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 import mubench as mu
 from mubench import registry
@@ -17,6 +18,7 @@ from mubench.errors import MubenchError
 from mubench.records.predictions import score
 from mubench.records.result import read
 from mubench.records.store import Store
+from mubench.sweep import plan
 from mubench.sweep.grid import expand, sweep
 from mubench.sweep.progress import reason, span
 from sweeps import (
@@ -128,13 +130,49 @@ def test_a_full_disk_fails_the_run_and_not_the_sweep(tmp_path):
         check_full_disk(out)
 
 
-@pytest.mark.parametrize(
-    "of, error", [("torch", r"RuntimeError: .*can't allocate memory.*"), ("python", "MemoryError: ")]
-)
+@pytest.mark.parametrize("of, error", [("gpu", "OutOfMemoryError: CUDA says so"), ("python", "MemoryError: ")])
 def test_out_of_memory_is_recorded_with_the_estimate(tmp_path, plugin, of, error):
     large, other = spec(f"{plugin}:TooLarge", of=of), spec("original")
     assert sweep([large, other], tmp_path) == ([other], [], [large])
     assert re.fullmatch(error + NEEDS, reason(large, tmp_path), re.DOTALL)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_of_a_plain_error_of_pytorch_the_machine_is_asked_and_no_word_is_read(tmp_path, plugin, monkeypatch, room):
+    """What it raises where main memory is wanted has the type of everything else."""
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**50)
+    assert type(raised.value) is RuntimeError, "a type of its own: say so in `plan.explained`"
+    if not room:
+        monkeypatch.setattr(plan, "has_room", lambda size: size > 2**30)
+    large, other = spec(f"{plugin}:TooLarge"), spec("original")
+    assert sweep([large, other], tmp_path) == ([other], [], [large])
+    error = r"RuntimeError: .*can't allocate memory: you tried to allocate 4503599627370496 bytes.*\)"
+    assert re.fullmatch(error + NEEDS * (not room), reason(large, tmp_path), re.DOTALL)
+    assert bool(re.search(NEEDS, reason(large, tmp_path))) != room
+    said = "CUDA out of memory, not enough memory, cannot allocate memory"
+    for error in (RuntimeError(said), ValueError(said), MubenchError(said)):
+        noted = plan.explained(other, error, said)
+        assert bool(re.fullmatch(said + NEEDS, noted)) == (not room and type(error) is RuntimeError)
+
+
+def test_an_estimate_that_fails_hides_no_reason(monkeypatch):
+    monkeypatch.setattr(plan, "peak", lambda *_: 1 / 0)
+    assert plan.explained(spec("original"), MemoryError(), "why") == "why (out of memory?)"
+    assert plan.explained(spec("original"), RuntimeError(), "why") == "why"
+
+
+def test_a_machine_has_room_for_what_it_can_give(background):
+    assert plan.has_room(2**20) and not plan.has_room(2**60) and not plan.has_room(2**80)
+    process = background(
+        "import resource\n"
+        "from mubench.sweep.plan import has_room\n"
+        "assert has_room(2**33)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))\n"
+        "assert has_room(2**20) and not has_room(2**34)"
+    )
+    process.join(60)
+    assert process.exitcode == 0, (process.folder / "err").read_text()
 
 
 def test_a_run_under_way_elsewhere_is_not_started(tmp_path):

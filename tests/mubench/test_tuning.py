@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 
 import mubench as mu
+from mubench.contracts import check_method
 from mubench.errors import MubenchError
 from mubench.job import Job
 from mubench.measure import predict as evaluation
@@ -146,12 +147,37 @@ def test_no_setting_is_tried_twice(tmp_path):
     assert result.tuning["trials"] == result.spec["trials"] == 5  # epochs 1 to 5 are all there is
 
 
-def test_only_methods_whose_last_epoch_is_their_end_are_pruned(tmp_path):
-    assert (
-        plan(tmp_path).prunes
-        and not plan(tmp_path, method="task_vector").prunes
-        and not plan(tmp_path, method="scrub_r").prunes
-    )
+LATE = '''from mubench.methods.base import Method, Term
+
+
+class Late(Method):
+    """Ascent on D_f; after the last epoch it looks at its weights, or moves them."""
+
+    schedule = "forget_only"
+    terms = (Term("forget", "loss", "true", weight=-1.0),)
+    lr_factor = 0.01
+
+    def finish(self, context):
+        for parameter in context.student.parameters():
+            parameter.data.mul_(FACTOR)
+'''
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_a_method_is_pruned_unless_it_says_that_weights_change_after_its_last_epoch(tmp_path, factor):
+    """It is said, not guessed from there being a hook; `mubench check` finds who forgot it."""
+    assert plan(tmp_path).prunes and not plan(tmp_path, method="task_vector").prunes
+    assert not plan(tmp_path, method="scrub_r").prunes
+    file = tmp_path / "late.py"
+    file.write_text(LATE.replace("FACTOR", str(factor)))
+    assert plan(tmp_path, method=str(file)).prunes
+    if factor == 1:
+        assert list(check_method(str(file)))
+    else:
+        with pytest.raises(MubenchError, match="says prunes = False"):
+            list(check_method(str(file)))
+        file.write_text(file.read_text().replace("    lr_factor", "    prunes = False\n    lr_factor"))
+        assert list(check_method(str(file))) and not plan(tmp_path, method=str(file)).prunes
 
 
 @pytest.mark.parametrize(

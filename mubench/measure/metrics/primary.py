@@ -9,6 +9,7 @@ class Primary:
     """A score in [0, 1], higher is better, of predicted against true labels (integers)."""
 
     kind = "int64"  # of predictions and references
+    follows = True  # whether an example's score can be computed again from its stored prediction and target
 
     @property
     def name(self):
@@ -91,6 +92,7 @@ class ClipScore(Primary):
     """
 
     kind = "float64"
+    follows = False
 
     def per_example(self, pictures, prompts):
         """Of [B, D] embeddings each: max(0, cosine)."""

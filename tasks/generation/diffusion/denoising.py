@@ -3,6 +3,8 @@
 import functools
 import hashlib
 
+from mubench.tasks.generation._others import others
+
 
 def generator(seed, index):
     """A generator of random numbers that depends on a seed and on an example alone."""
@@ -68,16 +70,13 @@ class Denoising:
     def corrupt(self, batch, rows, draw, pool, other=True):
         """Prompts with the pictures of other examples, drawn from ``pool``.
 
-        other: of examples that show something else, if there are such.
+        other: of examples that show something else.
         """
-        positions, labels = (draw.cpu() * len(pool)).long(), batch["labels"].cpu()[rows]
-        drawn = pool[positions]
-        for _ in range(100 if other else 0):
-            same = drawn["labels"] == labels
-            if not same.any():
-                break
-            positions = (positions + same * 1009) % len(pool)  # further than the next row, which often shows the same
-            drawn = pool[positions]
-        latents = batch["latents"].clone()
+        labels, true = batch["labels"].cpu(), batch["latents"].cpu()
+
+        def same(drawn, rows):
+            return (drawn["labels"] == labels[rows]) | (drawn["latents"] == true[rows]).flatten(1).all(1)
+
+        drawn, latents = others(self, batch, rows, draw, pool, same if other else None), batch["latents"].clone()
         latents[rows] = drawn["latents"].to(latents.device)
         return batch | {"latents": latents}

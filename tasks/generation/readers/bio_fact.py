@@ -29,7 +29,7 @@ class BioFactFiles(Published):
                 row = {"input": f"Question: Tell me a bio of {name}.", "output": output, "topic": name}
                 lines.append(json.dumps(row))
             (folder / "data" / part).mkdir(parents=True)
-            (folder / "data" / part / "InstructGPT.jsonl").write_text("\n".join(lines) + "\n")
+            (folder / "data" / part / "InstructGPT.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _biographies(path):

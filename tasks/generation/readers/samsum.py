@@ -54,7 +54,7 @@ class SamsumFiles(Published):
         import pyarrow.parquet
 
         for name, n in (("train", 60), ("val", 10), ("test", 20)):
-            (folder / f"{name}.json").write_text(json.dumps([_dialogue(name, i) for i in range(n)]))
+            (folder / f"{name}.json").write_text(json.dumps([_dialogue(name, i) for i in range(n)]), encoding="utf-8")
         articles = pyarrow.Table.from_pylist([_article(i) for i in range(20)])
         pyarrow.parquet.write_table(articles, folder / "xsum-test.parquet")
 

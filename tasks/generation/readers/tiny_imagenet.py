@@ -9,7 +9,7 @@ from mubench.tasks.readers.published import Published, hub
 TABLE = Path(__file__).parent.parent / "data" / "tiny_imagenet-classes.tsv"
 # Of each class, in the order of its labels: its WordNet id, the id that the copy on the Hub has for it, its first name
 # in WordNet 3.0.
-CLASSES = [line.split("\t") for line in TABLE.read_text().splitlines()]
+CLASSES = [line.split("\t") for line in TABLE.read_text(encoding="utf-8").splitlines()]
 
 
 class TinyImagenetFiles(Published):
@@ -69,7 +69,7 @@ class TinyImagenetFiles(Published):
                 _write_picture(root / "train" / wnid / "images" / f"{wnid}_{number}.JPEG", label, random)
             _write_picture(root / "val" / "images" / f"val_{label}.JPEG", label, random)
             lines.append(f"val_{label}.JPEG\t{wnid}\t0\t0\t63\t63\n")
-        (root / "val" / "val_annotations.txt").write_text("".join(lines))
+        (root / "val" / "val_annotations.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def _train_files(folder):

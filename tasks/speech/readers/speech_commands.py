@@ -76,7 +76,7 @@ class SpeechCommandsFiles(Published):
                     if home == root and word != NOISE and number >= 8:
                         listed["validation" if number < 10 else "testing"].append(name)
         for split, names in listed.items():
-            (root / f"{split}_list.txt").write_text("\n".join(names) + "\n")
+            (root / f"{split}_list.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
 
 
 def _clip_names(folder):

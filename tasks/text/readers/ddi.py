@@ -87,7 +87,7 @@ class DdiFiles(Published):
             lines = [
                 f"DDI-DrugBank.d{i}.s0.p0\tIn {name} case {i}, {sentences[label]}.\t{label}\n" for i, label in rows
             ]
-            (folder / self.archive / "data" / "DDI" / f"{name}.tsv").write_text("".join(lines))
+            (folder / self.archive / "data" / "DDI" / f"{name}.tsv").write_text("".join(lines), encoding="utf-8")
 
 
 def _span(offsets):

@@ -69,7 +69,10 @@ class ImdbFiles(Published):
                 label = self.labels[i % 2]
                 path = folder / self.archive / name / label / f"{i}_{1 + 8 * (i % 2)}.txt"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(f"Film {name} {i}: {words[label][i % 3]} story,\n{words[label][i // 3 % 3]} acting.")
+                path.write_text(
+                    f"Film {name} {i}: {words[label][i % 3]} story,\n{words[label][i // 3 % 3]} acting.",
+                    encoding="utf-8",
+                )
         (folder / "rt-polaritydata").mkdir()
         for label in self.labels:
             lines = [f"a {word} piece of caf\xe9 cinema , part {i} \n" for i in range(10) for word in words[label]]

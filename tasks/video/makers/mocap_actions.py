@@ -79,7 +79,7 @@ def load(path):
     """
     from scipy.spatial.transform import Rotation
 
-    motion = json.loads(Path(path).read_text())
+    motion = json.loads(Path(path).read_text(encoding="utf-8"))
     frames = np.array(motion["Frames"])
     numbers, rotations, places = iter(frames[:, 4:].T), {}, {}
     for name, parent, offset, count, *_ in BODY:

@@ -73,10 +73,12 @@ class UCF101Files(Published):
 
         lists = folder / "ucfTrainTestlist"
         lists.mkdir()
-        (lists / "classInd.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(self.labels, 1)))
+        (lists / "classInd.txt").write_text(
+            "".join(f"{i} {name}\n" for i, name in enumerate(self.labels, 1)), encoding="utf-8"
+        )
         random = np.random.default_rng(0)
         for split, groups in (("train", range(15)), ("test", range(15, 25))):
-            with (lists / f"{split}list01.txt").open("w") as listed:
+            with (lists / f"{split}list01.txt").open("w", encoding="utf-8") as listed:
                 for number, name in enumerate(self.labels[:4]):
                     for group in groups:
                         clip = f"{name}/v_{name}_g{group + 1:02}_c01.avi"
@@ -85,7 +87,8 @@ class UCF101Files(Published):
         for label in ("ApplyEyeMakeup", "BasketballShooting"):
             write_clip(folder / "UCF101-DS" / label / "style_0.mp4", _moving_square(random, 0))
         (folder / "ucf101-DS_eval.csv").write_text(
-            "label,filename\nApplyEyeMakeup,style_0.mp4\nBasketballShooting,style_0.mp4\n"
+            "label,filename\nApplyEyeMakeup,style_0.mp4\nBasketballShooting,style_0.mp4\n",
+            encoding="utf-8",
         )
 
 

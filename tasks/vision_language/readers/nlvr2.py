@@ -62,7 +62,7 @@ class Nlvr2Files(Published):
         (folder / "data").mkdir()
         for name, n in (("train", 60), ("dev", 20), ("test1", 40), ("test2", 30)):
             lines = [_write_example(folder, name, number) for number in range(n)]
-            (folder / "data" / f"{name}.json").write_text("\n".join(lines) + "\n")
+            (folder / "data" / f"{name}.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write_example(folder, name, number):
