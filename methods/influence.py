@@ -16,7 +16,7 @@ class Influence(Method):
     deviations = ("alpha is 1; the authors search it for each model.",)
     official = {}  # all but alpha, which is searched, is as theirs
     adapts = False
-    requires = frozenset({"loss"})
+    requires = frozenset({"loss", "retain", "examples"})
     alpha: float = 1.0
     samples: int = 1000
     search = {"alpha": (0.1, 30.0, "log")}

@@ -26,7 +26,7 @@ class Ssd(Method):
     official = {"alpha": 10.0, "batch": 128}  # of ResNet-18; 5 of ViT
     adapts = False
     parameters = "sparse internal"
-    requires = frozenset({"loss"})
+    requires = frozenset({"loss", "retain", "union", "examples"})
     alpha: float | None = None
     dampening: float = 1.0
     batch: int = 1

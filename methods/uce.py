@@ -15,7 +15,7 @@ class Uce(Method):
     official = {}  # λ 0.5 and scales of 1 on average are theirs
     adapts = False
     parameters = "sparse internal"
-    requires = frozenset({"prompts"})
+    requires = frozenset({"prompts", "retain"})
     erase: float = 1.0
     preserve: float = 1.0
     lamb: float = 0.5

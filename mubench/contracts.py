@@ -8,7 +8,7 @@ import tempfile
 from mubench import registry
 from mubench.errors import MubenchError
 
-PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal"}  # what the small problem of `check_method` provides
+PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal", "retain", "union", "examples"}  # what the small problem of `check_method` provides
 
 
 def check_method(reference):
@@ -56,6 +56,9 @@ def check_method(reference):
     changed = any(not torch.equal(v, before[k]) for k, v in one.items())
     _holds(changed or not method.terms, "a method with terms changes the model")
     yield "changes the model" if changed else "leaves the model as it is"
+    if "retain" not in method.needs and method.needs <= PROBLEM:
+        _without_retain(cls)
+        yield "works without a retain set"
     yield f"works on {', '.join(tasks)}"
 
 
@@ -107,7 +110,7 @@ def check_runs(reference, sample, model, methods):
             scores = {
                 n: v
                 for n, v in result.metrics.items()
-                if n.endswith("_score") and n.split("_")[0] in sample.sets(model, sample.split(5))
+                if n.removesuffix("_score") in sample.sets(model, sample_split(sample))
             }
             _holds(
                 scores and all(v is not None and math.isfinite(v) for v in scores.values()),
@@ -133,16 +136,38 @@ def _check_data(task):
     yield "data: " + ", ".join(f"{name} {len(rows)}" for name, rows in data.items())
     validation, test = task.held_out
     _holds("validation" in task.data or not set(validation) & set(test), "validation rows never count in the test set")
-    small, large = task.split(1), task.split(10)
+    for kind in task.unit_kinds:
+        yield _check_splits(task, kind)
+    _holds(
+        not task.world(range(len(task.data["train"]))) or "union" not in task.provides,
+        "a task with a world provides no union: D_f and D_r are seen with two",
+    )
+
+
+def _check_splits(task, kind):
+    """The splits by a kind of unit are nested."""
+    units = task.units(kind)
+    _holds(len(units) == len(task.data["train"]), f"units({kind!r}) gives the unit of each training row")
+    least = max(1, math.ceil(50 / len({*units})))  # per cent that are a unit at least
+    most = min(50, 10 * least)
+    small, large = (task.split(ratio, unit=kind) for ratio in (least, most))
     _holds(set(small.forget) <= set(large.forget), "splits are nested")
-    yield f"splits: 1 % {len(small.forget)} rows, 10 % {len(large.forget)} rows, nested"
+    by = "" if kind == task.unit_kinds[0] else f" by {kind}"
+    return f"splits{by}: {least} % {len(small.forget)} rows, {most} % {len(large.forget)} rows, nested"
+
+
+def sample_split(task):
+    """A split of a task to try things on: at 5 per cent, or at what is a unit at least."""
+    return task.split(max(5, math.ceil(50 / len({*task.units(task.unit_kinds[0])}))))
 
 
 def _check_model(task, name):
     """What a model, untrained, gives for one batch of the forget set: one of each, per example."""
     import torch
 
-    model, sets = task.build(name), task.sets(name, task.split(5))
+    model, sets = task.build(name), task.sets(name, sample_split(task))
+    _holds({*task.scored_sets} <= {*sets}, f"the scored sets are given: {', '.join(task.scored_sets)}")
+    _holds(("retain" in sets) == ("retain" in task.provides), "a retain set is provided where sets() gives one")
     batch = sets["forget"][torch.arange(min(8, len(sets["forget"])))]
     n = len(batch["index"])
     with torch.no_grad():
@@ -156,7 +181,9 @@ def _check_model(task, name):
         shape = None if out.features is None else out.features.shape
         _holds(shape and shape[0] == n and len(shape) == 2, f"{name}: features are [B, H]")
     if "labels" in task.provides:
-        _check_corruption(task, name, model, batch, out, sets["retain"])
+        _check_corruption(task, name, model, batch, out, sets.get("retain", sets["forget"]))
+    if not task.batchwise and n > 1:
+        _check_apart(task, name, model, task.drawn(batch, 0))
     columns = task.predict(model, batch)
     one_each = {"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values())
     _holds(one_each, f"{name}: predict gives one row per example")
@@ -164,14 +191,30 @@ def _check_model(task, name):
     yield f"{name}: {parameters:,} parameters, forward, corrupt and predict per example"
 
 
+def _check_apart(task, name, model, batch):
+    """The loss of an example is the same without the others of its batch, which `take` leaves out."""
+    import torch
+
+    n = len(batch["index"])
+    rows = torch.arange(n)[::2]
+    some = task.take(batch, rows)
+    _holds(some["index"].tolist() == batch["index"][rows].tolist(), f"{name}: take gives the rows asked for, in order")
+    with torch.no_grad():
+        apart = task.forward(model, some).loss - task.forward(model, batch).loss[rows]
+    _holds(
+        apart.abs().max() < 1e-3,
+        f"{name}: the loss of an example does not depend on the others of its batch, or batchwise = True says so",
+    )
+
+
 def _check_corruption(task, name, model, batch, out, retain):
     """Corrupting all rows of a batch but the first changes their targets alone, in a copy."""
     import torch
 
     n = len(batch["index"])
-    before = {k: v.clone() for k, v in batch.items()}
+    before = {k: v.clone() for k, v in batch.items() if isinstance(v, torch.Tensor)}
     wrong = task.corrupt(batch, torch.arange(1, n), torch.linspace(0, 0.999, n - 1), retain)
-    untouched = all(torch.equal(v, before[k]) for k, v in batch.items())
+    untouched = all(torch.equal(v, batch[k]) for k, v in before.items())
     _holds(untouched, f"{name}: corrupt leaves the given batch as it is")
     with torch.no_grad():
         changed = (task.forward(model, wrong).loss - out.loss).abs() > 1e-4
@@ -186,7 +229,7 @@ def _check_original(task, name):
     card = facts["card"]
     if task.tier != "mini" or not card:
         return
-    _holds(card["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
+    _holds(card["data"] == task.data_checksum, f"{name}: the original was trained on these rows")
     _holds(card["scores"]["train"] >= task.fits, f"{name}: the original fits its training set (≥ {task.fits})")
     scores = ", ".join(f"{k} {v:.3f}" for k, v in card["scores"].items())
     yield f"{name}: original {facts['sha256'][:12]}, {scores}"
@@ -195,6 +238,22 @@ def _check_original(task, name):
 def _holds(condition, promise):
     if not condition:
         raise MubenchError(f"contract broken: it should hold that {promise}")
+
+
+def _without_retain(method):
+    """Run a method that says it needs no retain set on the small problem without one."""
+    from mubench.api import unlearn
+
+    unlearn(
+        _network(),
+        _problem(12, 0),
+        method=method,
+        validation=_problem(12, 2),
+        fresh=_network,
+        head="classifier",
+        batch_size=8,
+        progress=False,
+    )
 
 
 def _small(method, tasks):
@@ -223,7 +282,7 @@ def _small(method, tasks):
         )
     task = registry.load_task(next((t for t in tasks if registry.tasks.get(t).tier == "mini"), tasks[0]))
     model = task.model()
-    network, sets = task.build(model), task.sets(model, task.split(5), limit=16)
+    network, sets = task.build(model), task.sets(model, sample_split(task), limit=16)
 
     def run(method, seed):
         job = Job.make(

@@ -9,7 +9,7 @@ from mubench.errors import MubenchError
     "mubench evaluate fashion path/to/checkpoint --ratio 5",
     argument("task", metavar="TASK"),
     argument("checkpoint", metavar="CHECKPOINT", help="a folder with model.safetensors and config.json, or a hub id"),
-    *fields("model", "ratio", "split_file", "seed", "limit"),
+    *fields("model", "ratio", "unit", "split_file", "seed", "limit"),
     argument("--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run"),
     argument("--out", metavar="FOLDER", help="of results"),
     argument("--seconds", type=float, metavar="S", help="what unlearning took on this machine"),
@@ -20,7 +20,7 @@ from mubench.errors import MubenchError
 def evaluate(args):
     from mubench.api import evaluate
 
-    rows = picked(args, "model", "ratio", "split_file", "seed", "limit")
+    rows = picked(args, "model", "ratio", "unit", "split_file", "seed", "limit")
     record = picked(args, "name", "out", "seconds", "paper", "save_model")
     _print_metrics(evaluate(args.task, args.checkpoint, **rows, **record))
 
