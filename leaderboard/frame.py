@@ -134,8 +134,8 @@ def read_runs(results, only=None, limit=None):
     limit: read the trials on so many rows, and nothing else.
 
     Returns a frame with `RUN_COLUMNS`, one row per run, and a list of sentences on what was left out and why. Scores on
-    further sets that some task names come after these columns. The frame is a function of the files alone. Recomputed metrics are cached by the hashes of the files they come from. Raises
-    `MubenchError` where there is no result at all.
+    further sets that some task names come after these columns. The frame is a function of the files alone. Recomputed
+    metrics are cached by the hashes of the files they come from. Raises `MubenchError` where there is no result at all.
     """
     roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
     folders = list(dict.fromkeys(folder for root in roots for folder in Store(root).results()))

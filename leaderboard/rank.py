@@ -24,7 +24,8 @@ def ranked_rows(runs, level):
     level: of the intervals, in (0, 1).
 
     Returns a frame and a list of sentences on the references that are missing. The frame has `ROW_COLUMNS`, those
-    of `further` scores, then ``row`` (its number, none of a missing reference), ``options``, ``narrow`` and the `REASONS`.
+    of `further` scores, then ``row`` (its number, none of a missing reference), ``options``, ``narrow`` and the
+    `REASONS`.
     """
     rows = aggregate(runs, level)
     rows = rows.join(_reasons(rows))

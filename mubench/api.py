@@ -102,7 +102,9 @@ def _examples(collate, **data):
 def _behaviour(method, model, sets, loss, num_labels, head):
     """How the model is called and what it gives, tried on the forget set; raises where the method needs more."""
     if "retain" in method.needs and "retain" not in sets:
-        raise MubenchError(f"{method.name} needs a retain set: pass retain=, or choose a method that trains on D_f alone")
+        raise MubenchError(
+            f"{method.name} needs a retain set: pass retain=, or choose a method that trains on D_f alone"
+        )
     behaviour = Custom(loss, num_labels, head)
     behaviour.probe(model, sets["forget"])
     if missing := method.needs - behaviour.provides - {"retain"}:

@@ -8,7 +8,17 @@ import tempfile
 from mubench import registry
 from mubench.errors import MubenchError
 
-PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal", "retain", "union", "examples"}  # what the small problem of `check_method` provides
+PROBLEM = {
+    "loss",
+    "logit",
+    "rep",
+    "labels",
+    "classes",
+    "signal",
+    "retain",
+    "union",
+    "examples",
+}  # what the small problem of `check_method` provides
 
 
 def check_method(reference):
@@ -138,10 +148,18 @@ def _check_data(task):
     _holds("validation" in task.data or not set(validation) & set(test), "validation rows never count in the test set")
     for kind in task.unit_kinds:
         yield _check_splits(task, kind)
-    _holds(
-        not task.world(range(len(task.data["train"]))) or "union" not in task.provides,
-        "a task with a world provides no union: D_f and D_r are seen with two",
-    )
+    _check_world(task)
+
+
+def _check_world(task):
+    """A world is tensors, the same ones whenever it is asked for."""
+    import torch
+
+    one, two = (task.world(range(len(task.data["train"]))) for _ in range(2))
+    _holds(all(isinstance(v, torch.Tensor) for v in one.values()), "world(rows) gives name → tensor")
+    dense = lambda tensor: tensor if tensor.layout == torch.strided else tensor.to_dense()
+    same = {*one} == {*two} and all(torch.equal(dense(v), dense(two[k])) for k, v in one.items())
+    _holds(same, "world(rows) is a function of the rows alone")
 
 
 def _check_splits(task, kind):

@@ -32,7 +32,7 @@ class View(torch.utils.data.Dataset):
     rows: the row of each example in the whole set, [n].
     decodes: whether a batch is decoded when it is asked for (files are opened, pictures unpacked). Only then do worker
         processes save time.
-    world: what its examples are seen with, a `World`: handed on whole, as ``world`` of each batch where it is not empty.
+    world: what its examples are seen with, a `World`: handed on whole, as ``world`` of each batch, unless it is empty.
 
     ``view[positions]`` is a batch: a dict of tensors, with ``index``, the row of each example in the whole set. It
     depends on the positions alone, in every thread and in every process; where ``decodes``, the view can be pickled.

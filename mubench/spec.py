@@ -202,7 +202,9 @@ def make_spec(**fields):
         raise MubenchError(f"no index file {str(fields['split_file'])!r}: give a file with one row index per line")
     if missing := method.needs - set(task.provides):
         needed = ", ".join(WORDS.get(name, name) for name in sorted(missing))
-        raise Incompatible(f"{method.name} cannot work on {task.name}: it needs {needed}, which the task does not provide")
+        raise Incompatible(
+            f"{method.name} cannot work on {task.name}: it needs {needed}, which the task does not provide"
+        )
     spec = RunSpec.checked(**fields)
     spec.fits(method, task.num_labels)
     return _without_default_budget(spec, method, task)

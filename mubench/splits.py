@@ -70,11 +70,12 @@ class Split:
         other = read_indices(path, self.n)
         if other != self.forget:
             ratio, unit = split_parts(self.name)
+            asked = f"--ratio {ratio}" + (f" --unit {unit}" if unit else "")
             missing, extra = set(self.forget) - set(other), set(other) - set(self.forget)
             raise MubenchError(
                 f"{path} is not the {described(self.name)} split of {self.task}: {len(missing)} rows missing, "
-                f"{len(extra)} rows too many; `mubench split {self.task} --ratio {ratio}{f' --unit {unit}' * bool(unit)} "
-                "--export FILE` writes the right one"
+                f"{len(extra)} rows too many; `mubench split {self.task} {asked} --export FILE` "
+                "writes the right one"
             )
 
 

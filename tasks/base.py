@@ -43,8 +43,8 @@ class Task(Data, Sets, Models, Behaviour):
     evaluation_batch: examples at a time in evaluation
     unit_kinds: what people may ask to be forgotten, kinds of `units`; the first is the default
     scored_sets: further sets that are scored, name → what it is: sets of `read`, or of an overridden `sets`
-    evaluated_on: the `world` that all rows are evaluated in, the original's too: ``remaining``, what D_r makes of it, or
-        ``all``, D's, where a deleted thing comes back as a mere query
+    evaluated_on: the `world` that all rows are evaluated in, by the original too: ``remaining``, that of D_r, or
+        ``all``, that of D, where a deleted thing comes back as a mere query
     lazy: whether rows are decoded batch by batch (large pictures, videos) instead of prepared once and for all
     """
 

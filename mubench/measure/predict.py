@@ -90,7 +90,9 @@ def shown(task, sets):
     """
     world, names = sets["test"].world, (*SETS, *task.scored_sets)
     if missing := [name for name in task.scored_sets if name not in sets]:
-        raise MubenchError(f"{task.name} declares the scored set {missing[0]!r}, but neither read() nor sets() gives it")
+        raise MubenchError(
+            f"{task.name} declares the scored set {missing[0]!r}, but neither read() nor sets() gives it"
+        )
     return task.scored({name: sets[name].within(world) for name in names if name in sets})
 
 

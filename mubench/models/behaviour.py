@@ -49,8 +49,8 @@ class Behaviour:
     head: the submodule whose input is the representation
     num_labels: how many classes there are, or None
     threads: of the CPU, that a model is run with; None: as many as torch takes
-    batchwise: whether the loss of an example depends on the others of its batch (a contrastive loss): then nobody cuts
-        a batch, and teachers answer beside the student
+    batchwise: whether the loss of an example depends on the others of its batch (a contrastive loss): nobody cuts a
+        batch then, and teachers answer beside the student
 
     A batch is a dict: tensors whose first dimension is the batch's; ``index``, the row of each example in its set; and
     ``world``, a dict of tensors that belong to no example, where a task has such (`mubench.tasks.base.Task.world`).

@@ -28,7 +28,10 @@ class Result(BaseModel):
     id: str = Field(description="hash of the spec and the code")
     spec: dict = Field(description="what was passed (RunSpec)")
     task: dict = Field(
-        description="name, version, tier, metric and its options, further measures (also), labels, random_guess, scored_sets"
+        description=(
+            "name, version, tier, metric and its options, further measures (also), labels, random_guess, and, if any, the"
+            " further sets that are scored (scored_sets)"
+        )
     )
     method: dict = Field(
         description=(

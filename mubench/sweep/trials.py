@@ -37,7 +37,9 @@ class Trials:
         if not self.space:
             raise Incompatible(f"{method.name} has nothing to tune" + (" besides what is given" if spec.params else ""))
         if "retain" not in tasks.get(spec.task).provides:
-            raise Incompatible(f"{spec.task} has no retain set, so nothing is retrained that trials could be compared with")
+            raise Incompatible(
+                f"{spec.task} has no retain set, so nothing is retrained that trials could be compared with"
+            )
         self.defaults = {name: method.defaults(spec.protocol)[name] for name in self.space}
         self.prunes = method.finish is methods.base.finish
         digest = hashlib.sha256(json.dumps([spec.id, self.space], sort_keys=True).encode()).hexdigest()[:12]

@@ -80,6 +80,8 @@ class Sets:
         """The `World` of all training rows, and that without those to be forgotten."""
         from mubench.examples import NOTHING, World
 
+        if "union" in self.provides:  # as of all tasks without
+            return NOTHING, NOTHING
         every, gone = range(len(self.data["train"])), set(forget)
         before = World(self.world(every))
         if not before:
@@ -101,4 +103,5 @@ class Sets:
     def example(self, model, n):
         """The first ``n`` training rows as a batch, unverified: what the memory of a step is estimated from."""
         rows = self.read()["train"]
-        return self.decode(rows.select(range(min(n, len(rows)))), model)
+        batch, (world, _) = self.decode(rows.select(range(min(n, len(rows)))), model), self._worlds(())
+        return batch | {"world": world} if world else batch

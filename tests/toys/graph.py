@@ -72,8 +72,8 @@ class Graph(Task):
         return [f"{min(pair)}-{max(pair)}" for pair in zip(rows["node"], rows["neighbour"], strict=True)]
 
     def world(self, rows):
-        """The normalised adjacency and the features of all nodes. Edges of test rows are there whatever is forgotten; of
-        training rows those with both directions.
+        """The normalised adjacency and the features of all nodes. Edges of test rows are there whatever is forgotten,
+        those of training rows while both directions remain.
         """
         train, test = self.data["train"].select(rows), self.data["test"]
         there = {*zip(train["node"], train["neighbour"], strict=True)}

@@ -83,4 +83,11 @@ class Pairs(Task):
         out = self.forward(model, batch)
         found = batch["labels"][model(batch["left"], batch["right"]).argmax(1)]
         right = (found == batch["labels"]).double()
-        return {"target": batch["labels"], "prediction": found, "score": right, "loss": out.loss}
+        confidence = (-out.loss).exp()
+        return {
+            "target": batch["labels"],
+            "prediction": found,
+            "score": right,
+            "loss": out.loss,
+            "confidence": confidence,
+        }

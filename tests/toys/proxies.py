@@ -35,7 +35,10 @@ class Proxies(Task):
     fits = 0.5
     provides = Task.provides - {"retain"}
     unit_kinds = ("concept",)
-    scored_sets = {"siblings": "test rows of the concepts nearest to the forgotten ones", "others": "all other test rows"}
+    scored_sets = {
+        "siblings": "test rows of the concepts nearest to the forgotten ones",
+        "others": "all other test rows",
+    }
     recipe = Recipe(lr=0.05, epochs=6, batch_size=16)
     models = {"mlp": Model("ProxiesNetwork")}
 
