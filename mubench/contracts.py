@@ -6,7 +6,8 @@ import math
 import tempfile
 
 from mubench import registry
-from mubench.errors import MubenchError
+from mubench.task_checks import check_apart, check_splits, check_world, sample_split
+from mubench.task_checks import holds as _holds
 
 PROBLEM = {
     "loss",
@@ -147,36 +148,8 @@ def _check_data(task):
     validation, test = task.held_out
     _holds("validation" in task.data or not set(validation) & set(test), "validation rows never count in the test set")
     for kind in task.unit_kinds:
-        yield _check_splits(task, kind)
-    _check_world(task)
-
-
-def _check_world(task):
-    """A world is tensors, the same ones whenever it is asked for."""
-    import torch
-
-    one, two = (task.world(range(len(task.data["train"]))) for _ in range(2))
-    _holds(all(isinstance(v, torch.Tensor) for v in one.values()), "world(rows) gives name → tensor")
-    dense = lambda tensor: tensor if tensor.layout == torch.strided else tensor.to_dense()
-    same = {*one} == {*two} and all(torch.equal(dense(v), dense(two[k])) for k, v in one.items())
-    _holds(same, "world(rows) is a function of the rows alone")
-
-
-def _check_splits(task, kind):
-    """The splits by a kind of unit are nested."""
-    units = task.units(kind)
-    _holds(len(units) == len(task.data["train"]), f"units({kind!r}) gives the unit of each training row")
-    least = max(1, math.ceil(50 / len({*units})))  # per cent that are a unit at least
-    most = min(50, 10 * least)
-    small, large = (task.split(ratio, unit=kind) for ratio in (least, most))
-    _holds(set(small.forget) <= set(large.forget), "splits are nested")
-    by = "" if kind == task.unit_kinds[0] else f" by {kind}"
-    return f"splits{by}: {least} % {len(small.forget)} rows, {most} % {len(large.forget)} rows, nested"
-
-
-def sample_split(task):
-    """A split of a task to try things on: at 5 per cent, or at what is a unit at least."""
-    return task.split(max(5, math.ceil(50 / len({*task.units(task.unit_kinds[0])}))))
+        yield check_splits(task, kind)
+    check_world(task)
 
 
 def _check_model(task, name):
@@ -201,28 +174,12 @@ def _check_model(task, name):
     if "labels" in task.provides:
         _check_corruption(task, name, model, batch, out, sets.get("retain", sets["forget"]))
     if not task.batchwise and n > 1:
-        _check_apart(task, name, model, task.drawn(batch, 0))
+        check_apart(task, name, model, task.drawn(batch, 0))
     columns = task.predict(model, batch)
     one_each = {"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values())
     _holds(one_each, f"{name}: predict gives one row per example")
     parameters = sum(p.numel() for p in model.parameters())
     yield f"{name}: {parameters:,} parameters, forward, corrupt and predict per example"
-
-
-def _check_apart(task, name, model, batch):
-    """The loss of an example is the same without the others of its batch, which `take` leaves out."""
-    import torch
-
-    n = len(batch["index"])
-    rows = torch.arange(n)[::2]
-    some = task.take(batch, rows)
-    _holds(some["index"].tolist() == batch["index"][rows].tolist(), f"{name}: take gives the rows asked for, in order")
-    with torch.no_grad():
-        apart = task.forward(model, some).loss - task.forward(model, batch).loss[rows]
-    _holds(
-        apart.abs().max() < 1e-3,
-        f"{name}: the loss of an example does not depend on the others of its batch, or batchwise = True says so",
-    )
 
 
 def _check_corruption(task, name, model, batch, out, retain):
@@ -251,11 +208,6 @@ def _check_original(task, name):
     _holds(card["scores"]["train"] >= task.fits, f"{name}: the original fits its training set (≥ {task.fits})")
     scores = ", ".join(f"{k} {v:.3f}" for k, v in card["scores"].items())
     yield f"{name}: original {facts['sha256'][:12]}, {scores}"
-
-
-def _holds(condition, promise):
-    if not condition:
-        raise MubenchError(f"contract broken: it should hold that {promise}")
 
 
 def _without_retain(method):

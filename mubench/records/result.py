@@ -29,8 +29,8 @@ class Result(BaseModel):
     spec: dict = Field(description="what was passed (RunSpec)")
     task: dict = Field(
         description=(
-            "name, version, tier, metric and its options, further measures (also), labels, random_guess, and, if any, the"
-            " further sets that are scored (scored_sets)"
+            "name, version, tier, metric and its options, further measures (also), labels, random_guess, and"
+            " the further sets that are scored (scored_sets), if any"
         )
     )
     method: dict = Field(
