@@ -91,6 +91,9 @@ class Absent(View):
             f" frozenset({{{self.name!r}}})"
         )
 
+    def __bool__(self):
+        return False
+
     __len__ = __getitem__ = __add__ = __radd__ = select = within = _refuse
 
 

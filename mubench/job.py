@@ -194,11 +194,11 @@ class Job:
 
     def predict(self):
         """The predictions of the student, and files to lay beside them."""
-        task, spec, student, views = self.task, self.options, self.context.student, self.shown
+        task, spec, student, shown = self.task, self.options, self.context.student, self.shown
         blank = task.build(spec.model, UNTRAINED + spec.seed, blank=True)
-        frame = predict(task, student, views, blank, self.context.accelerator)
+        frame = predict(task, student, shown, blank, self.context.accelerator)
         return frame, task.exhibits(
-            lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0], student, views
+            lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0], student, shown
         )
 
     def result(self, frame, costs, test_score, **facts):

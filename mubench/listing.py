@@ -15,9 +15,7 @@ def show(what):
     """
     if what in _KINDS:
         return _table(_KINDS[what]())
-    if what in registry.tasks.names():
-        return _task(registry.load_task(what))
-    if ".py" in what and registry.tasks.holds(what):
+    if registry.tasks.holds(what):
         return _task(registry.load_task(what))
     if what in registry.methods.names() or ".py" in what:
         return _method(registry.methods.get(what))

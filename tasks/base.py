@@ -39,12 +39,12 @@ class Task(Data, Sets, Models, Behaviour):
     keyed: the columns the checksum is over, if not all (names instead of 10 GB of video)
     rows: set name → how many there must be
     archives: what `mubench fetch` brings, if anything
-    measured: set name → the most rows that are scored, where scoring is slow (the first by the hash ranking)
-    evaluation_batch: examples at a time in evaluation
     unit_kinds: what people may ask to be forgotten, kinds of `units`; the first is the default
     scored_sets: further sets that are scored, name → what it is: sets of `read`, or of an overridden `sets`
     evaluated_on: the `world` that all rows are evaluated in, by the original too: ``remaining``, that of D_r, or
         ``all``, that of D, where a deleted thing comes back as a mere query
+    measured: set name → the most rows that are scored, where scoring is slow (the first by the hash ranking)
+    evaluation_batch: examples at a time in evaluation
     lazy: whether rows are decoded batch by batch (large pictures, videos) instead of prepared once and for all
     """
 
@@ -65,11 +65,11 @@ class Task(Data, Sets, Models, Behaviour):
     keyed: tuple = ()
     rows: dict = {}
     archives: tuple = ()
-    measured: dict = {}
-    evaluation_batch = 256
     unit_kinds: tuple = ("row",)
     scored_sets: dict = {}
     evaluated_on = "remaining"
+    measured: dict = {}
+    evaluation_batch = 256
     lazy = False
 
     def __init_subclass__(cls, **kwargs):

@@ -56,10 +56,10 @@ def _contents(run, references, folder):
     models = {name: model for name, model in models.items() if model is not None}
     relate([*models.values()])
     values = _values(models, references.get("retrain"))
+    sections, why = examples.forget_examples(run, references.get("original"))
     further = {f"{name}_score": f"Score on the set {name}" for name in run.result.task.get("scored_sets", ())}
     about = ABOUT | further
     comparable = REFERENCES if "retain" in {*run.checked.frame["set"]} else REFERENCES[:1]
-    sections, why = examples.forget_examples(run, references.get("original"))
     return {
         "run": run,
         "result": run.result,

@@ -169,13 +169,6 @@ class ResultFacts(Facts):
     command: Command
 
     @model_validator(mode="after")
-    def _of_known_metrics(self):
-        known = {*METRICS, *(f"{name}_score" for name in self.task.scored_sets)}
-        if unknown := sorted({*self.metrics} - known):
-            raise ValueError(f"metrics: {unknown[0]!r} is no metric, nor the score of a set that its task names")
-        return self
-
-    @model_validator(mode="after")
     def _of_its_schema(self):
         for name in SINCE_2:
             part, _, field = name.rpartition(".")

@@ -48,6 +48,11 @@ def compare_with_suite(run):
     return flags + compare_columns(run)
 
 
+def _split_of(spec):
+    """Ratio and unit of the standard split that a run's rows are compared with."""
+    return ("5", None) if spec.split_file else (spec.ratio, spec.unit)
+
+
 def same(run, what, claimed, found):
     """Raise unless a value in a run's record is the suite's."""
     if json.dumps(claimed, sort_keys=True) != json.dumps(found, sort_keys=True):
@@ -123,11 +128,6 @@ def _compare_examples(run, expected):
             raise MubenchError(f"{run.folder}: {off} targets of the {name} set are not the task's own")
     if len(expected) != len(run.frame):
         raise MubenchError(f"{run.folder} has {len(run.frame)} predictions, the task {len(expected)} examples")
-
-
-def _split_of(spec):
-    """Ratio and unit of the standard split that a run's rows are compared with."""
-    return ("5", None) if spec.split_file else (spec.ratio, spec.unit)
 
 
 @functools.lru_cache(maxsize=8)

@@ -28,8 +28,9 @@ def fetch(args):
 @verb(
     "show, export or check a deletion split",
     "mubench split fashion --ratio 5 --export forget.txt",
+    *fields("unit"),
     argument("task", metavar="TASK"),
-    *fields("ratio", "unit"),
+    *fields("ratio"),
     argument("--export", metavar="FILE", help="write one row index per line, ascending"),
     argument("--check", metavar="FILE", help="compare an index file with the split"),
     data=True,

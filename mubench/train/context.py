@@ -9,8 +9,6 @@ import torch
 from accelerate.utils import send_to_device
 
 from mubench.errors import MubenchError
-from mubench.examples import Absent
-from mubench.models.behaviour import size as examples_of
 from mubench.train import lora
 from mubench.train.costs import Meter
 from mubench.train.distributed import make_accelerator
@@ -116,11 +114,6 @@ class Context:
             )
         return self._validation
 
-    @property
-    def pool(self):
-        """Examples whose targets others may be given: the retain set, or D_f where there is none."""
-        return self.forget if isinstance(self.retain, Absent) else self.retain
-
     def generator(self, purpose):
         """A generator seeded by the run's seed and a purpose, the same on every process."""
         digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
@@ -215,7 +208,7 @@ class Context:
             the student's parameters.
         plain: what is traced instead of the block (see `Meter.flops`).
         """
-        examples = examples_of(batch)
+        examples = len(batch["index"] if "index" in batch else next(iter(batch.values())))
         with self.meter.flops((purpose, gradient, *shapes(batch)), examples, plain):
             yield
         if gradient:
@@ -270,5 +263,5 @@ def shapes(batch):
     """The shapes of one example of a batch, in a fixed order; of a batch in a world, whose work is not proportional to
     its examples, also how many there are and which world it is.
     """
-    whole = (examples_of(batch), id(batch["world"])) if "world" in batch else ()
+    whole = (len(batch["index"]), id(batch["world"])) if "world" in batch else ()
     return *((k, tuple(v.shape[1:])) for k, v in sorted(batch.items()) if isinstance(v, torch.Tensor)), whole

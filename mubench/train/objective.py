@@ -122,4 +122,6 @@ class Objective:
         if purpose not in self._draws:
             view = self.views["union" if "union" in self.views else term.on]
             self._draws[purpose] = torch.rand(len(view), generator=context.generator(purpose))
-        return task.corrupt(batch, rows, self._draws[purpose][positions[rows]], context.pool, term.target == "wrong")
+        return task.corrupt(
+            batch, rows, self._draws[purpose][positions[rows]], context.retain or context.forget, term.target == "wrong"
+        )

@@ -58,9 +58,8 @@ class Predictions:
     """A read-only view of stored predictions: ``p["forget"]`` gives that set's `Rows`, ``"test" in p`` asks for it.
 
     frame: one row per example and set, in any order.
-    facts: what else metrics may use: ``random_guess`` and ``original_test_score`` (fractions), ``num_labels``,
-        ``scorer``, a function of `Rows` for tasks whose score is not the mean of the per-example ones, and
-        ``scored_sets``, the names of further sets: each has its ``NAME_score`` beside the metrics.
+    facts: what else metrics may use: ``random_guess`` and ``original_test_score`` (fractions), ``num_labels``, and
+        ``scorer``, a function of `Rows` for tasks whose score is not the mean of the per-example ones.
     retrain: the retrained model's `Predictions`, or None.
 
     Raises `MubenchError` where a set holds an example twice, or other examples than the retrained model's.
@@ -154,14 +153,13 @@ def compute_all(predictions, facts=None, retrain=None, known=None):
         elif m.applies(p):
             value = float(m.compute(p))
             values[name] = value if math.isfinite(value) else None
-    for name in p.facts.get("scored_sets", ()):
-        if name in p and p[name].has("score"):
-            value = float(mean_score(p[name], p))
-            values[f"{name}_score"] = value if math.isfinite(value) else None
-    return values
+    return values | _further(p)
 
 
-def mean_score(rows, p):
-    """The score of a set's `Rows` in the task's own metric."""
-    scorer = p.facts.get("scorer")
-    return scorer(rows) if scorer else rows["score"].mean()
+def _further(p):
+    """``NAME_score`` of each further set that the fact ``scored_sets`` names."""
+    from mubench.measure.metrics.performance import mean_score
+
+    there = [name for name in p.facts.get("scored_sets", ()) if name in p and p[name].has("score")]
+    values = {f"{name}_score": float(mean_score(p[name], p)) for name in there}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
