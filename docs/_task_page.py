@@ -111,6 +111,7 @@ def sizes(task):
         table([{"set": name, "rows": f"{n:,}"} for name, n in rows.items() if n]),
         f"Scored are at most {scored}, the first by the [hash ranking](../concepts.md#splits)." if scored else "",
         "" if by_row else f"The unit of deletion: {prose(type(task).units)}",
+        f"With `--unit` it may also be: {', '.join(task.unit_kinds[1:])}." if task.unit_kinds[1:] else "",
         table(forgotten),
         "" if forgotten else f"`mubench split {task.name} --ratio 5` counts the rows, once the data are here.",
     )

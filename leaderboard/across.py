@@ -9,7 +9,7 @@ from mubench.leaderboard import statistics
 from mubench.leaderboard.aggregate import joined, labels, lowest, reference_order
 from mubench.leaderboard.columns import ACROSS, ACROSS_COLUMNS, FACETS, INTERVAL_ACROSS, RANKED, TEST_COLUMNS
 from mubench.leaderboard.rank import REASONS, ranked
-from mubench.leaderboard.rows import REFERENCES, STANDARD
+from mubench.leaderboard.rows import REFERENCES, STANDARD, standard
 
 ENTRY = ["submission", "method", "version", "variant", "trials", "schema", "fingerprint"]  # one row over groups
 
@@ -56,10 +56,10 @@ def across_groups(rows, runs, level):
 
 def _averaged(rows):
     """The rows that are averaged, one of each entry and group, with the entry's number ``entry`` and name ``label``."""
-    standard = ~rows["ratio"].str.startswith("file") & (rows["checkpoint"] == STANDARD)
+    comparable = standard(rows["ratio"]) & (rows["checkpoint"] == STANDARD)
     described = [f"{name}{suffix}" for name in ACROSS for suffix in ("", "_half_width", "_n")]
     columns = ["group", "tier", *FACETS[1:], *ENTRY, "params", "options", "level", "flags", "narrow", *REASONS]
-    rows = rows.loc[standard & (rows["variant"] != "custom") & (rows["n"] > 0), [*columns, "n", "row", *described]]
+    rows = rows.loc[comparable & (rows["variant"] != "custom") & (rows["n"] > 0), [*columns, "n", "row", *described]]
     rows = rows.sort_values(["group", "params"], kind="stable").drop_duplicates(["group", *ENTRY]).sort_index()
     rows = rows.reset_index(drop=True)
     rows["entry"] = rows.groupby(ENTRY, dropna=False).ngroup()

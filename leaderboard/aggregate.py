@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from mubench.leaderboard import statistics
-from mubench.leaderboard.columns import INTERVAL, VALUES
+from mubench.leaderboard.columns import INTERVAL, VALUES, further
 from mubench.leaderboard.escape import one_line
 from mubench.leaderboard.rows import GROUP as GROUP_OF_A_RUN
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.rows import SETTINGS as SETTINGS_OF_A_RUN
 from mubench.leaderboard.trust.levels import Level
+from mubench.splits import described
 
 LEVELS = tuple(map(str, Level))  # each is worth more than those before it
 GROUP, SETTINGS = list(GROUP_OF_A_RUN), ["submission", *SETTINGS_OF_A_RUN]
@@ -74,14 +75,15 @@ def reference_order(methods):
 def _described(runs, level):
     """Mean, intervals and n of every value of every row."""
     size = runs.groupby("row").size()
-    columns = [f"{name}{suffix}" for name in VALUES for suffix in INTERVAL]
+    wanted = [*VALUES, *further(runs)]
+    columns = [f"{name}{suffix}" for name in wanted for suffix in INTERVAL]
     described = pd.DataFrame(np.nan, index=size.index, columns=columns)
     for n in sorted(size.unique()):
         members = runs[runs["row"].map(size) == n]
-        values = members[list(VALUES)].to_numpy("float64").reshape(-1, n, len(VALUES)).transpose(0, 2, 1)
+        values = members[wanted].to_numpy("float64").reshape(-1, n, len(wanted)).transpose(0, 2, 1)
         cells = np.stack(statistics.describe(values.reshape(-1, n), level))  # [5, rows · values]
         cells[1:4] = cells[1:4].round(9)  # ends of intervals: shorter files, and no digits that mean nothing
-        cells = cells.reshape(len(INTERVAL), -1, len(VALUES)).transpose(1, 2, 0)
+        cells = cells.reshape(len(INTERVAL), -1, len(wanted)).transpose(1, 2, 0)
         described.loc[members["row"].unique()] = cells.reshape(-1, len(columns))
     return described
 
@@ -89,7 +91,8 @@ def _described(runs, level):
 def _titles(rows):
     """Task, model and ratio; the beginnings of hashes where two groups have these in common."""
     from_file = rows["ratio"].str.startswith("file")
-    titles = rows["task"] + " / " + rows["model"] + " / " + rows["ratio"].where(from_file, rows["ratio"] + " %")
+    ratios = rows["ratio"].where(from_file, rows["ratio"].map(described))
+    titles = rows["task"] + " / " + rows["model"] + " / " + ratios
     groups = rows[GROUP].drop_duplicates()
     twins = groups[groups.duplicated(GROUP[:4], keep=False)]
     if twins.empty:

@@ -17,7 +17,7 @@ from mubench.errors import MubenchError
 from mubench.leaderboard import escape, write
 from mubench.leaderboard.across import across_groups, wins
 from mubench.leaderboard.aggregate import LEVELS, numbered
-from mubench.leaderboard.columns import ACROSS_COLUMNS, FULL, INTERVAL, MAIN, ROW_COLUMNS, RUN_COLUMNS, VALUES
+from mubench.leaderboard.columns import ACROSS_COLUMNS, FULL, INTERVAL, MAIN, ROW_COLUMNS, RUN_COLUMNS, VALUES, further
 from mubench.leaderboard.escape import one_line
 from mubench.leaderboard.frame import read_runs
 from mubench.leaderboard.rank import ranked_rows
@@ -62,8 +62,8 @@ class Board:
     found: what was left out while reading, sentences.
     level: of the intervals, in (0, 1).
     files: what `write` wrote.
-    rows: one row per group (task, model, ratio) and method with its settings (`ROW_COLUMNS`), values as fractions,
-        ``n`` 0 where a reference is missing.
+    rows: one row per group (task, model, ratio) and method with its settings (`ROW_COLUMNS`, then the scores on further
+        sets that some task names), values as fractions, ``n`` 0 where a reference is missing.
     across: rows but custom ones, averaged over the groups of a tier, modality, … (`ACROSS_COLUMNS`).
     tests: one row per average over two groups or more, Friedman's test over the ranked methods (`TEST_COLUMNS`).
     notes: what was left out or is missing, one sentence each.
@@ -79,7 +79,8 @@ class Board:
         rows, lacking = ranked_rows(self._runs, self.level)
         self.across, self.tests, uncounted = across_groups(rows, self._runs, self.level)
         self.notes = [one_line(note) for note in dict.fromkeys([*lacking, *uncounted, *self.found])]
-        self.rows, self._numbers = rows[[*ROW_COLUMNS]].copy(), rows["row"]
+        more = [f"{name}{suffix}" for name in further(self.runs) for suffix in INTERVAL]
+        self.rows, self._numbers = rows[[*ROW_COLUMNS, *more]].copy(), rows["row"]
 
     @property
     def overall(self):
@@ -166,7 +167,7 @@ class Board:
         return list(self._tables(FULL))
 
     def _tables(self, values):
-        yield from group_tables(self.rows, values)
+        yield from group_tables(self.rows, (*values, *further(self.runs)))
         yield from across_tables(self.across, self._several_tiers)
 
     @property

@@ -58,6 +58,17 @@ HEADERS |= {
 }
 SCALES = {"seconds": 1, "flops": 1e-9, "mean_rank": 1}  # all others are fractions, shown in per cent
 
+
+def further(frame):
+    """The scores in a frame that are not of every task: of the further sets that some tasks name."""
+    return [name for name in frame.columns if name.endswith("_score") and name not in RUN_COLUMNS]
+
+
+def header(name):
+    """What heads a value's column."""
+    return HEADERS.get(name, name.removesuffix("_score"))
+
+
 # -- columns of frames: name → meaning ---------------------------------------------------------------------------------
 
 RUN_COLUMNS = {

@@ -63,7 +63,13 @@ class StoredRun(Placed):
         verification = {"level": str(verified), "flags": "; ".join(flags)}
         row = {**self._identity(), **self._circumstances(), **self._files(), **verification}
         texts = {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()}
-        return {**texts, **{name: self.values.get(name) for name in VALUES}, "roc": self.roc}
+        scores = {name: self.values.get(name) for name in (*VALUES, *self.further)}
+        return {**texts, **scores, "roc": self.roc}
+
+    @property
+    def further(self):
+        """The names of the scores on the further sets of the task."""
+        return [f"{name}_score" for name in self.result.task.get("scored_sets", ())]
 
     def _identity(self):
         """The columns that say what was run."""
@@ -128,9 +134,9 @@ def read_runs(results, only=None, limit=None):
     only: `RunSpec`s, whose task/model/ratio groups alone are read; of failures, their own.
     limit: read the trials on so many rows, and nothing else.
 
-    Returns a frame with `RUN_COLUMNS`, one row per run, and a list of sentences on what was left out and why. The frame
-    is a function of the files alone. Recomputed metrics are cached by the hashes of the files they come from. Raises
-    `MubenchError` where there is no result at all.
+    Returns a frame with `RUN_COLUMNS`, one row per run, and a list of sentences on what was left out and why. Scores on
+    further sets that some task names come after these columns. The frame is a function of the files alone. Recomputed
+    metrics are cached by the hashes of the files they come from. Raises `MubenchError` where there is no result at all.
     """
     roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
     folders = list(dict.fromkeys(folder for root in roots for folder in Store(root).results()))
@@ -142,8 +148,9 @@ def read_runs(results, only=None, limit=None):
     places, notes = None if only is None else {_place(spec.folder) for spec in only}, []
     runs = _verified([f for f in folders if places is None or _place(f) in places], notes, limit)
     runs.sort(key=lambda run: (run.group, run.submission, run.settings, run.spec.seed))
-    frame = pd.DataFrame([run.row() for run in runs], columns=list(RUN_COLUMNS))
-    floats = (*VALUES, "random_guess", "original_score", "parameters", "share", "engine")
+    more = sorted({name for run in runs for name in run.further})
+    frame = pd.DataFrame([run.row() for run in runs], columns=[*RUN_COLUMNS, *more])
+    floats = (*VALUES, *more, "random_guess", "original_score", "parameters", "share", "engine")
     counts = ("seed", "trials", "version", "task_version", "schema")
     frame = frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "int64") | {"anchor": bool})
     return frame, list(dict.fromkeys(map(one_line, [*notes, *_failures(roots, only)])))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mubench.leaderboard.aggregate import GROUP, LEVELS, aggregate
-from mubench.leaderboard.columns import INTERVAL, RANKED, ROW_COLUMNS, VALUES
+from mubench.leaderboard.columns import INTERVAL, RANKED, ROW_COLUMNS, VALUES, further
 from mubench.leaderboard.references import missing_references
 from mubench.leaderboard.rows import REFERENCES, SEEDS, VARIANTS, outdated
 
@@ -24,8 +24,9 @@ def ranked_rows(runs, level):
     runs: as `aggregate.numbered` gives them.
     level: of the intervals, in (0, 1).
 
-    Returns a frame and a list of sentences on the references that are missing. The frame has `ROW_COLUMNS`, then
-    ``row`` (its number, none of a missing reference), ``options``, ``narrow`` and the `REASONS`.
+    Returns a frame and a list of sentences on the references that are missing. The frame has `ROW_COLUMNS`, those
+    of `further` scores, then ``row`` (its number, none of a missing reference), ``options``, ``narrow`` and the
+    `REASONS`.
     """
     rows = aggregate(runs, level)
     rows = rows.join(_reasons(rows))
@@ -34,9 +35,11 @@ def ranked_rows(runs, level):
         rows = pd.concat([rows, missing.assign(**dict.fromkeys(REASONS, ""))], ignore_index=True)
     lacks = ["; ".join(filter(None, texts)) for texts in zip(*(rows[name] for name in REASONS), strict=True)]
     rows = ranked(rows.assign(lacks=lacks), ["group", "variant"], GROUP)
-    rows = rows.reindex(columns=[*ROW_COLUMNS, "row", "options", "narrow", *REASONS])
-    counts = ["trials", "rank", "n", "stopped", "version", "schema", "engine", "row", *(f"{name}_n" for name in VALUES)]
-    numbers = [f"{name}{suffix}" for name in VALUES for suffix in INTERVAL if suffix != "_n"]
+    values = [*VALUES, *further(runs)]
+    more = [f"{name}{suffix}" for name in further(runs) for suffix in INTERVAL]
+    rows = rows.reindex(columns=[*ROW_COLUMNS, *more, "row", "options", "narrow", *REASONS])
+    counts = ["trials", "rank", "n", "stopped", "version", "schema", "engine", "row", *(f"{name}_n" for name in values)]
+    numbers = [f"{name}{suffix}" for name in values for suffix in INTERVAL if suffix != "_n"]
     return rows.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(numbers, "float64")), notes
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mubench.leaderboard.rows import GROUP, REFERENCES
 from mubench.spec import command
+from mubench.splits import split_parts
 
 
 def missing_references(runs, rows):
@@ -22,12 +23,14 @@ def missing_references(runs, rows):
     order = {group: place for place, group in enumerate(groups.unique())}
     first_rows = rows.drop_duplicates("group").set_index("group", drop=False)
     empty, notes = [], []  # with the place of their group
+    without = set(groups) - set(groups[runs["retain_score"].notna()])  # a retain set, so nothing can be retrained
     for place, reference in enumerate(REFERENCES):
         of_reference = runs["method"] == reference
-        present = set(groups[of_reference])
+        present = set(groups[of_reference]) | (without if reference == "retrain" else set())
         absent = [group for group in order if group not in present]
         empty += [(order[group], _empty(first_rows.loc[group], reference, place)) for group in absent]
-        lacking = runs[_lacking(runs, groups, reference, of_reference)]
+        excused = groups.isin(without) & (reference == "retrain")
+        lacking = runs[_lacking(runs, groups, reference, of_reference) & ~excused]
         for group, members in lacking.groupby(groups, sort=False):
             complete = "complete " if (members["method"] == reference).any() else ""
             seeds = sorted({*members["seed"]})
@@ -62,12 +65,14 @@ def _empty(row, reference, place):
 def _command(run, method, seeds):
     """The command line that runs a reference in the place of a run, into the store it lies in."""
     spec, folder = json.loads(run["spec"]), Path(run["folder"])
+    ratio, unit = split_parts(run["ratio"])
     in_store = folder.parts[-5:-4] == (run["task"].split(" ")[0],)
     return command(
         {name: spec.get(name) for name in ("task", "split_file", "checkpoint")},
         method=method,
         model=run["model"],
-        ratio=run["ratio"],
+        ratio=ratio,
+        unit=unit,
         seed=seeds,
         out=str(folder.parents[4] if in_store else Path("results")),
     )

@@ -18,7 +18,12 @@ SCHEMA_1_ENGINE = 1  # records of schema 1 do not say which engine trained them:
 GROUP = ("task", "model", "ratio_order", "ratio", "checkpoint", "forget_rows", "data")
 SETTINGS = ("method", "version", "schema", "fingerprint", "hyperparameters", "variant", "trials", "options")
 # Fields of a spec that are no options.
-NAMED = {"task", "model", "method", "ratio", "seed", "params", "split_file", "checkpoint", "limit", "trials"}
+NAMED = {"task", "model", "method", "ratio", "unit", "seed", "params", "split_file", "checkpoint", "limit", "trials"}
+
+
+def standard(ratios):
+    """Which of some splits, a series of their names, are a ratio of the task's default unit: no file, no other unit."""
+    return ratios.str.fullmatch(r"[\d.]+")
 
 
 class Placed:

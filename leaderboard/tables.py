@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mubench.leaderboard.aggregate import LEVELS
-from mubench.leaderboard.columns import ACROSS, HEADERS, SCALES
+from mubench.leaderboard.columns import ACROSS, SCALES, header
 from mubench.leaderboard.rows import SEEDS, VARIANTS
 
 TEXTS = ("method", "level", "remarks")  # columns of words, flush left; all others are made of numbers
@@ -107,7 +107,7 @@ def _numbers(rows, values, n):
         halves = rows[f"{name}_half_width"].tolist() if f"{name}_half_width" in rows else unknown
         counts = rows[f"{name}_n"].tolist() if f"{name}_n" in rows else n
         cells = zip(rows[name].tolist(), halves, counts, n, strict=True)
-        numbers[HEADERS[name]] = [_number(*cell, SCALES.get(name, 100)) for cell in cells]
+        numbers[header(name)] = [_number(*cell, SCALES.get(name, 100)) for cell in cells]
     return numbers
 
 

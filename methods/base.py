@@ -220,9 +220,13 @@ class Method:
 
     @property
     def needs(self):
-        """What a task must provide for this method: measures, labels to corrupt, and what it requires besides."""
+        """What a task must provide for this method: measures, labels to corrupt, a retain set, one batch of both sets,
+        and what it requires besides.
+        """
         corrupted = {"text" if t.target == "refusal" else "labels" for t in self.terms if t.corrupts}
-        return {t.measure for t in self.terms} | corrupted | self.requires
+        sets = {"retain" for t in self.terms if t.on == "retain"}
+        sets |= {"union": {"union", "retain"}, "retain_only": {"retain"}}.get(self.schedule, set())
+        return {t.measure for t in self.terms} | corrupted | sets | self.requires
 
     @property
     def batchwise(self):

@@ -23,7 +23,7 @@ class Fisher(Method):
     official = {"labels": "expected", "alpha": 1e-6}  # of 1e-7, 1e-6 and 3e-6, by model
     prunes = False
     adapts = False
-    requires = frozenset({"classes"})
+    requires = frozenset({"classes", "retain", "examples"})
     alpha: float | None = None
     rise: float = 0.01
     labels: str = "drawn"

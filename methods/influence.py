@@ -17,7 +17,7 @@ class Influence(Method):
     official = {}  # all but alpha, which is searched, is as theirs
     prunes = False
     adapts = False
-    requires = frozenset({"loss"})
+    requires = frozenset({"loss", "retain", "examples"})
     alpha: float = 1.0
     samples: int = 1000
     search = {"alpha": (0.1, 30.0, "log")}

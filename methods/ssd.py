@@ -27,7 +27,7 @@ class Ssd(Method):
     prunes = False
     adapts = False
     parameters = Parameters.SPARSE
-    requires = frozenset({"loss"})
+    requires = frozenset({"loss", "retain", "union", "examples"})
     alpha: float | None = None
     dampening: float = 1.0
     batch: int = 1

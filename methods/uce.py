@@ -16,7 +16,7 @@ class Uce(Method):
     prunes = False
     adapts = False
     parameters = Parameters.SPARSE
-    requires = frozenset({"prompts"})
+    requires = frozenset({"prompts", "retain"})
     erase: float = 1.0
     preserve: float = 1.0
     lamb: float = 0.5

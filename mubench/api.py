@@ -28,7 +28,7 @@ UNKNOWN = ("cpu_seconds", "steps", "examples", "flops", "peak_memory_bytes")  # 
 def unlearn(
     model: Any,
     forget: Any,
-    retain: Any,
+    retain: Any = None,
     method: Any = "salun",
     *,
     collate: Callable | None = None,
@@ -46,7 +46,7 @@ def unlearn(
     model: a ``torch.nn.Module`` called as ``model(**batch)`` without the labels, giving logits [B, C] or an object with
         ``.logits`` (any `transformers` classifier); or anything, if ``loss`` is given.
     forget, retain: map-style data sets of dicts (Hugging Face data sets, ``torch`` data sets, lists), items ``{input:
-        …, "labels" or "label": …}``. Disjoint.
+        …, "labels" or "label": …}``. Disjoint. Without ``retain`` only methods run that need none.
     method: a registry name, ``path/to/file.py:Class`` or a `Method`.
     collate: list of items → dict of tensors with first dimension B (default: ``torch``'s).
     loss: ``loss(model, batch)`` → per-example losses [B], or (losses [B], logits [B, C]); default cross-entropy.
@@ -66,7 +66,7 @@ def unlearn(
     """
     method, asked = _chosen(method, options)
     sets = _examples(collate, forget=forget, retain=retain, validation=validation)
-    behaviour = _behaviour(method, model, sets["forget"], loss, num_labels, head)
+    behaviour = _behaviour(method, model, sets, loss, num_labels, head)
     asked.fits(method, behaviour.num_labels)
     student, fresh = model if inplace else copy.deepcopy(model), fresh or (lambda: _untrained(model, method))
     job = Job.make(behaviour, method, asked, sets, student, fresh, RECIPE)
@@ -99,11 +99,15 @@ def _examples(collate, **data):
     return sets
 
 
-def _behaviour(method, model, forget, loss, num_labels, head):
+def _behaviour(method, model, sets, loss, num_labels, head):
     """How the model is called and what it gives, tried on the forget set; raises where the method needs more."""
+    if "retain" in method.needs and "retain" not in sets:
+        raise MubenchError(
+            f"{method.name} needs a retain set: pass retain=, or choose a method that trains on D_f alone"
+        )
     behaviour = Custom(loss, num_labels, head)
-    behaviour.probe(model, forget)
-    if missing := method.needs - behaviour.provides:
+    behaviour.probe(model, sets["forget"])
+    if missing := method.needs - behaviour.provides - {"retain"}:
         raise MubenchError(
             f"{method.name} needs {', '.join(sorted(missing))}, which this model and loss do not give: let loss return"
             " (losses, logits) and batches hold 'labels', and name the head, head='classifier', for representations"
@@ -127,6 +131,7 @@ def evaluate(
     *,
     model: str | None = None,
     ratio: float | str | None = None,
+    unit: str | None = None,
     split_file: str | Path | None = None,
     seed: int = 0,
     limit: int | None = None,
@@ -142,7 +147,7 @@ def evaluate(
     checkpoint: a folder in safetensors (or a hub id), as ``save_model`` keeps it too, or a ``torch.nn.Module`` of the
         task's class, or an `Unlearned`.
     model: which of the task's models it is (default: the first).
-    ratio, split_file: what was to be forgotten (default: `RunSpec`'s ratio).
+    ratio, unit, split_file: what was to be forgotten (default: `RunSpec`'s ratio, of the task's first unit).
     seed: of the original they come from and of the untrained model ZRF compares with: which of several runs of that
         code this is.
     limit: only so many rows of each set: a trial, marked and never ranked.
@@ -165,7 +170,10 @@ def evaluate(
     if split_file:
         rows = {"split_file": str(split_file)}
     else:
-        rows = {"ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio)}
+        rows = {
+            "ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio),
+            "unit": task.unit(unit),
+        }
     spec = RunSpec.checked(task=reference, model=model, method=method, seed=seed, limit=limit, **rows)
     again = spec.model_dump() | {"method": str(checkpoint) if in_file else "CHECKPOINT"}
     result = carry_out(

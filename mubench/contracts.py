@@ -6,9 +6,20 @@ import math
 import tempfile
 
 from mubench import registry
-from mubench.errors import MubenchError
+from mubench.task_checks import check_apart, check_splits, check_world, sample_split
+from mubench.task_checks import holds as _holds
 
-PROBLEM = {"loss", "logit", "rep", "labels", "classes", "signal"}  # what the small problem of `check_method` provides
+PROBLEM = {
+    "loss",
+    "logit",
+    "rep",
+    "labels",
+    "classes",
+    "signal",
+    "retain",
+    "union",
+    "examples",
+}  # what the small problem of `check_method` provides
 
 
 def check_method(reference):
@@ -53,6 +64,9 @@ def check_method(reference):
         "the same seed gives the same bits: draw from context.generator()",
     )
     yield f"repeatable, finite, {done.costs.steps} steps"
+    if "retain" not in method.needs and method.needs <= PROBLEM:
+        _without_retain(cls)
+        yield "works without a retain set"
     changed = any(not torch.equal(v, before[k]) for k, v in one.items())
     _holds(changed or not method.terms, "a method with terms changes the model")
     yield "changes the model" if changed else "leaves the model as it is"
@@ -125,7 +139,7 @@ def check_runs(reference, sample, model, methods):
             scores = {
                 n: v
                 for n, v in result.metrics.items()
-                if n.endswith("_score") and n.split("_")[0] in sample.sets(model, sample.split(5))
+                if n.removesuffix("_score") in sample.sets(model, sample_split(sample))
             }
             _holds(
                 scores and all(v is not None and math.isfinite(v) for v in scores.values()),
@@ -151,16 +165,18 @@ def _check_data(task):
     yield "data: " + ", ".join(f"{name} {len(rows)}" for name, rows in data.items())
     validation, test = task.held_out
     _holds("validation" in task.data or not set(validation) & set(test), "validation rows never count in the test set")
-    small, large = task.split(1), task.split(10)
-    _holds(set(small.forget) <= set(large.forget), "splits are nested")
-    yield f"splits: 1 % {len(small.forget)} rows, 10 % {len(large.forget)} rows, nested"
+    for kind in task.unit_kinds:
+        yield check_splits(task, kind)
+    check_world(task)
 
 
 def _check_model(task, name):
     """What a model, untrained, gives for one batch of the forget set: one of each, per example."""
     import torch
 
-    model, sets = task.build(name), task.sets(name, task.split(5))
+    model, sets = task.build(name), task.sets(name, sample_split(task))
+    _holds({*task.scored_sets} <= {*sets}, f"the scored sets are given: {', '.join(task.scored_sets)}")
+    _holds(("retain" in sets) == ("retain" in task.provides), "a retain set is provided where sets() gives one")
     batch = sets["forget"][torch.arange(min(8, len(sets["forget"])))]
     n = len(batch["index"])
     with torch.no_grad():
@@ -174,7 +190,9 @@ def _check_model(task, name):
         shape = None if out.features is None else out.features.shape
         _holds(shape and shape[0] == n and len(shape) == 2, f"{name}: features are [B, H]")
     if "labels" in task.provides:
-        _check_corruption(task, name, model, batch, out, sets["retain"])
+        _check_corruption(task, name, model, batch, out, sets.get("retain", sets["forget"]))
+    if not task.batchwise and n > 1:
+        check_apart(task, name, model, task.drawn(batch, 0))
     columns = task.predict(model, batch)
     one_each = {"target", "prediction", "score", "loss"} <= set(columns) and all(len(c) == n for c in columns.values())
     _holds(one_each, f"{name}: predict gives one row per example")
@@ -187,9 +205,9 @@ def _check_corruption(task, name, model, batch, out, retain):
     import torch
 
     n = len(batch["index"])
-    before = {k: v.clone() for k, v in batch.items()}
+    before = {k: v.clone() for k, v in batch.items() if isinstance(v, torch.Tensor)}
     wrong = task.corrupt(batch, torch.arange(1, n), torch.linspace(0, 0.999, n - 1), retain)
-    untouched = all(torch.equal(v, before[k]) for k, v in batch.items())
+    untouched = all(torch.equal(v, batch[k]) for k, v in before.items())
     _holds(untouched, f"{name}: corrupt leaves the given batch as it is")
     with torch.no_grad():
         changed = (task.forward(model, wrong).loss - out.loss).abs() > 1e-4
@@ -204,15 +222,26 @@ def _check_original(task, name):
     card = facts["card"]
     if not card or task.fits is None:
         return
-    _holds(card["data"] == task.split(5).data, f"{name}: the original was trained on these rows")
+    _holds(card["data"] == task.data_checksum, f"{name}: the original was trained on these rows")
     _holds(card["scores"]["train"] >= task.fits, f"{name}: the original fits its training set (≥ {task.fits})")
     scores = ", ".join(f"{k} {v:.3f}" for k, v in card["scores"].items())
     yield f"{name}: original {facts['sha256'][:12]}, {scores}"
 
 
-def _holds(condition, promise):
-    if not condition:
-        raise MubenchError(f"contract broken: it should hold that {promise}")
+def _without_retain(method):
+    """Run a method that says it needs no retain set on the small problem without one."""
+    from mubench.api import unlearn
+
+    unlearn(
+        _network(),
+        _problem(12, 0),
+        method=method,
+        validation=_problem(12, 2),
+        fresh=_network,
+        head="classifier",
+        batch_size=8,
+        progress=False,
+    )
 
 
 def _small(method, tasks):
@@ -240,7 +269,7 @@ def _small(method, tasks):
         )
     task = registry.load_task(next((t for t in tasks if not hasattr(registry.tasks.get(t), "write_sample")), tasks[0]))
     model = task.model()
-    network, sets = task.build(model), task.sets(model, task.split(5), limit=16)
+    network, sets = task.build(model), task.sets(model, sample_split(task), limit=16)
 
     def run(method, seed):
         job = Job.make(

@@ -11,18 +11,35 @@ import torch
 from mubench.errors import MubenchError
 
 
+class World(dict):
+    """Tensors that belong to no example (a graph's adjacency), name → tensor; moved to a device once, not per batch."""
+
+    def to(self, device, non_blocking=False):
+        """The same on a device."""
+        places, place = vars(self).setdefault("places", {}), str(device)
+        if place not in places:
+            moved = {name: tensor.to(device) for name, tensor in self.items()}
+            places[place] = None if all(moved[name] is self[name] for name in self) else World(moved)
+        return self if places[place] is None else places[place]
+
+
+NOTHING = World()  # the world of tasks whose examples are all there is
+
+
 class View(torch.utils.data.Dataset):
     """Some rows of a set, in an order.
 
     rows: the row of each example in the whole set, [n].
     decodes: whether a batch is decoded when it is asked for (files are opened, pictures unpacked). Only then do worker
         processes save time.
+    world: what its examples are seen with, a `World`: handed on whole, as ``world`` of each batch, unless it is empty.
 
     ``view[positions]`` is a batch: a dict of tensors, with ``index``, the row of each example in the whole set. It
     depends on the positions alone, in every thread and in every process; where ``decodes``, the view can be pickled.
     """
 
     decodes = False
+    world = NOTHING
 
     def __init__(self, n, rows=None):
         self.rows = torch.arange(n) if rows is None else torch.as_tensor(rows, dtype=torch.long)
@@ -38,6 +55,46 @@ class View(torch.utils.data.Dataset):
         view = copy.copy(self)
         view.rows = self.rows[positions]
         return view
+
+    def within(self, world):
+        """The same examples, seen with a `World`."""
+        if world is self.world:
+            return self
+        view = copy.copy(self)
+        view.world = world
+        return view
+
+    def _beside(self, rows):
+        """What a batch holds beside its columns."""
+        return {"index": rows, "world": self.world} if self.world else {"index": rows}
+
+    def _joined(self, other):
+        """The world of both views; there is no batch of examples of two."""
+        if other.world is not self.world:
+            raise MubenchError("examples of D and of D_r are seen with different worlds here: they cannot be one set")
+        return self.world
+
+
+class Absent(View):
+    """The view of a set that a task does not have: whoever asks it for examples is told so.
+
+    name: of the set.
+    """
+
+    def __init__(self, name):
+        super().__init__(0)
+        self.name = name
+
+    def _refuse(self, *_):
+        raise MubenchError(
+            f"there is no {self.name} set here: a method whose hooks use one says so, requires ="
+            f" frozenset({{{self.name!r}}})"
+        )
+
+    def __bool__(self):
+        return False
+
+    __len__ = __getitem__ = __add__ = __radd__ = select = within = _refuse
 
 
 class Examples(View):
@@ -58,14 +115,15 @@ class Examples(View):
     def __getitem__(self, positions):
         rows = self.rows[positions]
         batch = {name: column[rows] for name, column in self.columns.items()}
-        return (self.collate(batch) if self.collate else batch) | {"index": rows}
+        return (self.collate(batch) if self.collate else batch) | self._beside(rows)
 
     def __add__(self, other):
+        world = self._joined(other)
         if other.columns is self.columns:
-            return Examples(self.columns, torch.cat([self.rows, other.rows]), self.collate)
+            return Examples(self.columns, torch.cat([self.rows, other.rows]), self.collate).within(world)
         columns = {name: torch.cat([column, other.columns[name]]) for name, column in self.columns.items()}
         first = len(next(iter(self.columns.values())))
-        return Examples(columns, torch.cat([self.rows, other.rows + first]), self.collate)
+        return Examples(columns, torch.cat([self.rows, other.rows + first]), self.collate).within(world)
 
 
 class Decoded(View):
@@ -84,15 +142,16 @@ class Decoded(View):
 
     def __getitem__(self, positions):
         rows = self.rows[positions]
-        return self.decode(self.dataset.select(rows.tolist())) | {"index": rows}
+        return self.decode(self.dataset.select(rows.tolist())) | self._beside(rows)
 
     def __add__(self, other):
+        world = self._joined(other)
         if other.dataset is self.dataset:
-            return Decoded(self.dataset, self.decode, torch.cat([self.rows, other.rows]))
+            return Decoded(self.dataset, self.decode, torch.cat([self.rows, other.rows])).within(world)
         from datasets import concatenate_datasets
 
         both = concatenate_datasets([self.dataset, other.dataset])
-        return Decoded(both, self.decode, torch.cat([self.rows, other.rows + len(self.dataset)]))
+        return Decoded(both, self.decode, torch.cat([self.rows, other.rows + len(self.dataset)])).within(world)
 
 
 class Wrapped(View):
@@ -121,8 +180,8 @@ class Wrapped(View):
         batch = dict(batch)
         if "label" in batch:
             batch["labels"] = batch.pop("label")
-        return batch | {"index": rows}
+        return batch | self._beside(rows)
 
     def __add__(self, other):
-        both = torch.utils.data.ConcatDataset([self.dataset, other.dataset])
-        return Wrapped(both, self.collate, torch.cat([self.rows, other.rows + len(self.dataset)]))
+        world, both = self._joined(other), torch.utils.data.ConcatDataset([self.dataset, other.dataset])
+        return Wrapped(both, self.collate, torch.cat([self.rows, other.rows + len(self.dataset)])).within(world)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
+from mubench.examples import Absent
 from mubench.measure.card import on_card
 from mubench.measure.metrics import compute_all
-from mubench.measure.predict import SETS, UNTRAINED, predict, scores, validator
+from mubench.measure.predict import UNTRAINED, predict, scores, shown, validator
 from mubench.models import networks, originals
 from mubench.models.unlearned import Unlearned
 from mubench.records.machine import environment
@@ -90,7 +91,7 @@ class Job:
             network,
             fresh,
             sets["forget"],
-            sets["retain"],
+            sets.get("retain", Absent("retain")),
             options.seed,
             make_accelerator(options.precision),
             method.start,
@@ -112,14 +113,13 @@ class Job:
         shard: as in `make`.
         """
         task = task or task_of(spec.task)
-        split = task.split(spec.ratio, spec.split_file)
+        split = task.split(spec.ratio, spec.split_file, spec.unit)
         sets = task.sets(spec.model, split, spec.limit)
         network, checkpoint = original(task, spec.model, spec.checkpoint, spec.seed)
         facts = {"split": split, "checkpoint": checkpoint | {"network": network}}
         if student is not None:
-            context = Context(
-                task, student, None, sets["forget"], sets["retain"], spec.seed, make_accelerator(spec.precision)
-            )
+            views = sets["forget"], sets.get("retain", Absent("retain"))
+            context = Context(task, student, None, *views, spec.seed, make_accelerator(spec.precision))
             return cls(task, None, spec, sets, context, unlearned=Unlearned(student), **facts)
         method = spec.make_method()
         fresh, blank = (functools.partial(task.build, spec.model, spec.seed, blank=b) for b in (False, True))
@@ -131,7 +131,7 @@ class Job:
             network,
             fresh,
             task.model_recipe(spec.model),
-            Budget.of(spec, method, task, len(split.retain)),
+            Budget.of(spec, method, task, (len(split.forget), split.n - len(split.forget))),
             blank,
             spec.model,
             shard,
@@ -140,13 +140,13 @@ class Job:
 
     @classmethod
     def of_original(cls, task, model, seed=0):
-        """The job that trains the original of a task's model: retraining, on all of D."""
-        sets = task.sets(model, task.split())
+        """The job that trains the original of a task's model: retraining, on all of D and in its world."""
+        sets = task.sets(model)
         return cls.make(
             task,
             load_method("retrain"),
             Options(seed=seed),
-            sets | {"retain": sets["train"]},
+            sets | {"forget": sets["train"].select(slice(0)), "retain": sets["train"]},
             None,
             lambda: task.build(model, seed),
             task.model_recipe(model),
@@ -175,17 +175,19 @@ class Job:
     @property
     def shown(self):
         """Set name → the examples that are scored."""
-        return self.task.scored({name: self.sets[name] for name in SETS if name in self.sets})
+        return shown(self.task, self.sets)
 
     def original_score(self, name):
         """The original's score on a set, before training.
 
-        It is its card's, or measured where there is none or only a part of the rows is used.
+        It is its card's; or measured where there is none, where only a part of the rows is used, or where the world is
+        evaluated without D_f, which the card's is not.
         """
-        if (card := self.checkpoint["card"]) and not self.options.limit and name in card["scores"]:
+        card, same_world = self.checkpoint["card"], self.sets["test"].world is self.sets["train"].world
+        if card and same_world and not self.options.limit and name in card["scores"]:
             return card["scores"][name]
-        shown = self.task.scored({name: self.sets[name]})
-        frame = predict(self.task, self.checkpoint["network"], shown, accelerator=self.context.accelerator)
+        view = {name: self.shown[name]}
+        frame = predict(self.task, self.checkpoint["network"], view, accelerator=self.context.accelerator)
         return scores(self.task, frame)[name]
 
     def saved(self, what):
@@ -328,7 +330,7 @@ def _trained(job, task, model, folder, seed, progress):
             "recipe": asdict(task.model_recipe(model)),
             "scores": scores(task, frame),
             **chosen,
-            "data": task.split().data,
+            "data": task.data_checksum,
             "sha256": networks.weights_sha256(folder),
             "train_seconds": round(costs.unlearning_seconds, 1),
             "environment": {name: here[name] for name in ("python", "torch", "transformers", "machine", "threads")},

@@ -15,7 +15,7 @@ def show(what):
     """
     if what in _KINDS:
         return _table(_KINDS[what]())
-    if what in registry.tasks.names():
+    if registry.tasks.holds(what):
         return _task(registry.load_task(what))
     if what in registry.methods.names() or what in registry.methods.renamed or ".py" in what:
         return _method(registry.methods.get(what))
@@ -125,7 +125,9 @@ def _task(task):
         "licence": task.licence,
         "citation": task.citation,
         "transfer": task.transfer,
+        "units": ", ".join(task.unit_kinds),
         "metric": f"{task.metric} (random guess {_guess(task)})",
+        "scored on": "; ".join(f"{name}: {about}" for name, about in task.scored_sets.items()),
         "labels": ", ".join(task.labels),
         "models": ", ".join(f"{n} ({m.architecture})" for n, m in task.models.items()),
         "recipe": str(task.recipe),

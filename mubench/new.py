@@ -69,6 +69,13 @@ class {Class}(ImageClassification):
                 for picture, label in zip(digits.images, digits.target)]
         train, test = (datasets.Dataset.from_list(part) for part in (rows[:1400], rows[1400:]))
         return datasets.DatasetDict(train=train, test=test)
+
+    # What is no row-wise classifier states more, each optional (see "Add your task"):
+    # unit_kinds = ("person", "row")               with units(kind): rows that are forgotten together
+    # scored_sets = {{"siblings": "what they are"}}  further sets of read() that are scored
+    # batchwise = True                             the loss couples the examples of a batch
+    # def world(self, rows): ...                   tensors that belong to no row, built from the rows that remain
+    # provides = ImageClassification.provides - {{"retain"}}  there is no retain set
 '''
 
 

@@ -16,9 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from mubench import registry
 from mubench.errors import MubenchError
 from mubench.models import networks
-from mubench.splits import ratio_name
+from mubench.splits import ratio_name, split_name
 
 ENGINE = 1  # of the training code: raised when it gives other weights (tests/mubench/golden_weights.json)
+
+
+WORDS = {  # of what a method needs
+    "retain": "a retain set",
+    "union": "examples of D_f and D_r in one batch",
+    "examples": "a loss of each example",
+}
 
 
 class Incompatible(MubenchError):
@@ -122,6 +129,9 @@ class RunSpec(Options):
         )
     )
     ratio: str = Field(default="5", description="per cent of D to forget, in (0, 50]; ignored with split_file")
+    unit: str | None = Field(
+        default=None, description="what the ratio is of, a unit of the task other than its first: row, person, node …"
+    )
     params: dict[str, Any] = Field(
         default={}, description="hyperparameters passed; the others keep the method's defaults"
     )
@@ -160,7 +170,7 @@ class RunSpec(Options):
     def folder(self):
         """Where its result lies in a store: task/model/method/ratio/id."""
         names = registry.tasks.name(self.task), self.model, registry.methods.name(self.method)
-        return Path(*names, "file" if self.split_file else self.ratio, self.id)
+        return Path(*names, "file" if self.split_file else split_name(self.ratio, self.unit), self.id)
 
     def make_method(self):
         """The `Method` with its hyperparameters, those of the protocol and those passed."""
@@ -184,6 +194,7 @@ def make_spec(**fields):
     given = {name: value for name, value in fields.items() if value is not None}
     fields = {name: field.default for name, field in RunSpec.model_fields.items()} | given
     fields["ratio"], protocol = ratio_name(fields["ratio"]), fields["protocol"]
+    fields["unit"] = None if fields["split_file"] else task.unit(fields["unit"])
     if not isinstance(fields["params"], dict):
         raise MubenchError(f"params={fields['params']!r}: it must be a dict, hyperparameter → value")
     method = registry.load_method(fields["method"], **cls.overrides(protocol) | fields["params"])
@@ -193,9 +204,9 @@ def make_spec(**fields):
     if fields["checkpoint"] is not None:
         networks.check_source(str(fields["checkpoint"]))
     if missing := method.needs - set(task.provides):
+        needed = ", ".join(WORDS.get(name, name) for name in sorted(missing))
         raise Incompatible(
-            f"{method.name} cannot work on {task.name}: it needs {', '.join(sorted(missing))}, which the task "
-            "does not provide"
+            f"{method.name} cannot work on {task.name}: it needs {needed}, which the task does not provide"
         )
     spec = RunSpec.checked(**fields)
     spec.fits(method, task.num_labels)
@@ -226,19 +237,22 @@ class Budget:
     seconds: float | None = None
 
     @classmethod
-    def of(cls, spec, method, task, retain=None):
+    def of(cls, spec, method, task, sizes=None):
         """The budget of a run, a function of its spec.
 
-        By default it is the examples that retraining uses: the epochs of the original's recipe times |D_r|. A method
-        that needs more than that by its definition has none.
+        By default it is the examples that retraining uses: the epochs of the original's recipe times |D_r|, or what
+        `retraining_rows` of the task says. A method that needs more than that by its definition has none.
 
         spec, method, task: of the run.
-        retain: |D_r|, where it is known (default: counted).
+        sizes: |D_f| and |D_r| of its split, where they are known (default: counted).
         """
         examples = spec.max_examples
         if examples is None and not method.unbounded:
-            retain = len(task.split(spec.ratio, spec.split_file).retain) if retain is None else retain
-            examples = task.model_recipe(spec.model).epochs * min(retain, spec.limit or retain)
+            if sizes is None:
+                split = task.split(spec.ratio, spec.split_file, spec.unit)
+                sizes = len(split.forget), split.n - len(split.forget)
+            rows = task.retraining_rows(*sizes)
+            examples = task.model_recipe(spec.model).epochs * min(rows, spec.limit or rows)
         return cls(examples, spec.max_steps, spec.max_seconds)
 
     asdict = dataclasses.asdict
@@ -260,7 +274,9 @@ def refuse_cut(method, recipe, processes):
 def retrain_of(spec):
     """The run that retrains from scratch where ``spec`` unlearns."""
     return RunSpec(
-        **spec.model_dump(include={"task", "model", "ratio", "seed", "split_file", "checkpoint", "precision", "limit"}),
+        **spec.model_dump(
+            include={"task", "model", "ratio", "unit", "seed", "split_file", "checkpoint", "precision", "limit"}
+        ),
         method="retrain",
     )
 

@@ -20,7 +20,8 @@ class Split:
     """Which of a task's training rows are to be forgotten.
 
     task: the task's name
-    name: the ratio in per cent as text (``"5"``), or ``file-`` and a hash for somebody's own index file
+    name: the ratio in per cent as text (``"5"``), with the unit where it is not the task's default (``"5-edge"``), or
+        ``file-`` and a hash for somebody's own index file
     n: how many training rows there are
     forget: the rows to be forgotten, ascending
     data: the checksum of the training rows the split was made for
@@ -68,10 +69,13 @@ class Split:
         """Raise `MubenchError` unless an index file has the same forget rows."""
         other = read_indices(path, self.n)
         if other != self.forget:
+            ratio, unit = split_parts(self.name)
+            asked = f"--ratio {ratio}" + (f" --unit {unit}" if unit else "")
             missing, extra = set(self.forget) - set(other), set(other) - set(self.forget)
             raise MubenchError(
-                f"{path} is not the {self.name} % split of {self.task}: {len(missing)} rows missing, {len(extra)} "
-                f"rows too many; `mubench split {self.task} --ratio {self.name} --export FILE` writes the right one"
+                f"{path} is not the {described(self.name)} split of {self.task}: {len(missing)} rows missing, "
+                f"{len(extra)} rows too many; `mubench split {self.task} {asked} --export FILE` "
+                "writes the right one"
             )
 
 
@@ -103,13 +107,31 @@ def forgotten(ratio, n):
     return int((parse_ratio(ratio) / 100 * n).to_integral_value(ROUND_HALF_UP))
 
 
-def make_split(task, ratio, units, data):
+def split_name(ratio, unit=None):
+    """What a standard split is called: ``5``, or ``5-edge`` where the unit is not the default (None)."""
+    return f"{ratio}-{unit}" if unit else str(ratio)
+
+
+def split_parts(name):
+    """(ratio, unit) of a standard split's name; the unit is None where it is the default."""
+    ratio, _, unit = name.partition("-")
+    return ratio, unit or None
+
+
+def described(name):
+    """The name of a standard split in words: ``5 %``, or ``5 % by edge``."""
+    ratio, unit = split_parts(name)
+    return f"{ratio} %" + (f" by {unit}" if unit else "")
+
+
+def make_split(task, ratio, units, data, unit=None):
     """The standard split of a task.
 
     task: its name.
     ratio: in per cent.
     units: the unit of each training row.
     data: the checksum of the training rows.
+    unit: the kind of the units, where it is not the task's default.
     """
     distinct = list(dict.fromkeys(units))
     chosen = {distinct[i] for i in rank([f"{task}/{unit}" for unit in distinct])[: forgotten(ratio, len(distinct))]}
@@ -118,7 +140,7 @@ def make_split(task, ratio, units, data):
         raise MubenchError(
             f"ratio {ratio} % of {len(distinct)} units of {task} is no unit at all: ask for a larger ratio"
         )
-    return Split(task, ratio_name(ratio), len(units), forget, data)
+    return Split(task, split_name(ratio_name(ratio), unit), len(units), forget, data)
 
 
 def file_split(task, path, n, data):

@@ -1,8 +1,9 @@
 """What a task is: a data set, the behaviour of its modality and a set of models, declared in one file per data set."""
 
+import re
 import sys
 
-from mubench.errors import nearest
+from mubench.errors import MubenchError, nearest
 from mubench.models.behaviour import Behaviour
 from mubench.registry import tasks
 from mubench.tasks.contract.caching import uncached
@@ -14,6 +15,7 @@ from mubench.tasks.contract.sets import Sets
 from mubench.train.recipe import Recipe
 
 __all__ = ["Model", "Task", "rows_checksum", "stored"]
+RESERVED = ("train", "validation", "test", "forget", "retain", "transfer", "original")  # names of sets
 
 
 class Task(Data, Sets, Models, Behaviour):
@@ -37,6 +39,10 @@ class Task(Data, Sets, Models, Behaviour):
     keyed: the columns the checksum is over, if not all (names instead of 10 GB of video)
     rows: set name → how many there must be
     archives: what `mubench fetch` brings, if anything
+    unit_kinds: what people may ask to be forgotten, kinds of `units`; the first is the default
+    scored_sets: further sets that are scored, name → what it is: sets of `read`, or of an overridden `sets`
+    evaluated_on: the `world` that all rows are evaluated in, by the original too: ``remaining``, that of D_r, or
+        ``all``, that of D, where a deleted thing comes back as a mere query
     measured: set name → the most rows that are scored, where scoring is slow (the first by the hash ranking)
     evaluation_batch: examples at a time in evaluation
     threads: of the CPU, in a run; None: as many as torch takes. One for tiny models: their results then do not depend
@@ -61,6 +67,9 @@ class Task(Data, Sets, Models, Behaviour):
     keyed: tuple = ()
     rows: dict = {}
     archives: tuple = ()
+    unit_kinds: tuple = ("row",)
+    scored_sets: dict = {}
+    evaluated_on = "remaining"
     measured: dict = {}
     evaluation_batch = 256
     threads = 1
@@ -72,6 +81,11 @@ class Task(Data, Sets, Models, Behaviour):
             for name, value in vars(cls).items():
                 if not name.startswith("_") and not callable(value) and not hasattr(super(cls, cls), name):
                     raise nearest(f"attribute of data card {cls.__name__}", name, vars(Task), "mubench.tasks.base.Task")
+        if cls.world is not Task.world:  # D_f and D_r are seen with two worlds: they cannot be in one batch
+            cls.provides = frozenset(cls.provides) - {"union"}
+        if cls.batchwise:
+            cls.provides = frozenset(cls.provides) - {"examples"}
+        _check_names(cls)
 
     # -- what a modality or a data card implements -----------------------------------------------------------------
 
@@ -93,9 +107,21 @@ class Task(Data, Sets, Models, Behaviour):
         """What `prepare` depends on besides the rows, as JSON values: models with the same share prepared sets."""
         return self.models[model].inputs
 
-    def units(self):
-        """The unit of deletion each training row belongs to; a row of its own unless people ask to be forgotten."""
+    def units(self, kind):
+        """The unit of deletion each training row belongs to: rows of one unit are forgotten together.
+
+        kind: one of ``unit_kinds``; a ``row`` is a unit of its own.
+        """
         return range(len(self.data["train"]))
+
+    def world(self, rows):
+        """What belongs to no row and is built from the training rows that remain (a graph's adjacency): name → tensor.
+
+        rows: those rows, ascending.
+
+        A pure function; every batch has it as ``world``. There are two in a run, of D and of D_r: see `sets`.
+        """
+        return {}
 
     def attribute(self, row):
         """The value of the task's ``shortcut`` in a row (column → value), a short text: a pure function, by which bias
@@ -120,6 +146,22 @@ class Task(Data, Sets, Models, Behaviour):
         """In another process a task is itself, without what it has read and made: it does that again when asked."""
         plugin = "SOURCE_OF_PLUGIN" in vars(sys.modules[type(self).__module__])  # a file that nobody else imports
         return _revived, (tasks.reference(self) if plugin else type(self), {"name": self.name, **uncached(self)})
+
+
+def _check_names(cls):
+    """Raise where the sets, units or worlds that a task declares are none."""
+    for name in cls.scored_sets:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in RESERVED:
+            raise MubenchError(
+                f"scored_sets of {cls.__name__}: {name!r} must be a snake_case name other than {', '.join(RESERVED)}"
+            )
+    for kind in cls.unit_kinds:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", kind):
+            raise MubenchError(f"unit_kinds of {cls.__name__}: {kind!r} must be snake_case, such as person")
+    if not cls.unit_kinds or len({*cls.unit_kinds}) < len(cls.unit_kinds):
+        raise MubenchError(f"unit_kinds of {cls.__name__}: {cls.unit_kinds!r} must be different kinds, at least one")
+    if cls.evaluated_on not in ("remaining", "all"):
+        raise MubenchError(f"evaluated_on of {cls.__name__}: {cls.evaluated_on!r} must be 'remaining' or 'all'")
 
 
 def _revived(reference, attributes):

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.leaderboard.columns import COSTS, HEADERS, RUN_COLUMNS, SCALES
+from mubench.leaderboard.columns import COSTS, HEADERS, RUN_COLUMNS, SCALES, header
 from mubench.leaderboard.frame import StoredRun, relate
 from mubench.leaderboard.report import examples, figures
 from mubench.leaderboard.report.embedding import pictures
@@ -57,17 +57,20 @@ def _contents(run, references, folder):
     relate([*models.values()])
     values = _values(models, references.get("retrain"))
     sections, why = examples.forget_examples(run, references.get("original"))
+    further = {f"{name}_score": f"Score on the set {name}" for name in run.result.task.get("scored_sets", ())}
+    about = ABOUT | further
+    comparable = REFERENCES if "retain" in {*run.checked.frame["set"]} else REFERENCES[:1]
     return {
         "run": run,
         "result": run.result,
         "level": level_of(folder),
         "models": list(models),
         "values": values,
-        "shown": [name for name in ABOUT if any(v.get(name) is not None for v in values.values())],
-        "headers": HEADERS,
+        "shown": [name for name in about if any(v.get(name) is not None for v in values.values())],
+        "headers": HEADERS | {name: header(name) for name in further},
         "scales": SCALES,
         "costs": COSTS,
-        "about": ABOUT,
+        "about": about,
         "style": Markup((HERE / "static/site.css").read_text(encoding="utf-8")),
         "histograms": figures.losses(models),
         "roc": figures.roc(models),
@@ -75,7 +78,7 @@ def _contents(run, references, folder):
         "examples": sections,
         "why": why,
         "pictures": pictures(folder),
-        "missing": {name: command(retrain_of(run.spec), method=name) for name in REFERENCES if name not in models},
+        "missing": {name: command(retrain_of(run.spec), method=name) for name in comparable if name not in models},
         "spec": json.loads(run.spec.model_dump_json(exclude_defaults=True)),
     }
 

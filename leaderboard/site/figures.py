@@ -4,7 +4,7 @@ import numpy as np
 
 from mubench.leaderboard.charts import Line, Panel, critical_difference, inline
 from mubench.leaderboard.columns import RANKED, RATES
-from mubench.leaderboard.rows import REFERENCES
+from mubench.leaderboard.rows import REFERENCES, standard
 
 ROC_LINES, RATIO_LINES = 6, 8
 
@@ -92,7 +92,7 @@ def distance_over_ratio(rows, name, labels=None):
     rows: of one task and model.
     labels: whose lines are drawn; None: the references' and those of the best methods.
     """
-    rows = rows[(rows["n"] > 0) & (rows["variant"] == "default") & ~rows["ratio"].str.startswith("file")]
+    rows = rows[(rows["n"] > 0) & (rows["variant"] == "default") & standard(rows["ratio"])]
     if rows["ratio"].nunique() < 2:
         return ""
     best = rows.groupby("label")[RANKED].mean().sort_values().index

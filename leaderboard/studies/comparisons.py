@@ -13,7 +13,7 @@ import pandas as pd
 
 from mubench.leaderboard import statistics
 from mubench.leaderboard.columns import RANKED
-from mubench.leaderboard.rows import REFERENCES
+from mubench.leaderboard.rows import REFERENCES, standard
 from mubench.leaderboard.studies.capacity import MARGIN, largest_within
 from mubench.leaderboard.studies.runs import METHODS
 
@@ -146,7 +146,7 @@ def capacities(plain, _):
 def _capacity(plain, method, other):
     """The capacity of a method per seed, over the ratios that the other method has too, where there are enough."""
     place = ["task", "model", "seed"]
-    runs = plain[np.isfinite(plain["ratio_order"]) & plain["method"].isin([method, other])]
+    runs = plain[standard(plain["ratio"]) & plain["method"].isin([method, other])]
     runs = runs[runs.groupby([*place, "ratio_order"])["method"].transform("nunique") == 2]
     runs = runs[runs.groupby(place)["ratio_order"].transform("nunique") >= LEAST_RATIOS]
     if runs.empty:

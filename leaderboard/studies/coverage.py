@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mubench.leaderboard.frame import of_one_code
-from mubench.leaderboard.rows import REFERENCES
+from mubench.leaderboard.rows import REFERENCES, standard
 from mubench.leaderboard.studies.kinds import KINDS, VARIED, varied_options
 from mubench.leaderboard.studies.runs import GROUP, METHODS, SCORES, untuned
+from mubench.splits import described, split_name, split_parts
 
 USED = [
     *GROUP,
@@ -55,7 +56,7 @@ def runs_of(kind, runs, specs=None, methods=None, ratio="5"):
         runs = runs[runs["id"].isin([spec.id for spec in specs])]
     else:
         runs = untuned(of_one_code(runs))
-        runs = runs[np.isfinite(runs["ratio_order"]) if kind.varies_ratio else runs["ratio"] == ratio]
+        runs = runs[standard(runs["ratio"]) if kind.varies_ratio else runs["ratio"] == ratio]
     levels = [kind.level_of(_options(text, specs is None)) for text in runs["options"]]
     belongs = [level is None or not math.isnan(level) for level in levels]
     levels = [math.nan if level is None else float(level) for level in levels if level is None or not math.isnan(level)]
@@ -76,7 +77,10 @@ def expected(kind, runs, specs=None, ratio="5"):
     runs: as `runs_of` gives them; without ``specs`` every level of every method that has a run is expected.
     """
     if specs is not None:
-        places = [Place(spec.task, spec.model, spec.ratio, spec.method, _level_of(kind, spec)) for spec in specs]
+        places = [
+            Place(spec.task, spec.model, split_name(spec.ratio, spec.unit), spec.method, _level_of(kind, spec))
+            for spec in specs
+        ]
     else:
         places = [
             Place(task, model, f"{level:g}" if kind.varies_ratio else ratio, method, level)
@@ -127,7 +131,7 @@ def _missing_levels(kind, runs, places):
     levels = {}
     for place in places:
         if place not in present:
-            where = f"{place.task} / {place.model}" + ("" if kind.varies_ratio else f", {place.ratio} %")
+            where = f"{place.task} / {place.model}" + ("" if kind.varies_ratio else f", {described(place.ratio)}")
             levels.setdefault((where, place.method), []).append(kind.label_of(place.level) or "the run")
     methods = {}
     for (where, method), labels in levels.items():
@@ -158,7 +162,8 @@ def command_for(kind, places, runs, methods=None):
     runs: those that are there, for their seeds.
     methods: those that are shown.
     """
-    tasks, models, ratios, expected_methods, _ = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    tasks, models, splits, expected_methods, _ = (list(dict.fromkeys(names)) for names in zip(*places, strict=True))
+    ratios, units = (list(dict.fromkeys(parts)) for parts in zip(*map(split_parts, splits), strict=True))
     seeds, levels = sorted({*runs["seed"]}) or [0], [level for level in kind.levels if level is not None]
     return ablate_command(
         kind.name,
@@ -166,6 +171,7 @@ def command_for(kind, places, runs, methods=None):
         method=[] if {*(methods or expected_methods)} == {*METHODS} else expected_methods,
         model=models if len(tasks) == 1 and not kind.models else [],
         ratio=[] if kind.varies_ratio or ratios == ["5"] else ratios,
+        unit=[unit for unit in units if unit],
         seed=[] if seeds == [0] else seeds,
         at=[] if kind.levels == KINDS[kind.name].levels else [f"{level:g}" for level in levels],
     )

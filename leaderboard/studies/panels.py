@@ -13,6 +13,7 @@ from mubench.leaderboard.studies.figures import Line, Panel
 from mubench.leaderboard.studies.laws import fit, last_points
 from mubench.leaderboard.studies.points import heading
 from mubench.leaderboard.studies.runs import methods_in_order
+from mubench.splits import described
 
 SHARE_TICKS = (1, 5, 10, 25, 100)  # per cent of the parameters
 MODEL_COLOURS = 5  # where the colours of models begin, after those of the paper's methods
@@ -70,7 +71,7 @@ def _ticks(kind, points):
 
 
 def _title(place):
-    return f"{place['task']} / {place['model']}" + (f", {place['ratio']} %" if "ratio" in place else "")
+    return f"{place['task']} / {place['model']}" + (f", {described(place['ratio'])}" if "ratio" in place else "")
 
 
 def _levels(kind, runs, place, value, margin):
@@ -96,7 +97,7 @@ def scale_panels(kind, points, runs, margin):
     at_end = last_points(runs[~runs["method"].isin(REFERENCES)])
     points = points[points["x"] > 0]  # the start, at no FLOPs, is on no log axis
     for (task, ratio), group in points.groupby(["task", "ratio"], sort=False):
-        place, panels = f"{task}, {ratio} %", []
+        place, panels = f"{task}, {described(ratio)}", []
         methods = set(group["method"])
         for method in [name for name in methods_in_order(methods) if name in methods]:
             if lines := _curves_and_laws(group[group["method"] == method], models):
@@ -148,7 +149,7 @@ def bias_panels(kind, points, runs, margin):
                 Line(method, [100 * x], [100 * mean], kind="named", colour=names.index(method))
                 for method, x, mean in zip(group["method"], group["x"], group["mean"], strict=True)
             ]
-            panel = Panel(f"{task} / {model}, {ratio} %", kind.x_label, "", dots)
+            panel = Panel(f"{task} / {model}, {described(ratio)}", kind.x_label, "", dots)
             if value == "transfer_change":
                 panels.append(replace(panel, diagonal=True))
             else:

@@ -24,12 +24,13 @@ WITH_GAPS = ("loss", "confidence", "incompetent")  # a loss that is NaN is store
 SETS = {"test", "forget", "retain", "transfer"}  # as `mubench.measure.predict` says, which imports torch
 
 
-def parse_predictions(data, path, label_count, limits):
+def parse_predictions(data, path, label_count, limits, further=()):
     """Predictions as a frame: known columns of known types, each example once, scores in [0, 1].
 
     data: bytes of a Parquet file.
     path: where they come from, for errors.
     label_count: numbers in a row of logits.
+    further: names of sets that the task has besides `SETS`.
 
     Raises `MubenchError` for anything else.
     """
@@ -51,7 +52,7 @@ def parse_predictions(data, path, label_count, limits):
         table.validate(full=True)
         _inspect_columns(table, types, path, label_count, limits)
         frame = table.to_pandas()
-    _inspect_rows(frame, path)
+    _inspect_rows(frame, path, further)
     if types["target"] != types["prediction"]:
         raise MubenchError(f"{path}: targets are {types['target']}, predictions {types['prediction']}")
     return frame.sort_values(["set", "index"], ignore_index=True)
@@ -103,8 +104,8 @@ def _inspect_columns(table, types, path, label_count, limits):
             raise MubenchError(f"{path}: {name} are not {label_count} numbers, one for each label")
 
 
-def _inspect_rows(frame, path):
-    unknown = {*frame["set"].unique()} - SETS
+def _inspect_rows(frame, path, further):
+    unknown = {*frame["set"].unique()} - {*SETS, *further}
     for wrong, what in (
         (unknown, f"the set {printable(min(unknown, default=''))!r}"),
         ((frame["index"] < 0).any(), "a negative index"),

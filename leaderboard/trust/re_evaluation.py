@@ -130,7 +130,8 @@ def _predict_sample(run, task, network, sample, seed):
     from mubench.train.distributed import threads
 
     spec, draw, chosen = run.spec, torch.Generator().manual_seed(seed), {}
-    for name, view in scored_sets(task, spec.model, task.split(spec.ratio), spec.limit).items():
+    for name, view in scored_sets(task, spec.model, task.split(spec.ratio, unit=spec.unit), spec.limit).items():
+        sample = len(view) if task.batchwise else sample  # what is predicted of one depends on the others
         chosen[name] = view.select(torch.randperm(len(view), generator=draw)[:sample].sort().values)
     with threads(task.threads), library_errors(run.folder):
         return predict(task, network, chosen, task.build(spec.model, UNTRAINED + spec.seed, blank=True))

@@ -19,6 +19,7 @@ from mubench.measure.metrics import compute_all
 from mubench.records.predictions import PREDICTIONS, agree
 from mubench.records.result import RESULT, Result, renamed
 from mubench.spec import RunSpec
+from mubench.splits import split_name
 
 
 @dataclass(eq=False)
@@ -81,7 +82,7 @@ def read_run(folder, limits=LIMITS):
         raise MubenchError(
             f"{folder / PREDICTIONS} was changed after its result was written: its checksum is not the recorded one"
         )
-    frame = parse_predictions(data, folder / PREDICTIONS, len(facts.task.labels), limits)
+    frame = parse_predictions(data, folder / PREDICTIONS, len(facts.task.labels), limits, facts.task.scored_sets)
     if len(frame) != result.predictions["rows"]:
         raise MubenchError(f"{folder / PREDICTIONS} has {len(frame)} rows, {RESULT} says {result.predictions['rows']}")
     with library_errors(folder), np.errstate(all="ignore"):
@@ -113,7 +114,7 @@ def _refuse_contradictions(path, facts, spec):
         "task": (Path(spec.task.partition(":")[0]).stem, facts.task.name),
     }
     if not spec.split_file:
-        pairs["ratio"] = spec.ratio, facts.split.name
+        pairs["ratio"] = split_name(spec.ratio, spec.unit), facts.split.name
     if facts.schema_version == 2:
         pairs["seed of the original"] = None if spec.checkpoint else spec.seed, facts.checkpoint.seed
     if facts.schema_version == 2 and not elsewhere:  # of weights from elsewhere nobody knows the code

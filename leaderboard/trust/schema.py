@@ -15,9 +15,17 @@ def _one_command(text):
     return text
 
 
+def _of_a_further_set(name):
+    """Its score has a name of its own."""
+    if f"{name}_score" in (*METRICS, "original_score"):
+        raise ValueError("it is the name of another set")
+    return name
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+SetName = Annotated[Name, AfterValidator(_of_a_further_set)]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-SplitName = Annotated[str, Field(pattern=r"^([0-9]{1,2}(\.[0-9]{1,6})?|file-[0-9a-f]{8})$")]
+SplitName = Annotated[str, Field(pattern=r"^([0-9]{1,2}(\.[0-9]{1,6})?(-[a-z][a-z0-9_]{0,63})?|file-[0-9a-f]{8})$")]
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -48,6 +56,7 @@ class TaskFacts(Facts):
     also: list[Literal["accuracy", "verbatim"]] = []
     labels: Annotated[list[Line], Field(max_length=10_000)]
     random_guess: Share | None
+    scored_sets: Annotated[list[SetName], Field(max_length=64)] = []
 
 
 class Taxonomy(Facts):
@@ -171,7 +180,7 @@ class ResultFacts(Facts):
     budget: BudgetFacts | None = None
     costs: CostFacts
     environment: EnvironmentFacts
-    metrics: dict[Literal[tuple(METRICS)], MetricValue | None]  # type: ignore[valid-type]
+    metrics: dict[Name, MetricValue | None]
     evaluation_seconds: Amount
     weights: Hash | None = None
     started: Time

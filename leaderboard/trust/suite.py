@@ -32,19 +32,25 @@ def compare_with_suite(run):
         method = spec.make_method() if spec.method in registry.methods.names() else None
     flags = _compare_code(run, task, method) + compare_original(run, task)
     try:
-        expected, split = _expected(spec.task, spec.model, "5" if spec.split_file else spec.ratio, spec.limit)
+        expected, split = _expected(spec.task, spec.model, *_split_of(spec), spec.limit)
     except MubenchError as error:
         return [*flags, f"not compared with the data, which are not at hand: {str(error)[:200]}"]
     for name, value in task_facts(task).items():
         same(run, f"task.{name}", result.task.get(name), value)
     flags += _compare_split(run, split)
     if method and result.budget and not spec.split_file and not run.old:
-        same(run, "budget", result.budget, Budget.of(spec, method, task, split["retain"]).asdict())
+        budget = Budget.of(spec, method, task, (split["forget"], split["retain"]))
+        same(run, "budget", result.budget, budget.asdict())
     if run.frame is None:
         return [*flags, "no predictions"]
     if not spec.split_file:
         _compare_examples(run, expected)
     return flags + compare_columns(run)
+
+
+def _split_of(spec):
+    """Ratio and unit of the standard split that a run's rows are compared with."""
+    return ("5", None) if spec.split_file else (spec.ratio, spec.unit)
 
 
 def same(run, what, claimed, found):
@@ -125,12 +131,12 @@ def _compare_examples(run, expected):
 
 
 @functools.lru_cache(maxsize=8)
-def _expected(task, model, ratio, limit):
+def _expected(task, model, ratio, unit, limit):
     """Set, index and target of all examples that a run predicts, as a frame, and the facts of the split."""
     import torch
 
     task = suite_task(task)
-    split, frames = task.split(ratio), []
+    split, frames = task.split(ratio, unit=unit), []
     for name, view in scored_sets(task, model, split, limit).items():
         batches = [task.targets(view[chunk]) for chunk in torch.arange(len(view)).split(256)]
         targets = [target for batch in batches for target in (batch if isinstance(batch, list) else batch.tolist())]
@@ -150,7 +156,6 @@ def suite_task(name):
 
 def scored_sets(task, model, split, limit):
     """Name → examples of the sets that a run predicts."""
-    from mubench.measure.predict import SETS
+    from mubench.measure.predict import shown
 
-    sets = task.sets(model, split, limit)
-    return task.scored({name: sets[name] for name in SETS if name in sets})
+    return shown(task, task.sets(model, split, limit))

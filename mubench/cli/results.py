@@ -16,6 +16,7 @@ from mubench.errors import MubenchError
         help="a folder with model.safetensors and config.json, or a hub id",
     ),
     *fields("model", "ratio", "split_file", "seed", "limit"),
+    *fields("unit"),
     argument("--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run"),
     argument("--out", metavar="FOLDER", check=checks.out_folder, help="of results"),
     argument(
@@ -28,7 +29,7 @@ from mubench.errors import MubenchError
 def evaluate(args):
     from mubench.api import evaluate
 
-    rows = picked(args, "model", "ratio", "split_file", "seed", "limit")
+    rows = picked(args, "model", "ratio", "unit", "split_file", "seed", "limit")
     record = picked(args, "name", "out", "seconds", "paper", "save_model")
     _print_metrics(evaluate(args.task, args.checkpoint, **rows, **record))
 

@@ -176,7 +176,7 @@ def tune(args):
     argument(
         "--method", nargs="+", metavar="METHOD", help="methods (default: the five that the MU-Bench paper compares)"
     ),
-    *fields("model", "ratio", "seed", "limit", many=SEVERAL),
+    *fields("model", "ratio", "unit", "seed", "limit", many=SEVERAL),
     argument(
         "--at",
         nargs="+",
@@ -238,6 +238,7 @@ def ablate(args):
         eval_every=args.eval_every,
         **({} if args.margin is None else {"margin": args.margin}),
         limit=args.limit,
+        unit=args.unit,
         run=not args.no_run,
     )
     print("\n\n".join(exhibit.text() for exhibit in exhibits))
@@ -251,7 +252,7 @@ def _list_ablation(args):
     from mubench.records.store import Store
 
     levels = args.kind, args.task, args.method, args.model, args.ratio, args.seed
-    references, specs, left_out = specs_of(*levels, args.at, limit=args.limit)
+    references, specs, left_out = specs_of(*levels, args.at, limit=args.limit, unit=args.unit)
     _show_left_out(left_out)
     store = Store(args.out)
     for spec in [*references, *specs]:

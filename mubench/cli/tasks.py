@@ -23,13 +23,13 @@ def fetch(args):
             if brought := task.fetch_model(model):
                 print(f"{name} {model}: {', '.join(brought)}", flush=True)
         task.fetch()
-        split = task.split()
-        print(f"{name}: {split.n} training rows, checksum {split.data[:12]}")
+        print(f"{name}: {len(task.data['train'])} training rows, checksum {task.data_checksum[:12]}")
 
 
 @verb(
     "show, export or check a deletion split",
     "mubench split fashion --ratio 5 --export forget.txt",
+    *fields("unit"),
     argument("task", metavar="TASK"),
     *fields("ratio"),
     argument("--export", metavar="FILE", check=checks.file_beside, help="write one row index per line, ascending"),
@@ -38,15 +38,16 @@ def fetch(args):
 )
 def split(args):
     from mubench.registry import load_task
+    from mubench.splits import described
 
-    split = load_task(args.task).split(**{"ratio": args.ratio} if args.ratio else {})
+    split = load_task(args.task).split(unit=args.unit, **{"ratio": args.ratio} if args.ratio else {})
     if args.check:
         split.compare(args.check)
-        print(f"{args.check} is the {split.name} % split of {args.task}")
+        print(f"{args.check} is the {described(split.name)} split of {args.task}")
     if args.export:
         split.export(args.export)
     if not args.check:
-        print(f"{args.task}, {split.name} %: {len(split.forget)} of {split.n} rows to forget")
+        print(f"{args.task}, {described(split.name)}: {len(split.forget)} of {split.n} rows to forget")
         print(f"forget rows {split.checksum}\nmade for data {split.data}")
 
 

@@ -13,7 +13,7 @@ def on_card(task, sets):
 
     sets: name → examples, all of the task's.
     """
-    named = ("train", "validation", "test", "transfer")
+    named = ("train", "validation", "test", "transfer", *task.scored_sets)
     return task.scored({name: view for name, view in sets.items() if name in named})
 
 
@@ -23,7 +23,7 @@ def verify_original(task, model, checkpoint=None, seed=0):
     Returns ``{"sha256", "source", "scores"}``. Raises `MubenchError` where a score is not what its card says.
     """
     network, facts = originals.load(task, model, checkpoint, seed)
-    sets = task.sets(model, task.split(5))
+    sets = task.sets(model)
     with threads(task.threads):
         found = scores(task, predict(task, network, on_card(task, sets)))
     recorded = (facts["card"] or {}).get("scores", {})

@@ -25,10 +25,10 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
     accelerator = accelerator or make_accelerator()
     frames = []
     for name, view in sets.items():
-        share = torch.arange(accelerator.process_index, len(view), accelerator.num_processes)
-        columns = _columns(task.predict, task, model, view, share, accelerator)
+        share = _share(task, len(view), accelerator.process_index, accelerator.num_processes)
+        columns = _columns(task.predict, model, view, share, accelerator)
         if name == "forget" and incompetent is not None and "logits" in columns:
-            columns["incompetent"] = _columns(task.predict, task, incompetent, view, share, accelerator)["logits"]
+            columns["incompetent"] = _columns(task.predict, incompetent, view, share, accelerator)["logits"]
         if columns:
             frames.append(pd.DataFrame({"set": name, **columns}))
     if accelerator.num_processes > 1:
@@ -37,12 +37,19 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
     return frame.sort_values(["set", "index"], ignore_index=True)
 
 
+def _share(task, n, rank, world):
+    """The batches that a process takes of n examples; where their losses are coupled, whole ones of those of all."""
+    if task.batchwise:
+        return torch.arange(n).split(task.evaluation_batch)[rank::world]
+    return torch.arange(rank, n, world).split(task.evaluation_batch)
+
+
 @torch.no_grad()
-def _columns(run, task, model, view, positions, accelerator):
+def _columns(run, model, view, chunks, accelerator):
     training = model.training
     model.to(accelerator.device).eval()
     pieces = []
-    asked = [(None, chunk) for chunk in positions.split(task.evaluation_batch)] if len(positions) else []
+    asked = [(None, chunk) for chunk in chunks if len(chunk)]
     for examples in batches({None: view}, asked, accelerator.device):
         batch = send_to_device(examples, accelerator.device)
         with accelerator.autocast():
@@ -73,6 +80,20 @@ def rounded(values):
     bits = values.float().numpy().astype(np.float32).view(np.uint32)
     nearest = (bits + np.uint32(0x0FFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
     return np.where(np.isfinite(bits.view(np.float32)), nearest, bits).view(np.float32)
+
+
+def shown(task, sets):
+    """Set name → the examples that are scored, all in the world that the task is evaluated in.
+
+    task: whose they are, with its ``scored_sets``.
+    sets: name → examples, as `Task.sets` gives them.
+    """
+    world, names = sets["test"].world, (*SETS, *task.scored_sets)
+    if missing := [name for name in task.scored_sets if name not in sets]:
+        raise MubenchError(
+            f"{task.name} declares the scored set {missing[0]!r}, but neither read() nor sets() gives it"
+        )
+    return task.scored({name: sets[name].within(world) for name in names if name in sets})
 
 
 def scorer(task):

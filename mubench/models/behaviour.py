@@ -50,9 +50,17 @@ class Behaviour:
     head: the submodule whose input is the representation
     num_labels: how many classes there are, or None
     threads: of the CPU, that a model is run with; None: as many as torch takes
+    batchwise: whether the loss of an example depends on the others of its batch (a contrastive loss): nobody cuts a
+        batch then, and teachers answer beside the student
+
+    A batch is a dict: tensors whose first dimension is the batch's; ``index``, the row of each example in its set; and
+    ``world``, a dict of tensors that belong to no example, where a task has such (`mubench.tasks.base.Task.world`).
 
     A method may ask for a measure (``loss``, ``logit`` or ``rep``) and for:
 
+    retain: there is a retain set
+    union: examples of D_f and of D_r may be in one batch
+    examples: each has a loss, and so a gradient, of its own
     labels: they can be corrupted
     classes: logits are of classes or tokens, of which the labels name the right ones
     signal: inputs are numbers that noise can be added to
@@ -62,12 +70,25 @@ class Behaviour:
     prompts: pictures are drawn after prompts, see `mubench.tasks.generation.diffusion`
     """
 
-    provides = frozenset({"loss", "logit", "rep", "labels", "classes"})
+    provides = frozenset({"loss", "logit", "rep", "labels", "classes", "retain", "union", "examples"})
     keeps_outputs = True
     batchwise = False
     head = "classifier"
     num_labels = None
     threads = None
+    batchwise = False
+
+    def take(self, batch, rows):
+        """The examples at some rows of a batch: all that belongs to them, and whole what belongs to none.
+
+        rows: their positions in the batch, a tensor or a slice.
+
+        Tensors whose first dimension is the batch's belong to its examples, all else to none. Overridden where that is
+        not so.
+        """
+        n = size(batch)
+        of_examples = lambda values: hasattr(values, "ndim") and values.ndim > 0 and len(values) == n
+        return {name: values[rows] if of_examples(values) else values for name, values in batch.items()}
 
     def drawn(self, batch, seed):
         """The batch with all that a forward pass would draw at random (noise): teacher and student see the same.
@@ -136,7 +157,8 @@ class Behaviour:
 
         rows: their positions in the batch, [n].
         draw: a uniform number in [0, 1) for each of them.
-        pool: examples whose targets may be taken where targets are no classes; the retain set.
+        pool: examples whose targets may be taken where targets are no classes; the retain set, or D_f where there is
+            none.
         other: take a class that is not the right one, each equally likely; or else any class.
         """
         labels = batch["labels"].clone()
@@ -208,7 +230,7 @@ class Custom(Behaviour):
         with torch.no_grad():
             out = self.forward(model.eval(), batch)
         model.train(training)
-        self.provides = {"loss"}
+        self.provides = {"loss", "union", "examples"}
         if out.logits is not None:
             self.provides |= {"logit"}
             self.num_labels = self.num_labels or out.logits.shape[-1]
@@ -216,7 +238,7 @@ class Custom(Behaviour):
             self.provides |= {"labels", "classes"}
         if self.head:
             self.provides |= {"rep"}
-        if any(v.is_floating_point() for v in batch.values()):
+        if any(v.is_floating_point() for v in batch.values() if isinstance(v, torch.Tensor)):
             self.provides |= {"signal"}
 
 
@@ -250,6 +272,11 @@ def _states(out, batch, states):
         # pictures follow their text
         mask = torch.nn.functional.pad(attention.bool(), (0, length - attention.shape[1]), value=True)
     return Output(out.loss, out.logits, mask, states.float())
+
+
+def size(batch):
+    """How many examples a batch has."""
+    return len(batch["index"] if "index" in batch else next(iter(batch.values())))
 
 
 def pixel_range(mean, std):

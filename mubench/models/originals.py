@@ -142,7 +142,7 @@ def _card(folder, sha256):
 
 def _check_place(task, model, seed, folder, card):
     """Raise where an original in the cache is another than its place says."""
-    wanted = {"task": task.name, "model": model, "seed": seed, "data": task.split().data}
+    wanted = {"task": task.name, "model": model, "seed": seed, "data": task.data_checksum}
     wrong = [f"{name} {card.get(name)!r}, not {value!r}" for name, value in wanted.items() if card.get(name) != value]
     if wrong:
         raise MubenchError(

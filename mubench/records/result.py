@@ -29,7 +29,10 @@ class Result(BaseModel):
     id: str = Field(description="hash of the spec and the code")
     spec: dict = Field(description="what was passed (RunSpec)")
     task: dict = Field(
-        description="name, version, tier, metric and its options, further measures (also), labels, random_guess"
+        description=(
+            "name, version, tier, metric and its options, further measures (also), labels, random_guess, and"
+            " the further sets that are scored (scored_sets), if any"
+        )
     )
     method: dict = Field(
         description=(
@@ -107,6 +110,7 @@ class Result(BaseModel):
                 "random_guess": self.task["random_guess"],
                 "original_test_score": self.checkpoint["test_score"],
                 "scorer": load_primary(self.task["metric"], **self.task.get("metric_options", {})).score,
+                "scored_sets": tuple(self.task.get("scored_sets", ())),
                 **{measure: True for measure in self.task.get("also", ())},
             }
         except (KeyError, TypeError) as error:
@@ -148,6 +152,7 @@ def task_facts(task):
         "also": list(task.also),
         "labels": list(task.labels),
         "random_guess": task.random_guess,
+        **({"scored_sets": list(task.scored_sets)} if task.scored_sets else {}),
     }
 
 

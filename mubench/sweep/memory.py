@@ -136,12 +136,21 @@ def _activations(task, model, batch, measures, convert):
     for cast in (False, True):
         kept = []
         for n in (2, 4):
-            part = {k: convert(v[:n].clone()) if isinstance(v, torch.Tensor) else v[:n] for k, v in batch.items()}
+            part = _copied(task.take(batch, slice(n)), convert)
             with torch.autocast("cpu", torch.bfloat16, enabled=cast):
                 kept.append(saved(model.train(), functools.partial(forward, part)))
         each, inputs, layer = ((four - two) / 2 for two, four in zip(*kept, strict=True))
         found[cast] = Activations(kept[0][0] - 2 * each, each, inputs, layer)
     return found
+
+
+def _copied(values, convert):
+    """A batch, or what belongs to none of its examples, its tensors copied and converted."""
+    import torch
+
+    if isinstance(values, dict):
+        return {name: _copied(value, convert) for name, value in values.items()}
+    return convert(values.clone()) if isinstance(values, torch.Tensor) else values
 
 
 def saved(model, forward):

@@ -9,7 +9,7 @@ import sys
 
 from mubench.cache import whole, writing
 from mubench.errors import MubenchError
-from mubench.registry import methods
+from mubench.registry import methods, tasks
 from mubench.spec import Incompatible, make_spec, retrain_of
 
 OBJECTIVE = "gap to retrain, the lower the better, with validation rows instead of test rows"
@@ -36,6 +36,10 @@ class Trials:
         self.space = {name: choice for name, choice in method.space(spec.protocol).items() if name not in given}
         if not self.space:
             raise Incompatible(f"{method.name} has nothing to tune" + (" besides what is given" if spec.params else ""))
+        if "retain" not in tasks.get(spec.task).provides:
+            raise Incompatible(
+                f"{spec.task} has no retain set, so nothing is retrained that trials could be compared with"
+            )
         self.defaults = {name: method.defaults(spec.protocol)[name] for name in self.space}
         self.prunes = method.prunes and not method.wrap
         digest = hashlib.sha256(json.dumps([spec.id, self.space], sort_keys=True).encode()).hexdigest()[:12]
@@ -220,7 +224,8 @@ def _predictions(job, model):
     from mubench.measure.predict import predict
     from mubench.train.distributed import threads
 
-    shown = job.task.scored({name: job.sets[name] for name in ("validation", "forget", "retain")})
+    asked, world = ("validation", "forget", "retain"), job.sets["test"].world
+    shown = job.task.scored({name: job.sets[name].within(world) for name in asked if name in job.sets})
     sets = {"test": shown.pop("validation"), **shown}
     with threads(job.task.threads):
         return predict(job.task, model, sets, accelerator=job.context.accelerator)

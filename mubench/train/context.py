@@ -316,5 +316,8 @@ def size(model):
 
 
 def shapes(batch):
-    """The shapes of one example of a batch, in a fixed order."""
-    return tuple((k, tuple(v.shape[1:])) for k, v in sorted(batch.items()) if isinstance(v, torch.Tensor))
+    """The shapes of one example of a batch, in a fixed order; of a batch in a world, whose work is not proportional to
+    its examples, also how many there are and which world it is.
+    """
+    whole = (len(batch["index"]), id(batch["world"])) if "world" in batch else ()
+    return *((k, tuple(v.shape[1:])) for k, v in sorted(batch.items()) if isinstance(v, torch.Tensor)), whole

@@ -8,6 +8,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mubench.errors import MubenchError
 from mubench.models import networks
 from mubench.train.loader import batches
 
@@ -37,46 +38,60 @@ def gradients(context, view, size=1, change=None):
     change: batch → the batch whose loss is meant (other labels).
 
     Yields (batch, parameter name → [G, …]) for as many of the groups at a time as fit: one pass of `torch.func`'s vmap;
-    models that it cannot take (their control flow depends on the data) are run group by group.
+    models that it cannot take (their control flow depends on the data) are run group by group. Raises `MubenchError`
+    where an example has no loss of its own.
     """
+    if context.task.batchwise:
+        raise MubenchError(
+            "the loss couples the examples of a batch here, so none has a gradient of its own: this method needs tasks"
+            " whose loss is per example"
+        )
     loss, training = _Loss(context.task, context.student), context.student.training
     params = {f"model.{n}": p.detach() for n, p in context.student.named_parameters() if p.requires_grad}
     single = grad(lambda params, batch: functional_call(loss, {n: p.view_as(p) for n, p in params.items()}, (batch,)))
     numbers = NUMBERS.get(context.device.type, NUMBERS["cpu"]) // sum(p.numel() for p in params.values())
     together = max(1, min(numbers, EXAMPLES // size))
-    many = vmap(single, in_dims=(None, 0), randomness="same")
+    many = True
     context.student.eval()
     try:
         asked = [(None, positions) for positions in _pieces(len(view), size, together)]
         for examples in batches({None: view}, asked, context.device):
             batch = context.ready(examples, "gradients")
-            count = -(-len(batch["index"]) // size)
             given = change(batch) if change else batch
-            groups = {name: values.unflatten(0, (count, -1)) for name, values in given.items()}
-            first = {name: values[0] for name, values in groups.items()}
-            plain = functools.partial(single, params, first), len(first["index"])
+            groups = [context.task.take(given, rows) for rows in torch.arange(len(batch["index"])).split(size)]
+            count = len(groups)
+            plain = functools.partial(single, params, groups[0]), len(groups[0]["index"])
             with (
                 context.accelerator.autocast(),
                 torch.random.fork_rng(devices=[]),
                 context.counted(("gradients", size), batch, plain=plain),
             ):
-                found = _at_once(many, params, groups, context.student) if count > 1 and many else None
+                found = _at_once(single, params, groups, context.student) if count > 1 and many else None
                 if found is None:
-                    many = many if count == 1 else None  # not tried again
-                    each = [single(params, {k: v[i] for k, v in groups.items()}) for i in range(count)]
+                    many = many and count == 1  # else not tried again
+                    each = [single(params, group) for group in groups]
                     found = {name: torch.stack([one[name] for one in each]) for name in params}
             yield batch, {name.removeprefix("model."): values.detach() for name, values in found.items()}
     finally:
         context.student.train(training)
 
 
-def _at_once(many, params, groups, student):
-    """The gradients of all groups, or None where vmap cannot take the model."""
+def _at_once(single, params, groups, student):
+    """The gradients of all groups, or None where vmap cannot take the model, or groups that differ in their shapes."""
+    first = groups[0]
     try:
+        own = {name: torch.stack([group[name] for group in groups]) for name in first if _apart(name, groups)}
+        axes = {name: 0 if name in own else None for name in first}  # what belongs to no example is the same for all
+        many = vmap(single, in_dims=(None, axes), randomness="same")
         with sdpa_kernel(SDPBackend.MATH), networks.whole_masks(student):
-            return many(params, groups)
+            return many(params, first | own)
     except (RuntimeError, ValueError):
         return None
+
+
+def _apart(name, groups):
+    """Whether a column of two groups is not one and the same."""
+    return groups[0][name] is not groups[1][name]
 
 
 def _pieces(n, size, together):

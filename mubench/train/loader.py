@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mubench.errors import MubenchError
+from mubench.examples import NOTHING
 
 WORKERS = 4  # at most; each holds two batches in advance
 
@@ -47,8 +48,10 @@ def _decoded(views, asked, device):
     workers = max(1, min(WORKERS, cores - 1, len(asked)))
     pinned = device.type == "cuda"
     apart = torch.Generator()  # of the workers: else the run's own random numbers would be drawn
+    bare = {name: view.within(NOTHING) for name, view in views.items()}  # no process is sent a world
     options = {"num_workers": workers, "pin_memory": pinned, "generator": apart}
-    for batch in DataLoader(Views(views), batch_size=None, sampler=asked, **options):
+    given = DataLoader(Views(bare), batch_size=None, sampler=asked, **options)
+    for (name, _), batch in zip(asked, given, strict=False):  # whoever asks may stop early
         if isinstance(batch, MubenchError):
             raise batch
-        yield batch
+        yield batch | {"world": views[name].world} if views[name].world else batch

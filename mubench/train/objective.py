@@ -99,7 +99,7 @@ class Objective:
         task, student = self.context.task, output[rows]
         teacher = self._teacher_output(term, batch, positions, rows) if term.taught else None
         if term.how:
-            return term.how(self.context, {name: column[rows] for name, column in batch.items()}, student, teacher)
+            return term.how(self.context, task.take(batch, rows), student, teacher)
         if term.measure == "loss":
             return student.loss
         if term.measure == "rep":
@@ -110,7 +110,7 @@ class Objective:
         """What a term's teacher gives for its rows: read, where the task keeps outputs, from those of the whole set."""
         teacher, layer = self.context.teacher(term.target), self.context.layer(term.layer)
         features = term.measure == "rep" and not layer
-        if layer or not self.context.task.keeps_outputs:
+        if layer or not teacher.keeps_outputs:
             return teacher.answer(batch, rows, features, layer)  # states are as many as the longest text of a batch
         before = len(self.views["forget"]) if "union" in self.views and term.on == "retain" else 0
         outputs = teacher.outputs(getattr(self.context, term.on), features)
@@ -128,4 +128,6 @@ class Objective:
         if purpose not in self._draws:
             view = self.views["union" if "union" in self.views else term.on]
             self._draws[purpose] = torch.rand(len(view), generator=context.generator(purpose))
-        return task.corrupt(batch, rows, self._draws[purpose][positions[rows]], context.retain, term.target == "wrong")
+        return task.corrupt(
+            batch, rows, self._draws[purpose][positions[rows]], context.retain or context.forget, term.target == "wrong"
+        )

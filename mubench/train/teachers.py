@@ -9,7 +9,7 @@ from mubench.train import lora
 
 
 class Teacher:
-    """A frozen model, whose outputs are computed once per example where the task can keep them (``keeps_outputs``).
+    """A frozen model, whose outputs are computed once per example and world where they can be kept (``keeps_outputs``).
 
     context: the run's.
     model: () → the model. An incompetent one is let go as soon as the outputs of a whole view are known, and made
@@ -19,15 +19,22 @@ class Teacher:
     def __init__(self, context, model):
         self.context, self.model, self._outputs = context, model, {}
 
+    @property
+    def keeps_outputs(self):
+        """Whether its outputs are the same beside whichever other examples, and few enough to be kept."""
+        return self.context.task.keeps_outputs and not self.context.task.batchwise
+
     @torch.no_grad()
     def answer(self, batch, rows, features=False, layer=None):
         """The `Output` for some rows of a batch; of a ``layer`` (a module's name) with its states (see `forward`)."""
-        given = {k: v[rows] for k, v in batch.items()}
+        task = self.context.task
+        given = batch if task.batchwise else task.take(batch, rows)  # nobody cuts a batch whose examples are coupled
         with self._answering() as model:
-            return forward(self.context.task, model, given, features, [layer] if layer else ())[layer]
+            out = forward(task, model, given, features, [layer] if layer else ())[layer]
+        return out[rows] if task.batchwise else out
 
     def outputs(self, view, features=False):
-        """The `Output` of a whole view, row i being its example i."""
+        """The `Output` of a whole view, row i being its example i, in the view's world."""
         key = (id(view), features)
         if key not in self._outputs:
             self._outputs[key] = view, self._of_all(view, features)  # the view is kept: its id must stay its own

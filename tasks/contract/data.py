@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from mubench.cache import cache_dir
-from mubench.errors import MubenchError
+from mubench.errors import MubenchError, nearest
 from mubench.fetch import fetch
 from mubench.splits import file_split, make_split, rank
 from mubench.tasks.contract.rows import rows_checksum, shown
@@ -87,7 +87,7 @@ class Data:
         train: all of D.
         validation: the official set, or some of the test rows.
         test: the test rows that are no validation rows.
-        transfer: where the task has one.
+        transfer and the further sets that are scored: where the task has them.
 
         Raises `MubenchError` saying how to supply what is missing.
         """
@@ -95,6 +95,7 @@ class Data:
 
         validation, test = self.held_out
         rows = {"train": None, "validation": validation, "test": test, "transfer": None}
+        rows |= dict.fromkeys(self.scored_sets)
         official = self.data.get("validation") is not None
         return datasets.DatasetDict(
             {
@@ -122,12 +123,30 @@ class Data:
         cut = round(VALIDATION_SHARE * n)
         return sorted(ranked[:cut]), sorted(ranked[cut:])
 
-    def split(self, ratio=5, file=None):
-        """The standard deletion `Split` at ``ratio`` per cent, or somebody's own index ``file``."""
+    def split(self, ratio=5, file=None, unit=None):
+        """The standard deletion `Split` at ``ratio`` per cent, or somebody's own index ``file``.
+
+        unit: the kind of the units, one of ``unit_kinds`` (None: the first).
+        """
         n, checksum = len(self.data["train"]), self.data_checksum
         if file is not None:
             return file_split(self.name, file, n, checksum)
-        return make_split(self.name, ratio, self.units(), checksum)
+        kind = self.unit(unit)
+        return make_split(self.name, ratio, self.units(kind or self.unit_kinds[0]), checksum, kind)
+
+    def unit(self, kind=None):
+        """A kind of unit, checked; None stands for the first of ``unit_kinds``."""
+        if kind is not None and kind not in self.unit_kinds:
+            raise nearest(f"unit of {self.name}", kind, self.unit_kinds, f"`mubench ls {self.name}`")
+        return None if kind == self.unit_kinds[0] else kind
+
+    def retraining_rows(self, forget, retain):
+        """How many rows retraining would be trained on, from which the default budget follows: |D_r|; of a task without
+        a retain set |D|, what its original was trained on.
+
+        forget, retain: how many training rows a split has of each.
+        """
+        return retain if "retain" in self.provides else forget + retain
 
     def show(self, rows, position):
         """An example for people, a row of a set of `load`: see `mubench.tasks.contract.rows.shown`."""

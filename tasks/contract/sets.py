@@ -49,29 +49,44 @@ class Sets:
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return cache_dir() / "prepared" / f"{self.name}-{name}-{digest}.safetensors"
 
-    def sets(self, model, split, limit=None):
+    def sets(self, model, split=None, limit=None):
         """The sets of a run: name → view.
 
         model: the model's name.
-        split: the deletion `Split`; it must be of these rows.
+        split: the deletion `Split`; it must be of these rows. None: nothing is forgotten, as for the original.
         limit: take the first so many rows of each set.
 
-        Returns train, forget, retain, validation, test and, where there is one, transfer.
+        Returns train, validation, test and, where there are such, forget, retain, transfer and the ``scored_sets``.
+        D_f is seen with D's `world`, as the original knew it, all others with the one they are evaluated in.
         """
-        split.verify(self.data_checksum, len(self.data["train"]))
+        if split is not None:
+            split.verify(self.data_checksum, len(self.data["train"]))
+        before, after = self._worlds(() if split is None else split.forget)
         train, test = self.prepared(model, "train"), self.prepared(model, "test")
         validation_rows, test_rows = self.held_out
         validation = self.prepared(model, "validation") if "validation" in self.data else test
-        sets = {
-            "train": train,
-            "forget": train.select(list(split.forget)),
-            "retain": train.select(list(split.retain)),
-            "validation": validation.select(validation_rows),
-            "test": test.select(test_rows),
-        }
-        if "transfer" in self.data:
-            sets["transfer"] = self.prepared(model, "transfer")
+        sets = {"train": train.within(before)}
+        if split is not None:
+            sets["forget"] = train.select(list(split.forget)).within(before)
+        if split is not None and "retain" in self.provides:
+            sets["retain"] = train.select(list(split.retain)).within(after)
+        others = {"validation": validation.select(validation_rows), "test": test.select(test_rows)}
+        others |= {name: self.prepared(model, name) for name in ("transfer", *self.scored_sets) if name in self.data}
+        evaluated = before if self.evaluated_on == "all" else after
+        sets |= {name: view.within(evaluated) for name, view in others.items()}
         return {name: view.select(slice(limit)) for name, view in sets.items()} if limit else sets
+
+    def _worlds(self, forget):
+        """The `World` of all training rows, and that without those to be forgotten."""
+        from mubench.examples import NOTHING, World
+
+        if "union" in self.provides:  # as of all tasks without
+            return NOTHING, NOTHING
+        every, gone = range(len(self.data["train"])), set(forget)
+        before = World(self.world(every))
+        if not before:
+            return NOTHING, NOTHING
+        return before, World(self.world([row for row in every if row not in gone])) if gone else before
 
     def scored(self, sets):
         """The rows of each set that are scored: all, or the first ``measured`` of them.
@@ -88,4 +103,5 @@ class Sets:
     def example(self, model, n):
         """The first ``n`` training rows as a batch, unverified: what the memory of a step is estimated from."""
         rows = self.read()["train"]
-        return self.decode(rows.select(range(min(n, len(rows)))), model)
+        batch, (world, _) = self.decode(rows.select(range(min(n, len(rows)))), model), self._worlds(())
+        return batch | {"world": world} if world else batch

@@ -26,6 +26,7 @@ class BioFact(BioFactFiles, TextGeneration):
         "https://github.com/shmsw25/FActScore/issues/52 says; or `python -m factscore.download_data`) into FOLDER"
     )
     prompt, answer = "Question: Tell me a bio of {name}.\n", "{biography}"  # as FActScore asked
+    unit_kinds = ("person", "row")
     measured = {"train": 100, "retain": 100, "test": 100}
     evaluation_batch = 16
     recipe = Recipe(lr=2e-5, epochs=10, batch_size=16, lr_schedule="linear", warmup=0.1)
@@ -41,6 +42,6 @@ class BioFact(BioFactFiles, TextGeneration):
         "vicuna_13b": Model("LlamaForCausalLM", pretrained="lmsys/vicuna-13b-v1.3", inputs=LENGTHS),
     }
 
-    def units(self):
+    def units(self, kind):
         """The person a row is about."""
-        return self.data["train"]["name"]
+        return self.data["train"]["name"] if kind == "person" else super().units(kind)

@@ -21,6 +21,7 @@ class People(TextGeneration):
     rows = {"train": 2000, "test": 400}
     tokenizer = "people-tokenizer.json"
     prompt, answer = "{question}", "{answer}"
+    unit_kinds = ("person", "row")
     measured = {"retain": 300, "train": 300}
     recipe = Recipe(lr=5e-3, epochs=24, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {
@@ -65,6 +66,6 @@ class People(TextGeneration):
     def read(self):
         return read_people(stored(__file__, "people"))
 
-    def units(self):
+    def units(self, kind):
         """The person a row is about."""
-        return self.data["train"]["name"]
+        return self.data["train"]["name"] if kind == "person" else super().units(kind)

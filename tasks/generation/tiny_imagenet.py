@@ -44,10 +44,13 @@ class TinyImagenet(TinyImagenetFiles, ImageGeneration):
     recipe = Recipe(lr=1e-5, epochs=2, batch_size=32)
     measured = {"train": 1000, "forget": 1000, "retain": 1000, "test": 1000, "validation": 500}
     evaluation_batch = 64
+    unit_kinds = ("class", "row")
     models = {
         "stable_diffusion": Model("UNet2DConditionModel", pretrained="CompVis/stable-diffusion-v1-4", part="unet")
     }
 
-    def units(self):
+    def units(self, kind):
         """The class a picture is of (its WordNet id)."""
+        if kind != "class":
+            return super().units(kind)
         return [CLASSES[label][0] for label in self.data["train"]["label"]]

@@ -77,9 +77,10 @@ def test_every_field_changes_the_id(tmp_path):
         curriculum="superloss",
     )
     weighed = dict(curriculum_lambda=5.0, curriculum_tau="log_classes")
-    assert {"task", *other, *weighed} == set(RunSpec.model_fields)
+    assert {"task", "unit", *other, *weighed} == set(RunSpec.model_fields)
     ids = [make().id, *(make(**{name: value}).id for name, value in other.items())]
     ids += [make(curriculum="superloss", **{name: value}).id for name, value in weighed.items()]
+    ids += [make(task="people", **unit).id for unit in ({}, {"unit": "row"})]
     assert len(set(ids)) == len(ids)
     rows.write_text("1\n3\n")
     assert make(split_file=str(rows)).id not in ids  # the content counts …
@@ -95,6 +96,7 @@ def test_every_field_changes_the_id(tmp_path):
         {"model": "resnet"},
         {"precision": "no"},
         {"limit": None},
+        {"unit": "row"},
         {"params": {}},
         {"params": {"alpha": str(mu.load_method("neggrad_plus").alpha)}},
         {"params": {"lr": None, "epochs": mu.load_method("neggrad_plus").epochs}},

@@ -171,10 +171,10 @@ def test_prompts_name_the_class_by_its_wordnet_id(tiny):
     train = tiny.data["train"]
     assert (
         train[0]["text"] == "an image of a goldfish"
-        and tiny.units()[0] == "n01443537"
+        and tiny.units("class")[0] == "n01443537"
         and tiny.num_labels == len(set(tiny.labels)) == 200
     )
-    assert train[np.flatnonzero(np.array(tiny.units()) == "n04067472")[0]]["text"] == "an image of a reel"
+    assert train[np.flatnonzero(np.array(tiny.units("class")) == "n04067472")[0]]["text"] == "an image of a reel"
 
 
 def test_the_copy_on_the_hub_gives_the_same_rows_under_its_own_ids(tiny, monkeypatch):

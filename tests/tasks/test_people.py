@@ -58,7 +58,7 @@ def test_left_padding_changes_nothing(model):
 
 @pytest.mark.parametrize("ratio", range(1, 11))
 def test_all_rows_of_a_person_are_forgotten_together(ratio):
-    names, split = TASK.units(), TASK.split(ratio)
+    names, split = TASK.units("person"), TASK.split(ratio)
     forget, retain = ({names[row] for row in rows} for rows in (split.forget, split.retain))
     assert len(forget) == 10 * ratio and len(retain) == 1000 - 10 * ratio and not forget & retain
     assert len(split.forget) == 2 * len(forget)
@@ -67,7 +67,7 @@ def test_all_rows_of_a_person_are_forgotten_together(ratio):
 def test_people_are_in_one_set_only():
     validation, test = TASK.held_out
     held_out = TASK.data["test"]["name"]
-    sets = [set(TASK.units()), {held_out[row] for row in validation}, {held_out[row] for row in test}]
+    sets = [set(TASK.units("person")), {held_out[row] for row in validation}, {held_out[row] for row in test}]
     assert [len(names) for names in sets] == [1000, 80, 320]
     assert len(set.union(*sets)) == 1400
 

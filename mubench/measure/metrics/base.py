@@ -153,4 +153,13 @@ def compute_all(predictions, facts=None, retrain=None, known=None):
         elif m.applies(p):
             value = float(m.compute(p))
             values[name] = value if math.isfinite(value) else None
-    return values
+    return values | _further(p)
+
+
+def _further(p):
+    """``NAME_score`` of each further set that the fact ``scored_sets`` names."""
+    from mubench.measure.metrics.performance import mean_score
+
+    there = [name for name in p.facts.get("scored_sets", ()) if name in p and p[name].has("score")]
+    values = {f"{name}_score": float(mean_score(p[name], p)) for name in there}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -87,7 +87,7 @@ class ImageGeneration(Denoising, Drawing, Frozen, Task):
             "labels": torch.tensor(dataset["label"]),
         }
 
-    def sets(self, model, split, limit=None):
+    def sets(self, model, split=None, limit=None):
         self.texts("cpu")  # encoded before any clock runs
         return super().sets(model, split, limit)
 
