@@ -8,7 +8,11 @@ from mubench.errors import MubenchError
     "measure weights that any code has unlearned",
     "mubench evaluate fashion path/to/checkpoint --ratio 5",
     argument("task", metavar="TASK"),
-    argument("checkpoint", metavar="CHECKPOINT", help="a folder with model.safetensors and config.json, or a hub id"),
+    argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a folder with model.safetensors and config.json, or with wrapper.json, or a hub id",
+    ),
     *fields("model", "ratio", "split_file", "seed", "limit"),
     argument("--name", metavar="NAME", help="what to call the code that made them: with --out, recorded like a run"),
     argument("--out", metavar="FOLDER", help="of results"),
