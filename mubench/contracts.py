@@ -53,7 +53,7 @@ def check_method(reference):
         "the same seed gives the same bits: draw from context.generator()",
     )
     yield f"repeatable, finite, {done.costs.steps} steps"
-    changed = any(not torch.equal(v, before[k]) for k, v in one.items())
+    changed = one.keys() != before.keys() or any(not torch.equal(v, before[k]) for k, v in one.items())
     _holds(changed or not method.terms, "a method with terms changes the model")
     yield "changes the model" if changed else "leaves the model as it is"
     yield f"works on {', '.join(tasks)}"

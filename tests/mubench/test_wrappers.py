@@ -284,6 +284,12 @@ def test_the_memory_of_the_original_is_counted():
         assert (held, free) == (4000, 0)
 
 
+@pytest.mark.parametrize("name", ["Assistant", "Own"])
+def test_the_contract_of_methods_holds_for_one_that_wraps(name):
+    lines = [*mubench.check(f"tests/assistant.py:{name}")]
+    assert "changes the model" in lines and lines[-1].startswith("works on ")
+
+
 class Unwrapped(Assistant):
     """Wraps where it is asked to."""
 
