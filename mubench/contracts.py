@@ -67,7 +67,7 @@ def check_method(reference):
     if "retain" not in method.needs and method.needs <= PROBLEM:
         _without_retain(cls)
         yield "works without a retain set"
-    changed = any(not torch.equal(v, before[k]) for k, v in one.items())
+    changed = one.keys() != before.keys() or any(not torch.equal(v, before[k]) for k, v in one.items())
     _holds(changed or not method.terms, "a method with terms changes the model")
     yield "changes the model" if changed else "leaves the model as it is"
     _holds(not (cls.prunes and watched.edits), "a method that changes weights after its last epoch says prunes = False")

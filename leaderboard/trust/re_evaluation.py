@@ -1,5 +1,6 @@
 """Re-evaluated: predictions are made again from the weights, and compared."""
 
+import functools
 import math
 import os
 import tempfile
@@ -64,7 +65,8 @@ def _evaluated_network(run, task, folder, limits):
         raise Unavailable(
             f"{run.folder} has no weights in safetensors, in {MODEL}/ or in a folder {run.result.id}/ on the hub"
         )
-    network = (_wrapper if is_wrapper else task_network)(task, run.spec.model, folder, limits, run)
+    load = functools.partial(_wrapper, run) if is_wrapper else task_network
+    network = load(task, run.spec.model, folder, limits)
     same(run, "model.wrapper", wrapper, network.asdict() if is_wrapper else None)
     if (found := networks.weights_hash(network)) != run.result.weights:
         raise MubenchError(
@@ -73,7 +75,7 @@ def _evaluated_network(run, task, folder, limits):
     return network
 
 
-def _wrapper(task, model, folder, limits, run):
+def _wrapper(run, task, model, folder, limits):
     """The wrapper in a folder, its parts networks of the task's models, and around the original of the run."""
     from mubench.models import originals, wrappers
 
@@ -97,7 +99,7 @@ def _wrapper(task, model, folder, limits, run):
         return wrappers.load(folder, original, part)
 
 
-def task_network(task, model, folder, limits=LIMITS, run=None):
+def task_network(task, model, folder, limits=LIMITS):
     """The task's own network, of its own card's configuration, with the weights in the safetensors files of a folder.
 
     A stranger's configuration is not read. Raises `MubenchError` where weights are missing or of another shape.

@@ -13,7 +13,7 @@ from mubench.errors import MubenchError
         "checkpoint",
         metavar="CHECKPOINT",
         check=checks.checkpoint,
-        help="a folder with model.safetensors and config.json, or a hub id",
+        help="a folder with model.safetensors and config.json, or with wrapper.json, or a hub id",
     ),
     *fields("model", "ratio", "split_file", "seed", "limit"),
     *fields("unit"),

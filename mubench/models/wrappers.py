@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from mubench.errors import MubenchError
 from mubench.models import networks
@@ -20,6 +21,7 @@ from mubench.models.networks import WRAPPER
 FORMAT: Literal[1] = 1
 ORIGINAL = "original"  # the part of this name is the model that was unlearned: it is named, not stored again
 LARGEST = 2**16  # bytes of the file `WRAPPER`
+OWN = ("options", "config")  # attributes of each wrapper, which are no parts
 NAME = r"^[a-z][a-z0-9_]{0,63}$"  # of wrappers and parts
 PART_FILES = re.compile(r"(generation_)?config\.json|[\w-]+\.safetensors(\.index\.json)?", re.ASCII)
 
@@ -54,7 +56,8 @@ class Wrapper(torch.nn.Module):
     def __init__(self, **given: Any) -> None:
         super().__init__()
         for name in (self.name, *self.parts):
-            if not re.match(NAME, name) or name in self.parts and hasattr(torch.nn.Module, name):
+            taken = name in self.parts and (hasattr(Wrapper, name) or name in OWN)
+            if not re.fullmatch(NAME, name) or taken:
                 raise MubenchError(
                     f"{name!r} cannot name a wrapper or a part: give a snake_case name such as assistant"
                 )
@@ -81,9 +84,13 @@ class Wrapper(torch.nn.Module):
     def checked(cls, options):
         """The options of a dict, as the class declares them."""
         try:
-            return cls.Options(**options)
+            checked = cls.Options(**options)
+            checked.model_dump_json()
         except ValidationError as error:
             raise MubenchError(f"options of the wrapper {cls.name}: {_first(error)}") from None
+        except PydanticSerializationError as error:
+            raise MubenchError(f"options of the wrapper {cls.name} are no JSON values: {error}") from None
+        return checked
 
     @classmethod
     def loads(cls):
@@ -183,17 +190,13 @@ class LogitDifference(Wrapper):
         if logits.shape != others.shape:
             raise MubenchError(f"the original's logits are {[*logits.shape]}, the assistant's {[*others.shape]}")
         difference = logits - self.options.alpha * others
-        if out is self._tensor(out):
+        if isinstance(out, torch.Tensor):
             return difference
         out.logits = difference
         return out
 
-    @staticmethod
-    def _tensor(out):
-        return getattr(out, "logits", out)
-
     def _logits(self, out):
-        logits = self._tensor(out)
+        logits = getattr(out, "logits", out)
         if not isinstance(logits, torch.Tensor):
             raise MubenchError(f"{self.name} needs networks that give logits, not {type(out).__name__}")
         return logits.float() if logits.element_size() < 4 else logits
@@ -227,7 +230,7 @@ class Part(BaseModel):
     """A part, in the file `WRAPPER`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    class_: str = Field(alias="class", pattern=r"^\w{1,100}$")
+    class_: str = Field(alias="class", pattern=r"^[A-Za-z0-9_]{1,100}$")
     parameters: int
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     stored: bool

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import mubench
+from hub import Hub, commit
 from mubench.leaderboard import submission
 from mubench.leaderboard.board import board
 from mubench.leaderboard.trust.layout import FILES
@@ -182,3 +183,14 @@ def test_forged_wrappers_are_refused(good, name):
     forge(good)
     with pytest.raises(mubench.MubenchError, match=sentence):
         check(good.root, weights=True)
+
+
+def test_its_weights_may_lie_on_the_hub(good, tmp_path, mubench):
+    with Hub(tmp_path / "hub") as hub:
+        target = hub.root / "models/me/weights" / good.result.name
+        target.parent.mkdir(parents=True)
+        (good.result / "model").rename(target)
+        (target / "assistant/run.py").write_text("not fetched")
+        good.edit("submission.json", weights=f"me/weights@{commit(target.parent)}")
+        done = mubench("check", good.root, "--weights", env=hub.environment(tmp_path / "cache"))
+    assert not done.code and "predictions made again from weights" in done.out, done.err

@@ -118,7 +118,7 @@ def test_time_cuts_only_where_the_user_said_so(tmp_path):
 def test_passes_in_hooks_use_up_the_budget(tmp_path):
     """SalUn's saliency is one pass over D_f; its epoch ends one batch early where the budget has no room for it."""
     job = Job.of(spec("salun", params={"batch_size": 20, "epochs": 1}))
-    assert job.train(progress=False).examples == 3 * LIMIT
+    assert job.train(progress=False).costs.examples == 3 * LIMIT
     short = mu.run(
         "fashion",
         "salun",

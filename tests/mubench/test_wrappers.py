@@ -173,6 +173,19 @@ def test_what_it_cannot_be_made_of_is_refused(given, sentence):
         LogitDifference(**{"original": network, "assistant": network} | given)
 
 
+class Odd(Wrapper):
+    """Its option is no JSON value."""
+
+    class Options(Wrapper.Options):
+        by: object = None
+
+
+def test_options_are_json_values():
+    with pytest.raises(MubenchError, match="options of the wrapper odd are no JSON values"):
+        Odd(by=torch.nn.Linear(1, 1))
+    assert Odd(by=[1, "a"]).asdict()["options"] == {"by": [1, "a"]} and Odd.name == "odd"
+
+
 def test_other_classes_or_tokens_are_refused():
     with pytest.raises(MubenchError, match="logits are of 10 classes or tokens, the assistant's 1024"):
         LogitDifference(original=original(), assistant=original("people", "gpt2"))
@@ -181,7 +194,7 @@ def test_other_classes_or_tokens_are_refused():
         unknown(torch.ones(1, 3))
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "X", "train", ""])
+@pytest.mark.parametrize("name", ["../x", "a/b", "X", "x\n", "train", "generate", "options", "config", ""])
 def test_a_part_is_named_as_a_folder_may_be(name):
     with pytest.raises(MubenchError, match="cannot name a wrapper or a part"):
         type("Odd", (Wrapper,), {"parts": (name,)})(**{name: torch.nn.Linear(1, 1)})
@@ -268,6 +281,12 @@ def test_the_memory_of_the_original_is_counted():
             need(Footprint(1000, 100), m, recipe, Setup("float32", lora))["teachers"] for m in (method, plain)
         )
         assert (held, free) == (4000, 0)
+
+
+@pytest.mark.parametrize("name", ["Assistant", "Own"])
+def test_the_contract_of_methods_holds_for_one_that_wraps(name):
+    lines = [*mubench.check(f"tests/assistant.py:{name}")]
+    assert "changes the model" in lines and lines[-1].startswith("works on ")
 
 
 class Unwrapped(Assistant):
