@@ -157,9 +157,8 @@ def compute_all(predictions, facts=None, retrain=None, known=None):
 
 
 def _further(p):
-    """``NAME_score`` of each further set that the fact ``scored_sets`` names."""
-    from mubench.measure.metrics.performance import mean_score
-
+    """``NAME_score`` of each further set that the fact ``scored_sets`` names, in the task's own score."""
+    scorer = p.facts.get("scorer") or (lambda rows: rows["score"].mean())
     there = [name for name in p.facts.get("scored_sets", ()) if name in p and p[name].has("score")]
-    values = {f"{name}_score": float(mean_score(p[name], p)) for name in there}
+    values = {f"{name}_score": float(scorer(p[name])) for name in there}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
