@@ -167,7 +167,8 @@ def _check_data(task):
     _holds("validation" in task.data or not set(validation) & set(test), "validation rows never count in the test set")
     for kind in task.unit_kinds:
         yield check_splits(task, kind)
-    check_world(task)
+    if task.world:
+        check_world(task)
 
 
 def _check_model(task, name):

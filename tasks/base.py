@@ -81,7 +81,7 @@ class Task(Data, Sets, Models, Behaviour):
             for name, value in vars(cls).items():
                 if not name.startswith("_") and not callable(value) and not hasattr(super(cls, cls), name):
                     raise nearest(f"attribute of data card {cls.__name__}", name, vars(Task), "mubench.tasks.base.Task")
-        if cls.world is not Task.world:  # D_f and D_r are seen with two worlds: they cannot be in one batch
+        if cls.world:  # D_f and D_r are seen with two worlds: they cannot be in one batch
             cls.provides = frozenset(cls.provides) - {"union"}
         if cls.batchwise:
             cls.provides = frozenset(cls.provides) - {"examples"}
@@ -114,14 +114,10 @@ class Task(Data, Sets, Models, Behaviour):
         """
         return range(len(self.data["train"]))
 
-    def world(self, rows):
-        """What belongs to no row and is built from the training rows that remain (a graph's adjacency): name → tensor.
-
-        rows: those rows, ascending.
-
-        A pure function; every batch has it as ``world``. There are two in a run, of D and of D_r: see `sets`.
-        """
-        return {}
+    # world(rows) → name → tensor: what belongs to no row and is built from the training rows that remain, ascending (a
+    #     graph's adjacency). A pure function; every batch has it as ``world``. There are two in a run, of D and of D_r:
+    #     see `sets`. None: there is no such thing.
+    world = None
 
     def attribute(self, row):
         """The value of the task's ``shortcut`` in a row (column → value), a short text: a pure function, by which bias

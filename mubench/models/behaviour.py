@@ -72,7 +72,6 @@ class Behaviour:
 
     provides = frozenset({"loss", "logit", "rep", "labels", "classes", "retain", "union", "examples"})
     keeps_outputs = True
-    batchwise = False
     head = "classifier"
     num_labels = None
     threads = None

@@ -164,7 +164,9 @@ class Wrapper(torch.nn.Module):
         for name, network in self.networks.items():
             if name != ORIGINAL:
                 networks.save(network, folder / name)
-        (folder / WRAPPER).write_text(json.dumps({"format": FORMAT, **self.asdict()}, indent=1) + "\n")
+        (folder / WRAPPER).write_text(
+            json.dumps({"format": FORMAT, **self.asdict()}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 class LogitDifference(Wrapper):

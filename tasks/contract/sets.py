@@ -80,7 +80,7 @@ class Sets:
         """The `World` of all training rows, and that without those to be forgotten."""
         from mubench.examples import NOTHING, World
 
-        if "union" in self.provides:  # as of all tasks without
+        if not self.world:
             return NOTHING, NOTHING
         every, gone = range(len(self.data["train"])), set(forget)
         before = World(self.world(every))

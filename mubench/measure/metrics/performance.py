@@ -1,6 +1,6 @@
 """How well the model does on each set, in the task's own score, a fraction in [0, 1]."""
 
-from mubench.measure.metrics.base import metric
+from mubench.measure.metrics.base import mean_score, metric
 
 
 @metric(better="higher", needs=["test"])
@@ -65,11 +65,6 @@ def _accuracy(rows):
 def _verbatim(rows, words=50):
     pairs = zip(rows["prediction"], rows["target"], strict=True)
     return sum(str(text).split()[:words] == str(true).split()[:words] for text, true in pairs) / len(rows)
-
-
-def mean_score(rows, p):
-    scorer = p.facts.get("scorer")
-    return scorer(rows) if scorer else rows["score"].mean()
 
 
 test_score.__test__ = test_accuracy.__test__ = False  # or pytest collects them wherever they are imported
