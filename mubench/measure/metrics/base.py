@@ -156,6 +156,12 @@ def compute_all(predictions, facts=None, retrain=None, known=None):
     return values | _further(p)
 
 
+def mean_score(rows, p):
+    """The score of some `Rows` of predictions: the task's own, or the mean over examples."""
+    scorer = p.facts.get("scorer")
+    return scorer(rows) if scorer else rows["score"].mean()
+
+
 def _further(p):
     """``NAME_score`` of each further set that the fact ``scored_sets`` names, in the task's own score."""
     scorer = p.facts.get("scorer") or (lambda rows: rows["score"].mean())
