@@ -164,7 +164,6 @@ def mean_score(rows, p):
 
 def _further(p):
     """``NAME_score`` of each further set that the fact ``scored_sets`` names, in the task's own score."""
-    scorer = p.facts.get("scorer") or (lambda rows: rows["score"].mean())
     there = [name for name in p.facts.get("scored_sets", ()) if name in p and p[name].has("score")]
-    values = {f"{name}_score": float(scorer(p[name])) for name in there}
+    values = {f"{name}_score": float(mean_score(p[name], p)) for name in there}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
