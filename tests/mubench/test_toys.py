@@ -65,7 +65,7 @@ def context(task, split, **options):
     network = originals.load(task, task.model())[0]
     views = sets["forget"], sets.get("retain", Absent("retain"))
     made = Context(task, network, functools.partial(task.build, task.model()), *views, **options)
-    made.batch_size = made.forget_batch_size = 16
+    made.note(batch_size=16, forget_batch_size=16)
     return made, sets
 
 
