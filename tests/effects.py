@@ -295,8 +295,8 @@ def changed(cls, run, factor=1.0, **settings):
     factor: what its penalty is multiplied by.
     settings: hyperparameters.
 
-    ``before`` and ``after``: name → weight. ``added``: names of weights that exist only while it trains. ``chosen``: the
-    shares of D_f that the epochs select. ``penalised``: whether there is a penalty.
+    ``before`` and ``after``: name → weight. ``added``: names of weights that exist only while it trains. ``chosen``:
+    the shares of D_f that the epochs select. ``penalised``: whether there is a penalty.
     """
     seen, found = set(), {"chosen": [], "penalised": False}
 
