@@ -1,4 +1,4 @@
-"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and up to five hooks.
+"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and, where it needs some, hooks.
 
 The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken literally: the *student* starts as the
 original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
@@ -8,29 +8,14 @@ import enum
 import functools
 import inspect
 import typing
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from mubench.errors import MubenchError, nearest
+from mubench.methods._terms import MEASURES, Corruption, Term, after, always, first
 from mubench.train.recipe import Recipe
 
-MEASURES = {"loss": "Loss", "logit": "Logit", "rep": "Rep"}
-LABELS = ("true", "wrong", "random", "refusal")
-TEACHERS = ("original", "incompetent")
+__all__ = ["MEASURES", "SCHEDULES", "Corruption", "Method", "Parameters", "Term", "after", "always", "first"]
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
-EPOCHS = ("longer", "shorter", "forget")
-
-
-class Corruption(str, enum.Enum):
-    """How what is taught on D_f differs from the truth, the column of Table 2.
-
-    GRADIENT: the truth is pushed away, towards nothing.
-    DATA: another target than the truth is learnt: other labels, inputs or outputs.
-    MODEL: the target is what an incompetent model gives.
-    """
-
-    GRADIENT = "Grad"
-    DATA = "Data"
-    MODEL = "Model"
 
 
 class Parameters(str, enum.Enum):
@@ -47,123 +32,6 @@ class Parameters(str, enum.Enum):
     EXTERNAL = "dense external"
 
 
-def always(epoch):
-    """The term counts in every epoch."""
-    return True
-
-
-@dataclass(frozen=True)
-class first:
-    """The term counts in the first ``n`` epochs only (SCRUB's max phase)."""
-
-    n: int
-
-    def __call__(self, epoch):
-        return epoch <= self.n
-
-
-@dataclass(frozen=True)
-class after:
-    """The term counts after the first ``n`` epochs only."""
-
-    n: int
-
-    def __call__(self, epoch):
-        return epoch > self.n
-
-
-@dataclass(frozen=True)
-class Term:
-    """One summand of the objective: ``weight`` × the mean over the batch of a per-example measure.
-
-    on: ``forget`` or ``retain``, the set whose examples it is taken over.
-    measure: ``loss`` (task loss), ``logit`` (divergence KL(teacher ‖ student) of outputs) or ``rep`` (squared distance
-        of representations), the paper's *knowledge measurement*.
-    target: for ``loss``: ``true`` labels, ``wrong`` ones (always different from the truth), ``random`` ones (uniform
-        over all classes, so possibly true) or, of texts, a ``refusal`` ("I do not know"); for ``logit`` and ``rep`` a
-        frozen teacher: the ``original`` model or an ``incompetent`` (freshly initialised) one.
-    weight: negative pushes away (gradient corruption).
-    when: which epochs it counts in, a predicate of the epoch (from 1).
-    temperature: divides both logits of a ``logit`` term; multiply ``weight`` by T² where the paper does.
-    per: ``example`` (KL summed over classes) or ``class`` (averaged over them: PyTorch's default reduction, which some
-        official codes use).
-    redraw: draw ``wrong`` and ``random`` labels anew in every epoch instead of once.
-    how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its
-        own (NPO's log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and
-        teacher (None without one) for the term's rows of the ``batch``; with it ``loss`` may have a teacher for a
-        target, whose losses are the reference, and any measure ``none``: what it is pulled towards is ``how``'s own
-        business (RMU's random direction).
-    corruption: a `Corruption`, or a tuple of them, of a term on ``forget`` where neither weight nor target say it
-        (``corruptions``), as ``how`` or a hook of the method hides it.
-    batchwise: the value of an example depends on the others of its batch: the batch is never cut.
-    """
-
-    on: str
-    measure: str
-    target: str
-    weight: float = 1.0
-    when: typing.Callable = always
-    temperature: float = 1.0
-    per: str = "example"
-    redraw: bool = False
-    how: typing.Callable | None = None
-    corruption: Corruption | tuple[Corruption, ...] = ()
-    batchwise: bool = False
-
-    def __post_init__(self):
-        allowed = (
-            (LABELS if self.measure == "loss" else ())
-            + (TEACHERS if self.how or self.measure != "loss" else ())
-            + ("none",) * bool(self.how)
-        )
-        if (
-            self.on not in ("forget", "retain")
-            or self.measure not in MEASURES
-            or self.target not in allowed
-            or self.per not in ("example", "class")
-        ):
-            raise MubenchError(
-                f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
-                "per example/class"
-            )
-        if isinstance(self.corruption, Corruption):
-            object.__setattr__(self, "corruption", (self.corruption,))
-        if not isinstance(self.corruption, tuple) or not all(isinstance(kind, Corruption) for kind in self.corruption):
-            raise MubenchError(
-                f"corruption={self.corruption!r}: give one of {', '.join(map(str, Corruption))}, or a tuple of them"
-            )
-        if self.corruption and (self.on != "forget" or self.corruption == self._computed):
-            raise MubenchError(
-                f"corruption={self.corruption!r} is to be left out: it is declared of terms on forget, where neither"
-                " their weight nor their target say it"
-            )
-        if not isinstance(self.batchwise, bool):
-            raise MubenchError(f"batchwise={self.batchwise!r}: give True or False")
-
-    @property
-    def corruptions(self):
-        """The `Corruption`s: those declared, else what weight and target say."""
-        return self.corruption or self._computed
-
-    @property
-    def _computed(self):
-        if self.weight < 0:
-            return (Corruption.GRADIENT,)
-        if self.target == "incompetent":
-            return (Corruption.MODEL,)
-        return (Corruption.DATA,) * self.corrupts
-
-    @property
-    def taught(self):
-        """Whether its target is what a teacher gives."""
-        return self.target in TEACHERS
-
-    @property
-    def corrupts(self):
-        """Whether its examples get other labels than they have."""
-        return self.target in LABELS[1:]
-
-
 class Method:
     """An unlearning method.
 
@@ -176,6 +44,9 @@ class Method:
     shuffled D_f ∪ D_r; ``joint``: a batch of each that has a term; ``alternate``: in every epoch all batches of D_f,
     then all of D_r; ``none``: no steps. ``epoch_length`` says when a ``joint`` epoch ends: with the ``longer`` or the
     ``shorter`` set, or with ``forget``, D_f.
+
+    Hooks are for what terms cannot say. A method has those it defines, and changes the run by the verbs of the context:
+    `Context.replace`, `Context.mask` and `Context.train_only`.
 
     Protocols: ``suite`` runs every method with the optimiser, the batches and the clipping of the original's recipe;
     ``official`` takes the hyperparameters in ``official`` instead, those of the authors' code. ``deviations`` says what
@@ -196,7 +67,10 @@ class Method:
     adapts: typing.ClassVar[bool] = (
         True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
     )
-    parameters: typing.ClassVar[Parameters] = Parameters.DENSE
+    masks: typing.ClassVar[bool] = False  # whether `prepare` finds a mask (`Context.mask`): it takes memory
+    full_batch: typing.ClassVar[bool] = False  # whether a batch of D_f is all of it
+    train_mode: typing.ClassVar[bool] = True  # whether dropout acts and batch norm counts while the student is trained
+    parameters: typing.ClassVar[Parameters | None] = None  # declared where what is trained does not say it (`moves`)
     keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (
         False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
@@ -209,8 +83,8 @@ class Method:
         dict
     ] = {}  # what `mubench tune` tries: name → (low, high), (low, high, "log") or [choice, …]
 
-    schedule: str = "none"
-    epoch_length: str = "longer"
+    schedule: typing.Literal[SCHEDULES] = "none"
+    epoch_length: typing.Literal["longer", "shorter", "forget"] = "longer"
     lr_factor: float = 1.0
     lr: float | None = None
     epochs: int | None = 1
@@ -228,23 +102,33 @@ class Method:
     recompute: bool | None = None
 
     def __init__(self, **hyperparameters: typing.Any) -> None:
+        self.name = self.name or type(self).__name__.lower()  # of a class that no registry has named
         known = self.defaults()
         for name, value in hyperparameters.items():
             if name not in known:
-                raise nearest(
-                    f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`"
-                )
+                raise nearest(f"hyperparameter of {self.name}", name, known, f"`mubench ls {self.name}`")
             setattr(self, name, self._typed(name, value))
         if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None and self.lr_factor != 1:
             raise MubenchError(
                 f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them"
                 " (the official protocol sets lr)"
             )
-        for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
-            if getattr(self, name) not in known:
-                raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
-        if not isinstance(self.parameters, Parameters):
+        for name, hint in self.hints().items():
+            self._chosen(name, hint, getattr(self, name))
+        if self.combine and self.schedule != "joint":
+            raise MubenchError(
+                f"schedule={self.schedule!r}: {self.name} combines the gradients of D_f and of D_r, which only"
+                " the steps of the joint schedule have both apart"
+            )
+        if self.perturb and self.schedule == "union":
+            raise MubenchError(
+                f"schedule='union': {self.name} moves the weights for D_f alone, and a batch of the union has D_r in"
+                " it: use joint or alternate"
+            )
+        if self.parameters is not None and not isinstance(self.parameters, Parameters):
             raise MubenchError(f"parameters={self.parameters!r}: give one of {', '.join(map(str, Parameters))}")
+        if self.parameters is self._trained:
+            raise MubenchError(f"parameters={self.parameters!r} is to be left out: what is trained says so")
         tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
 
     @property
@@ -254,11 +138,35 @@ class Method:
 
     # -- hooks: what terms cannot say ------------------------------------------------------------------------------
 
+    def trainable(self, student, head):
+        """The modules that are trained, with all below them; None: all.
+
+        student: the model. New modules may be put into it, which `finish` takes out again: the teachers are copies from
+            before. It may be one without data, of which only the sizes count.
+        head: the name of the task's head, or None.
+
+        All else is frozen, its running statistics too. Asked once, before `prepare`.
+        """
+
     def prepare(self, context):
-        """Before the first step: masks (`context.freeze`), a part of a set (`context.retain = …`), adapters."""
+        """Before the first step: a mask (`Context.mask`), a part of a set (`Context.replace`), thresholds."""
 
     def penalty(self, context):
         """A scalar added to every step's loss (an l1 norm), or None."""
+
+    # before_step(context, seen): each step's gradients are made, and the step is not yet. They are in ``.grad`` of
+    #     ``context.trainable``, where they may be changed.
+    #     seen: set → how many of its examples the step has.
+    before_step: typing.ClassVar[typing.Callable | None] = None
+
+    # combine(context, gradients) → name of a parameter → the gradient to step with. In the joint schedule only.
+    #     gradients: set → name of a parameter → the gradient of the terms on it. A penalty's is added afterwards.
+    combine: typing.ClassVar[typing.Callable | None] = None
+
+    # perturb(context, gradients) → name of a parameter → what is added to it while the gradient of D_f's terms is made;
+    #     afterwards it is what it was. Asked in each step that has examples of D_f.
+    #     gradients: () → name of a parameter → that gradient where the weights are: one pass more.
+    perturb: typing.ClassVar[typing.Callable | None] = None
 
     def select(self, context):
         """Positions in the forget set to visit in the epoch ``context.epoch``; None: all. Asked before each epoch that
@@ -266,7 +174,7 @@ class Method:
         """
 
     def after_epoch(self, context):
-        """After each epoch: measure (`context.measure`), keep a checkpoint; true ends the run here."""
+        """After each epoch: measure (`Context.measure`), keep a checkpoint; true ends the run here."""
 
     def finish(self, context):
         """After the last step: one-shot edits of ``context.student`` (dampening, task arithmetic)."""
@@ -326,8 +234,18 @@ class Method:
 
     @property
     def batchwise(self):
-        """Whether a loss of it couples the examples of a batch, which then is never cut."""
+        """Whether the loss couples the examples of a batch."""
         return any(term.batchwise for term in self.terms)
+
+    @property
+    def moves(self):
+        """What moves, one of `Parameters`: as declared, else what is trained."""
+        return self.parameters or self._trained
+
+    @property
+    def _trained(self):
+        part = self.masks or type(self).trainable is not Method.trainable
+        return Parameters.SPARSE if part else Parameters.DENSE
 
     def taxonomy(self):
         """This method's row of the paper's Table 2, computed from its terms."""
@@ -339,9 +257,15 @@ class Method:
             "forget": measures(forget),
             "corruption": " + ".join(corruption) or "-",
             "retain": measures(retain),
-            "parameters": self.parameters.value,
+            "parameters": self.moves.value,
             "schedule": self.schedule,
         }
+
+    def _chosen(self, name, hint, value):
+        """Raise where a hyperparameter has a value that is none of its choices."""
+        choices = typing.get_args(hint)
+        if typing.get_origin(hint) is typing.Literal and value not in choices:
+            raise nearest(name, value, choices, f"`mubench ls {self.name}`")
 
     def _typed(self, name, value):
         """``value`` as the type the hyperparameter declares; text is read as JSON where it is JSON."""
@@ -355,6 +279,7 @@ class Method:
                 value = json.loads(value)
             except json.JSONDecodeError:
                 value = None if value == "None" else value
+        self._chosen(name, hint, value)
         try:
             checked = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
             if isinstance(value, bool) and checked is not value:

@@ -1,4 +1,4 @@
-from mubench.methods.base import Corruption, Method, Parameters, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class ForgetMeNot(Method):
@@ -22,7 +22,6 @@ class ForgetMeNot(Method):
     official = {"optimizer": "adamw", "weight_decay": 0.01, "clip": 1.0, "batch_size": 1, "lr": 2e-6}
     schedule = "forget_only"
     shards = False
-    parameters = Parameters.SPARSE
     requires = frozenset({"prompts"})
     onward: bool = True
     lr_factor = 1.0
@@ -33,10 +32,11 @@ class ForgetMeNot(Method):
     def terms(self):
         return (Term("forget", "loss", "none", how=self.attention, corruption=Corruption.DATA),)
 
+    def trainable(self, student, head):
+        return [module for name, module in student.named_modules() if name.endswith(".attn2")]
+
     def prepare(self, context):
-        self.layers = [module for name, module in context.student.named_modules() if name.endswith(".attn2")]
-        context.only(self.layers)
-        self.caught = {}
+        self.layers, self.caught = self.trainable(context.student, None), {}
         keep = lambda key: lambda module, inputs, out: self.caught.update({key: out})
         self.hooks = [
             part.register_forward_hook(keep((layer, name)))

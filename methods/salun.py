@@ -1,4 +1,4 @@
-from mubench.methods.base import Corruption, Method, Parameters, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class SalUn(Method):
@@ -33,7 +33,7 @@ class SalUn(Method):
         "labels": "random",
     }
     schedule = "alternate"
-    parameters = Parameters.SPARSE
+    masks = True
     saliency_ratio: float = 0.5
     labels: str = "wrong"
     redraw: bool = True
@@ -61,7 +61,7 @@ class SalUn(Method):
         return context.task.divergence(mine, other)
 
     def prepare(self, context):
-        context.freeze(self.mask(context.saliency("forget")), hold=self.hold)
+        context.mask(self.mask(context.saliency("forget")), hold=self.hold)
 
     def mask(self, saliency):
         """Name → boolean tensor: true for the int(n · ``saliency_ratio``) largest of all n saliencies."""
