@@ -21,6 +21,7 @@ def method_page(name):
     return join(
         f"# {name}",
         prose(cls),
+        f"Formerly {', '.join(f'`{old}`' for old in cls.formerly)}." if cls.formerly else "",
         "## Paper",
         escape(cls.paper) or "None.",
         "## Row of the taxonomy",
@@ -50,6 +51,8 @@ def term_row(term):
         f"temperature {term.temperature:g}": term.temperature != 1,
         "redrawn in every epoch": term.redraw,
         f"formula `{getattr(term.how, '__name__', '')}`": term.how,
+        f"corruption {' + '.join(kind.value for kind in term.corruption)}": term.corruption,
+        "couples the examples of a batch": term.batchwise,
     }
     return {
         "on": SETS["forget" if term.on == "forget" else "retain"],

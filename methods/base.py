@@ -15,7 +15,7 @@ from mubench.train.recipe import Recipe
 
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
 
-__all__ = ["Corruption", "Method", "Parameters", "SCHEDULES", "Term", "after", "always", "first"]
+__all__ = ["MEASURES", "SCHEDULES", "Corruption", "Method", "Parameters", "Term", "after", "always", "first"]
 
 
 class Method:
@@ -59,7 +59,7 @@ class Method:
     prunes: typing.ClassVar[bool] = (
         True  # whether `mubench tune` may stop it by its scores after an epoch; not where weights change after the last
     )
-    parameters: typing.ClassVar[Parameters] = Parameters.DENSE
+    parameters: typing.ClassVar[Parameters | None] = None  # declared where what is trained does not say it (`moves`)
     keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (
         False  # whether it needs more than retraining by its definition: then nothing cuts it, and it is not ranked
@@ -116,6 +116,10 @@ class Method:
                 f"schedule='union': {self.name} moves the weights for D_f alone, and a batch of the union has D_r in"
                 " it: use joint or alternate"
             )
+        if self.parameters is not None and not isinstance(self.parameters, Parameters):
+            raise MubenchError(f"parameters={self.parameters!r}: give one of {', '.join(map(str, Parameters))}")
+        if self.parameters is self._trained:
+            raise MubenchError(f"parameters={self.parameters!r} is to be left out: what is trained says so")
         tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
 
     @property
@@ -125,15 +129,12 @@ class Method:
 
     # -- hooks: what terms cannot say ------------------------------------------------------------------------------
 
-    def trainable(self, student, head):
-        """The modules that are trained, with all below them; None: all.
-
-        student: the model. New modules may be put into it, which `finish` takes out again: the teachers are copies from
-            before. It may be one without data, of which only the sizes count.
-        head: the name of the task's head, or None.
-
-        All else is frozen, its running statistics too. Asked once, before `prepare`.
-        """
+    # trainable(student, head) → the modules that are trained, with all below them; None: all. All else is frozen, its
+    #     running statistics too. Asked once, before `prepare`.
+    #     student: the model. New modules may be put into it, which `finish` takes out again: the teachers are copies from
+    #     before. It may be one without data, of which only the sizes count.
+    #     head: the name of the task's head, or None.
+    trainable: typing.ClassVar[typing.Callable | None] = None
 
     def prepare(self, context):
         """Before the first step: a mask (`Context.mask`), a part of a set (`Context.replace`), thresholds."""
@@ -230,8 +231,17 @@ class Method:
 
     @property
     def batchwise(self):
-        """Whether a loss of it couples the examples of a batch, which then is never cut."""
+        """Whether the loss couples the examples of a batch."""
         return any(term.batchwise for term in self.terms)
+
+    @property
+    def moves(self):
+        """What moves, one of `Parameters`: as declared, else what is trained."""
+        return self.parameters or self._trained
+
+    @property
+    def _trained(self):
+        return Parameters.SPARSE if self.masks or self.trainable else Parameters.DENSE
 
     def taxonomy(self):
         """This method's row of the paper's Table 2, computed from its terms."""
@@ -243,7 +253,7 @@ class Method:
             "forget": measures(forget),
             "corruption": " + ".join(corruption) or "-",
             "retain": measures(retain),
-            "parameters": self.parameters.value,
+            "parameters": self.moves.value,
             "schedule": self.schedule,
         }
 

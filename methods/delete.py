@@ -6,12 +6,14 @@ from mubench.methods.base import Corruption, Method, Term
 class Delete(Method):
     """Distil the original on D_f with the true class removed: the dark knowledge stays, so nothing else need hold D_r.
 
-    Target: the original's softmax with the logit of the label at −10⁹; loss: T²·KL(target ‖ student), of texts token by
-    token.
+    Target: the softmax of the original, in eval mode, with the logit of the true class at −10⁹, so that its probability
+    is 0; loss: T²·KL(target ‖ student), of texts token by token. With T = 1 this is the authors' loss.
     """
 
     paper = "Zhou et al. 2025 (DELETE); code shaaaaron/DELETE, method/delete.py"
     deviations = (
+        "T is a hyperparameter; their code has none.",
+        "Batch norm is in train mode; in their code it may be in eval mode (disable_bn).",
         "Optimiser and batch size are the recipe's; theirs: SGD, momentum 0.9, no weight decay, batches of 128.",
         "Gradients are clipped to norm 1; theirs are not.",
         "Rate and epochs are ours: 0.2 of the recipe's rate, 1 epoch; theirs: 1e-4, 20 epochs.",

@@ -1,4 +1,4 @@
-from mubench.methods.base import Corruption, Method, Parameters, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class Esd(Method):
@@ -20,7 +20,6 @@ class Esd(Method):
     )
     official = {"optimizer": "adam", "weight_decay": 0.0, "clip": 0.0, "batch_size": 1, "lr": 1e-5}
     schedule = "forget_only"
-    parameters = Parameters.SPARSE
     requires = frozenset({"prompts"})
     eta: float = 1.0
     within: str = "attn2"

@@ -1,4 +1,4 @@
-from mubench.methods.base import Corruption, Method, Parameters, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class ForgetMeNot(Method):
@@ -23,7 +23,6 @@ class ForgetMeNot(Method):
     prunes = False
     schedule = "forget_only"
     shards = False
-    parameters = Parameters.SPARSE
     requires = frozenset({"prompts"})
     onward: bool = True
     lr_factor = 1.0

@@ -1,4 +1,4 @@
-from mubench.methods.base import Corruption, Method, Parameters, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class Rmu(Method):
@@ -30,7 +30,6 @@ class Rmu(Method):
     }
     version = 2  # batch norms of the frozen layers keep their statistics
     schedule = "joint"
-    parameters = Parameters.SPARSE
     alpha: float = 10.0
     scale: float = 5.0
     depth: float = 1.0

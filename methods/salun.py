@@ -1,4 +1,4 @@
-from mubench.methods.base import Corruption, Method, Parameters, Term
+from mubench.methods.base import Corruption, Method, Term
 
 
 class SalUn(Method):
@@ -34,7 +34,6 @@ class SalUn(Method):
     }
     schedule = "alternate"
     masks = True
-    parameters = Parameters.SPARSE
     saliency_ratio: float = 0.5
     labels: str = "wrong"
     redraw: bool = True

@@ -6,7 +6,7 @@ import torch
 
 from mubench.examples import Examples
 from mubench.methods.base import Corruption, Method, Term
-from mubench.models.behaviour import Behaviour, Output
+from mubench.models.behaviour import Behaviour, Output, forward
 from mubench.registry import load_method
 from mubench.train.context import Context
 from mubench.train.engine import Engine
@@ -45,15 +45,14 @@ class Free(Behaviour):
     """A task that gives whatever methods ask for; the student's outputs are free tensors, those of others a network's.
 
     worded: whether an example is a text of one token.
-    deep: whether representations are states [B, T, H] of a layer.
     free: name → one row for each example and prompt: its ``logits``, ``features`` and ``places`` of attention.
     """
 
     provides = Behaviour.provides | {"signal", "pairs", "prompts", "text"}
     keeps_outputs, num_labels, free, student = False, CLASSES, None, None
 
-    def __init__(self, worded=False, deep=False):
-        self.worded, self.deep = worded, deep
+    def __init__(self, worded=False):
+        self.worded = worded
 
     def forward(self, model, batch, features=False):
         labels = batch["labels"].flatten()
@@ -63,7 +62,7 @@ class Free(Behaviour):
             model.block.attn2.to_k(KEYS.expand(len(labels), 4, 4))
             logits, states = (self.free[name][rows] for name in ("logits", "features"))
             loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-            out = Output(loss, logits, None, states[:, None] if self.deep else states)
+            out = Output(loss, logits, None, states)
         else:
             out = super().forward(model, batch | {"labels": labels}, features)
         if self.worded:
@@ -243,8 +242,15 @@ def values(term, context, task, batch):
             if refused
             else task.corrupt(batch, rows, draw, context.retain, term.target == "wrong")
         )
-    student = task.forward(context.student, given, features=features)
-    teacher = context.teacher(term.target).answer(given, slice(None), features) if term.taught else None
+    layer = context.layer(term.layer)
+    if isinstance(task, Free):
+        student = task.forward(context.student, given, features=True)
+        student.features = student.features[:, None] if layer else student.features
+    else:
+        student = forward(task, context.student, given, features and not layer, [layer] if layer else ())[layer]
+    teacher = None
+    if term.taught:
+        teacher = context.teacher(term.target).answer(given, slice(None), features and not layer, layer)
     if term.how:
         return term.how(context, given, student, teacher)
     if term.measure == "loss":
@@ -295,8 +301,8 @@ def changed(cls, run, factor=1.0, **settings):
     factor: what its penalty is multiplied by.
     settings: hyperparameters.
 
-    ``before`` and ``after``: name → weight. ``added``: names of weights that exist only while it trains. ``chosen``: the
-    shares of D_f that the epochs select. ``penalised``: whether there is a penalty.
+    ``before`` and ``after``: name → weight. ``added``: names of weights that exist only while it trains. ``chosen``:
+    the shares of D_f that the epochs select. ``penalised``: whether there is a penalty.
     """
     seen, found = set(), {"chosen": [], "penalised": False}
 

@@ -101,7 +101,7 @@ def footprint(task, name, batch_size, methods=(), adapt=None):
 def moving(method, model, head):
     """How many parameters a method trains, those it puts into the model included, and how many of the model stay."""
     own = {id(p): p.numel() for p in model.parameters()}
-    modules = method.trainable(model, head)
+    modules = method.trainable(model, head) if method.trainable else None
     trained = {id(p): p.numel() for module in ([model] if modules is None else modules) for p in module.parameters()}
     return sum(trained.values()), sum(size for key, size in own.items() if key not in trained)
 

@@ -86,8 +86,7 @@ class Engine:
             for term in method.terms:
                 if term.taught:
                     context.teacher(term.target)  # a copy of the student, so before hooks change it
-            trained = method.trainable(context.student, context.task.head)
-            if trained is not None:
+            if method.trainable and (trained := method.trainable(context.student, context.task.head)) is not None:
                 context.train_only(trained)
             method.prepare(context)
             self.observer.before_training()

@@ -360,6 +360,23 @@ def delete(entry, file):
     }
 
 
+def delete_official(entry, file):
+    """Weights after training by the authors' code, by epochs and rate, and the loss of another student."""
+    views, inputs = sets(file), entry["inputs"]
+    loss = "kl_batchmean_theta_student_on_X_f_full_batch"
+    found = {
+        key: outcome(
+            replay(
+                "delete", file, Net(file, inputs["start"]), views, **settings(inputs | {"run": key}) | batch_sizes(file)
+            )
+        )["params_after"]
+        for key in entry["expected"]
+        if key != loss
+    }
+    whole = {"forget_batch_size": len(views[0]), "original": inputs["start"]}
+    return found | {loss: replay("delete", file, Net(file, "theta_student"), views, **whole).steps[0][3]}
+
+
 def rewind(entry, file):
     """The codes count epochs from 0, whose checkpoint they never write."""
     errors, validation = entry["inputs"]["forget_errors_epoch0..E"], entry["inputs"]["forget_class_validation_errors"]
@@ -645,6 +662,7 @@ FAMILIES = {
     r"optml_l1_norm": l1_norm,
     r"mubench_l1_alpha\d.*": l1_loss,
     r"delete_T.*": delete,
+    r"delete_official_params": delete_official,
     r"scrub_r_rewind": rewind,
     r"task_vector_.*": task_vector,
     r"lm_problem": language_problem,

@@ -360,7 +360,7 @@ def test_deletion_operators_act_on_outputs_and_are_folded_away(kind):
     expected = outputs_last @ trained[0].T if kind != "conv" else (outputs_last @ trained[0].T).movedim(-1, 1)
     method.finish(made)
     torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
-    assert sorted(network.state_dict()) == sorted(keys) and method.parameters is Parameters.EXTERNAL
+    assert sorted(network.state_dict()) == sorted(keys) and method.moves is Parameters.EXTERNAL
 
 
 @pytest.mark.parametrize("name", ["deletion_operator", "eul"])

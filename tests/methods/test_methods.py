@@ -357,7 +357,7 @@ class Bookkeeping(Behaviour):
         for n in NAMES
         if load_method(n).schedule != "none"
         and not any(t.how for t in load_method(n).terms)
-        and load_method(n).parameters is not Parameters.EXTERNAL
+        and load_method(n).moves is not Parameters.EXTERNAL
         and not load_method(n).unbounded  # all it learnt is undone
     ],
 )

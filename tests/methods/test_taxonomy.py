@@ -11,8 +11,7 @@ from mubench.methods.base import Corruption, Method, Parameters, Term
 from mubench.registry import load_method
 
 GRADIENT, DATA, MODEL = Corruption
-WORDED, DEEP = {"worded": True}, {"deep": True}
-KINDS = {"flat": WORDED, "dpo": WORDED, "rmu": DEEP}  # of the problem (`effects.Free`)
+KINDS = dict.fromkeys(("flat", "dpo"), {"worded": True})  # of the problem (`effects.Free`)
 VARIANTS = [(name, {}) for name in registry.methods.modules] + [
     ("salun", {"labels": "prompt"}),
     ("sga_tau", {"sga_epochs": 0}),
@@ -189,7 +188,7 @@ def shown(name, cls=None):
 @pytest.mark.parametrize("name", registry.methods.modules)
 def test_parameters_are_what_the_method_changes(name):
     found = shown(name)
-    assert found is registry.methods.get(name).parameters or found is None and name == "original"
+    assert found is load_method(name).moves or found is None and name == "original"
 
 
 class Masked(registry.methods.get("finetune")):
@@ -252,7 +251,20 @@ def test_wrong_parameters_are_noticed(cls, expected):
     assert shown("finetune", cls) is expected
 
 
-@pytest.mark.parametrize("wrong", ["dense internal", "sparse", None, DATA])
+@pytest.mark.parametrize("wrong", ["dense internal", "sparse", 1, DATA])
 def test_mistyped_parameters_are_refused(wrong):
     with pytest.raises(MubenchError, match=r"^parameters=.*: give one of Parameters.DENSE"):
         type("Toy", (Method,), {"parameters": wrong})()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"parameters": Parameters.DENSE},
+        {"parameters": Parameters.SPARSE, "masks": True},
+        {"parameters": Parameters.SPARSE, "trainable": lambda self, student, head: [student]},
+    ],
+)
+def test_parameters_that_are_computed_are_not_declared(given):
+    with pytest.raises(MubenchError, match="^parameters=.* is to be left out"):
+        type("Toy", (Method,), given)()

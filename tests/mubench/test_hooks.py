@@ -317,8 +317,7 @@ class Normed(torch.nn.Module):
 FREEZING = [
     name
     for name in registry.methods.names()
-    if registry.load_method(name).needs <= Behaviour.provides
-    and registry.load_method(name).trainable(Normed(), "classifier") is not None
+    if registry.load_method(name).needs <= Behaviour.provides and registry.load_method(name).trainable
 ]
 
 
