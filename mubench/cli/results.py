@@ -36,9 +36,7 @@ def evaluate(args):
 @verb(
     "recompute every metric of stored results from their predictions",
     "mubench score results/fashion/resnet/salun/5/0123456789ab",
-    argument(
-        "result", nargs="+", metavar="RESULT", check=checks.results, help="result folders, or folders of results"
-    ),
+    argument("result", nargs="+", metavar="RESULT", check=checks.results, help="result folders, or folders of results"),
     argument(
         "--retrain",
         metavar="RESULT",

@@ -393,15 +393,21 @@ def test_nothing_is_lost_for_a_character(mubench, tmp_path):
         METHOD.replace("class", "print('Ω is read')\n\n\nclass").replace("lr_factor = 0.01", 'word: str = "Größe"'),
         encoding="utf-8",
     )
-    out, words = tmp_path / "öut", ("--limit", 32, "--workers", 2, "--seed", 0, 1)
+    out, words = tmp_path / "out", ("--limit", 32, "--workers", 2, "--seed", 0, 1)
     done = mubench("run", "fashion", f"{tmp_path / 'words.py'}:Mine", *words, "--out", out, env=os.environ | ASCII)
     assert done.code == 0 and "2 done, 0 there before, 0 failed; results in" in done.out, done
     assert done.out.isascii() and done.out.count("? is read") >= 3 and "Traceback" not in done.err
     record = json.loads(next(out.rglob("result.json")).read_text(encoding="utf-8"))
     assert record["method"]["hyperparameters"]["word"] == "Größe"
-    (tmp_path / "grün.yaml").write_text("täsk: fashion", encoding="utf-8")
-    failed = mubench("run", "--from", tmp_path / "grün.yaml", env=os.environ | ASCII)
-    assert failed.code == 1 and failed.err.startswith("mubench: ") and failed.err.isascii()
+    (tmp_path / "grown.yaml").write_text("täsk: fashion", encoding="utf-8")
+    for failing in (
+        ("run", "--from", tmp_path / "grown.yaml"),
+        ("ls", "Größe"),
+        ("run", "fashion", "salun", "--out", "ö"),
+    ):
+        failed = mubench(*failing, env=os.environ | ASCII, cwd=tmp_path)
+        assert failed.err.isascii() and not (tmp_path / "ö").exists()
+        sentence(failed, *["set PYTHONUTF8=1"] * ("--from" not in failing))
 
 
 WITHOUT_EDITABLE = "sys.meta_path[:] = [one for one in sys.meta_path if 'Editable' not in getattr(one, '__name__', '')]"
@@ -413,7 +419,10 @@ def test_a_checkout_finds_its_own_rooms_whatever_is_installed(tmp_path, start):
     (tmp_path / "sitecustomize.py").write_text(f"import sys\n{WITHOUT_EDITABLE}\n")
     (tmp_path / "mubench").mkdir()
     (tmp_path / "mubench/__init__.py").write_text("raise ImportError('the installed one')")
-    code = "import mubench, mubench.methods as m, mubench.leaderboard as b; print(mubench.__file__, m.__file__, b.__file__)"
+    code = (
+        "import mubench, mubench.methods, mubench.leaderboard\n"
+        "print(mubench.__file__, mubench.methods.__file__, mubench.leaderboard.__file__)"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     words = ["-m", "mubench", "ls", "tasks"] if start == "module" else ["-c", code]
     done = subprocess.run(
