@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import re
+import sys
 from pathlib import Path
 
 from mubench.cache import writing
@@ -139,7 +140,14 @@ def cluster(argument, value):
 
 
 def check(args):
-    """Check all parsed arguments that have a check; of several values each."""
+    """Check that all parsed arguments are text, and those that have a check; of several values each."""
+    for value in vars(args).values():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise MubenchError(
+                    f"{word!r} has characters that are none in {sys.getfilesystemencoding()}, this terminal's encoding:"
+                    " set PYTHONUTF8=1"
+                )
     for name, (argument, check_value) in args.checks.items():
         given = getattr(args, name)
         for value in given if isinstance(given, list) else [given]:

@@ -127,6 +127,9 @@ def test_failed_runs_are_noted(stored):
     notes = board(stored.root).notes
     assert any(note.startswith("failed: ") and "scrub" in note and note.endswith("loss became NaN") for note in notes)
     assert any("finetune" in note and "cannot be read" in note for note in notes)
+    asked = RunSpec(task="fashion", model="resnet", method="scrub")
+    some = [note for note in board(stored.root, only=[asked]).notes if note.startswith("failed: ")]
+    assert len(some) == 1 and "scrub" in some[0], "a table of some runs notes their failures, not others'"
 
 
 def _predictions(folder):

@@ -1,5 +1,6 @@
 """The command line: instant where it can be, and one sentence for whatever is wrong."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import mubench as mu
 from mubench import registry
 from mubench.cli import main, parser, verbs
 from mubench.errors import MubenchError
@@ -159,6 +161,173 @@ def test_one_sentence(cli, tmp_path, monkeypatch, words, parts):
     sentence(cli(*words), *parts)
 
 
+PLACE = {  # verb → its words up to here, the arguments that it must have
+    "run": ["fashion", "neggrad"],
+    "tune": ["fashion", "neggrad"],
+    "ablate": ["lora", "fashion"],
+    "fetch": ["fashion"],
+    "evaluate": ["fashion", "owner/name"],
+    "score": ["."],
+    "split": ["fashion"],
+    "original": ["fashion"],
+    "check": ["fashion"],
+    "new": ["method", "x"],
+    "submit": [".", "--name", "x"],
+    "board": ["."],
+    "report": ["."],
+    "ls": [],
+}
+WRONG_NUMBERS = {int: ["-1", "-99999999999999999999"], float: ["-1", "nan", "inf", "-inf"]}
+ZERO_IS_RIGHT = {
+    "--seed",
+    "--sample",
+    "--gpus-per-run",
+    "--margin",
+    "--seconds",
+    ("run", "--trials"),
+    ("submit", "--trials"),
+}
+PLACES = re.compile(r"FOLDER|FILE|RESULT|RUN$|CHECKPOINT|ZIP")
+CHECKED_BY_NAME = {("check", "what"), ("run", "sweep")}  # a name or a place; a file that is read at once
+
+
+def declared():
+    """(verb, argument's name, argparse's action) of all that the command line takes."""
+    for verb, its in verbs().items():
+        for action in its.get_default("actions").values():
+            yield verb, action.option_strings[-1] if action.option_strings else action.dest, action
+
+
+NUMBERS = [(verb, name, value) for verb, name, action in declared() for value in WRONG_NUMBERS.get(action.type, ())]
+NUMBERS += [
+    (verb, name, "0")
+    for verb, name, action in declared()
+    if action.type in WRONG_NUMBERS and not {name, (verb, name)} & ZERO_IS_RIGHT
+]
+NUMBERS += [("board", "--port", "65536"), ("run", "--ray", "nonsense"), ("run", "--ray", "host:port")]
+NUMBERS += [
+    (verb, "--ratio", ratio) for verb in ("run", "tune", "ablate", "evaluate", "split") for ratio in ("0", "60", "x")
+]
+
+
+@pytest.fixture
+def untouched(monkeypatch):
+    """No verb does anything."""
+    import mubench.cli as command_line
+
+    asked = []
+    monkeypatch.setattr(
+        command_line, "VERBS", [dataclasses.replace(verb, function=asked.append) for verb in command_line.VERBS]
+    )
+    return asked
+
+
+def words_with(verb, name, value):
+    """A command line that is right but for one argument."""
+    words = [verb, *PLACE[verb]]
+    if name.startswith("-"):
+        return [*words, f"{name}={value}"]
+    place = [n for v, n, action in declared() if v == verb and not action.option_strings].index(name)
+    words[1 + place : 2 + place] = [value]
+    return words
+
+
+@pytest.mark.parametrize("verb, name, value", NUMBERS)
+def test_a_number_that_cannot_be_is_refused_before_anything_is_loaded(cli, untouched, verb, name, value):
+    sentence(cli(*words_with(verb, name, value)))
+    assert not untouched
+
+
+@pytest.mark.parametrize("verb, name", [(v, n) for v, n, a in declared() if a.type in WRONG_NUMBERS])
+def test_a_number_that_can_be_is_taken(cli, untouched, tmp_path, verb, name):
+    assert cli(*words_with(verb, name, 1)).code == 0 and len(untouched) == 1
+
+
+@pytest.mark.parametrize(
+    "verb, name, action",
+    [
+        (verb, name, action)
+        for verb, name, action in declared()
+        if PLACES.search(str(action.metavar).upper()) and (verb, action.dest) not in CHECKED_BY_NAME
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_place_that_cannot_be_is_refused_before_anything_is_loaded(
+    cli, untouched, tmp_path, monkeypatch, verb, name, action
+):
+    """What is read must be there; what is written must have a folder that can be written to."""
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.chdir(tmp_path)
+    written = name in ("--out", "--site", "--figures", "--export")
+    sentence(cli(*words_with(verb, name, "file/below" if written else "no/such/place")))
+    if written:
+        monkeypatch.setattr(os, "access", lambda *_, **__: False)
+        sentence(cli(*words_with(verb, name, tmp_path / "new")), "permission denied")
+        if name == "--export":
+            sentence(cli(*words_with(verb, name, "no/such/folder")), "there is no such folder")
+    assert not untouched
+
+
+@pytest.mark.parametrize("verb", [verb for verb, name, _ in declared() if name == "--out"])
+def test_a_place_that_can_be_made_is_taken(cli, untouched, tmp_path, monkeypatch, verb):
+    monkeypatch.chdir(tmp_path)
+    assert cli(*words_with(verb, "--out", "new/folder")).code == 0 and not list(tmp_path.iterdir())
+
+
+def test_every_number_and_place_has_a_check():
+    """A new one cannot be forgotten."""
+    lacking = []
+    for verb, its in verbs().items():
+        for action in its.get_default("actions").values():
+            place = PLACES.search(str(action.metavar).upper()) and (verb, action.dest) not in CHECKED_BY_NAME
+            if (place or action.type in WRONG_NUMBERS) and action.dest not in its.get_default("checks"):
+                lacking.append(f"{verb} {action.dest}")
+    assert not lacking
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "fashion", "salun", "--workers", "0"),
+        ("run", "fashion", "salun", "--checkpoint", "nope"),
+        ("run", "fashion", "salun", "--limit", "0"),
+        ("tune", "fashion", "salun", "--trials", "0"),
+        ("evaluate", "fashion", "nope"),
+        ("board", "nope"),
+        ("report", "nope"),
+        ("submit", "nope", "--name", "x"),
+        ("check", "nope"),
+        ("ls", "nope"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_refused_imports_no_torch(words):
+    code = (
+        "import sys\nfrom mubench.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n    print({'torch'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == "set()\n" and done.stderr.startswith("mubench: ")
+
+
+def test_a_checkpoint_that_is_not_there_leaves_no_note(cli, tmp_path):
+    out = tmp_path / "out"
+    sentence(cli(*RUN, "--checkpoint", "nope", "--out", out), "no checkpoint folder 'nope'")
+    with pytest.raises(MubenchError, match="no checkpoint folder 'nope'"):
+        mu.run("fashion", "neggrad", checkpoint="nope", out=out)
+    assert not out.exists()
+
+
+def test_a_table_shows_the_failures_of_what_it_shows(cli, tmp_path):
+    """Not those of other runs that lie in the folder, however alike."""
+    (tmp_path / "fails.py").write_text(METHOD.replace("weight=-1.0", "weight=float('nan')"))
+    out, fails = tmp_path / "out", f"{tmp_path / 'fails.py'}:Mine"
+    some = ("--limit", 32, "--out", out)
+    assert "failed: " in cli("run", "fashion", f"{fails},original", *some).out.partition("note: ")[2]
+    assert "failed: " not in cli("run", "fashion", "original", *some).out
+    assert "failed: " in cli("board", out).out
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -203,6 +372,85 @@ def test_a_closed_pipe_is_no_error():
         text=True,
     )
     assert done.stdout.splitlines()[-1] == "0" and not done.stderr
+
+
+# -- wherever it is started --------------------------------------------------------------------------------------------
+
+ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), *((verb, "--help") for verb in VERBS), ("ls", "methods"), ("ls", "metrics")], ids=" ".join
+)
+def test_a_terminal_that_shows_ascii_only(mubench, words):
+    done = mubench(*words, env=os.environ | ASCII)
+    assert done.code == 0 and done.out.isascii() and not done.err
+
+
+def test_nothing_is_lost_for_a_character(mubench, tmp_path):
+    """Neither in this process nor in its workers: they are told so by the environment they inherit."""
+    (tmp_path / "words.py").write_text(
+        METHOD.replace("class", "print('Ω is read')\n\n\nclass").replace("lr_factor = 0.01", 'word: str = "Größe"'),
+        encoding="utf-8",
+    )
+    out, words = tmp_path / "out", ("--limit", 32, "--workers", 2, "--seed", 0, 1)
+    done = mubench("run", "fashion", f"{tmp_path / 'words.py'}:Mine", *words, "--out", out, env=os.environ | ASCII)
+    assert done.code == 0 and "2 done, 0 there before, 0 failed; results in" in done.out, done
+    assert done.out.isascii() and done.out.count("? is read") >= 3 and "Traceback" not in done.err
+    record = json.loads(next(out.rglob("result.json")).read_text(encoding="utf-8"))
+    assert record["method"]["hyperparameters"]["word"] == "Größe"
+    (tmp_path / "grown.yaml").write_text("täsk: fashion", encoding="utf-8")
+    for failing in (
+        ("run", "--from", tmp_path / "grown.yaml"),
+        ("ls", "Größe"),
+        ("run", "fashion", "salun", "--out", "ö"),
+    ):
+        failed = mubench(*failing, env=os.environ | ASCII, cwd=tmp_path)
+        assert failed.err.isascii() and not (tmp_path / "ö").exists()
+        sentence(failed, *["set PYTHONUTF8=1"] * ("--from" not in failing))
+
+
+WITHOUT_EDITABLE = "sys.meta_path[:] = [one for one in sys.meta_path if 'Editable' not in getattr(one, '__name__', '')]"
+
+
+@pytest.mark.parametrize("start", ["module", "script"])
+def test_a_checkout_finds_its_own_rooms_whatever_is_installed(tmp_path, start):
+    """Python takes the folder `mubench` of the place it is started in for the package: its rooms lie beside it."""
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\n{WITHOUT_EDITABLE}\n")
+    (tmp_path / "mubench").mkdir()
+    (tmp_path / "mubench/__init__.py").write_text("raise ImportError('the installed one')")
+    code = (
+        "import mubench, mubench.methods, mubench.leaderboard\n"
+        "print(mubench.__file__, mubench.methods.__file__, mubench.leaderboard.__file__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    words = ["-m", "mubench", "ls", "tasks"] if start == "module" else ["-c", code]
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rooms = [str(ROOT / room / "__init__.py") for room in ("mubench", "methods", "leaderboard")]
+    assert "fashion" in done.stdout if start == "module" else done.stdout.split() == rooms
+
+
+def test_an_installed_package_looks_nowhere_else_for_its_rooms(tmp_path):
+    package = Path(mu.__file__).parent
+    (tmp_path / "mubench").mkdir()
+    for part in [*package.iterdir(), *(ROOT / room for room in ("tasks", "methods", "leaderboard"))]:
+        if not (tmp_path / "mubench" / part.name).exists():
+            (tmp_path / "mubench" / part.name).symlink_to(part)
+    done = subprocess.run(
+        [sys.executable, "-c", "import mubench, mubench.tasks; print(mubench.__path__)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == f"{[str(tmp_path / 'mubench')]}\n", done.stderr
 
 
 # -- nothing of it stays in the process --------------------------------------------------------------------------------
@@ -250,6 +498,7 @@ def test_a_command_leaves_the_process_as_it_was(cli, tmp_path, monkeypatch, word
     import mubench.runner  # noqa: F401
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "somewhere").mkdir()
     for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MUBENCH_DATA", "mine")
