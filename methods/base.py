@@ -131,8 +131,8 @@ class Method:
 
     # trainable(student, head) → the modules that are trained, with all below them; None: all. All else is frozen, its
     #     running statistics too. Asked once, before `prepare`.
-    #     student: the model. New modules may be put into it, which `finish` takes out again: the teachers are copies from
-    #     before. It may be one without data, of which only the sizes count.
+    #     student: the model. New modules may be put into it, which `finish` takes out again: the teachers are copies
+    #     from before. It may be one without data, of which only the sizes count.
     #     head: the name of the task's head, or None.
     trainable: typing.ClassVar[typing.Callable | None] = None
 
