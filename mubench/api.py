@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mubench import registry
 from mubench.errors import MubenchError
 from mubench.examples import View, Wrapped
 from mubench.job import Job
+from mubench.measure.probes.base import load_probes
 from mubench.models import networks
 from mubench.models.behaviour import Custom
 from mubench.models.unlearned import Unlearned
@@ -135,6 +136,7 @@ def evaluate(
     seconds: float | None = None,
     paper: str = "",
     save_model: bool = False,
+    attack: Sequence[Any] = (),
 ) -> dict[str, float | None]:
     """Measure weights that any code has unlearned.
 
@@ -149,14 +151,17 @@ def evaluate(
     seconds: what unlearning took on this machine (None: not known).
     paper: where the code is described.
     save_model: keep the weights too.
+    attack: probes to carry out besides, as in `mubench.run`.
 
     Returns name → value of every metric that applies; scores are fractions. Raises `MubenchError` where the checkpoint
-    cannot be read or does not fit the task.
+    cannot be read or does not fit the task, `ProbeFailed`, with the ``result``, where a probe fails.
     """
     from mubench.models import originals
 
     _nameable(name, out, seconds)
-    reference, task = task if isinstance(task, str) else task.name, load_task(task)
+    reference, task, attack = task if isinstance(task, str) else task.name, load_task(task), load_probes(attack)
+    for probe in attack:
+        probe.refuse(task)
     model, in_file = task.model(model), isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
     network = originals.load(task, model, checkpoint)[0] if in_file else checkpoint
     method = f"{name}@{networks.weights_hash(network)[:12]}"
@@ -170,9 +175,12 @@ def evaluate(
         Job.of(spec, task, network),
         out and Store(out),
         save_model,
+        attack=attack,
         costs=_costs_elsewhere(seconds),
         method={"name": str(name), "paper": paper},
-        command=command(again, "evaluate", name=name, out=out, seconds=seconds),
+        command=command(
+            again, "evaluate", name=name, out=out, seconds=seconds, attack=[p.reference for p in attack] or None
+        ),
     )
     return result.metrics
 

@@ -2,6 +2,7 @@
 
 NAME/submission.json                                             the description
 NAME/results/<task>/<model>/<method>/<ratio>/<id>/result.json    and predictions.parquet
+                                             …/probes/*.parquet  where other probes than the evaluation were carried out
                                              …/model/*.safetensors, where the weights are part of it
 NAME/verified.json                                               what the leaderboard found, never sent
 """
@@ -12,14 +13,15 @@ import stat
 from pathlib import Path
 
 from mubench.errors import MubenchError
-from mubench.records.predictions import PREDICTIONS
+from mubench.records.predictions import PREDICTIONS, probe_file
 from mubench.records.result import RESULT
 from mubench.records.store import MODEL
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
 FOLDER = r"[a-z0-9][a-z0-9_-]{0,63}"  # of a submission
 HOME = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
-FILES = re.compile(rf"{SUBMISSION}|{HOME}/({RESULT}|{PREDICTIONS}|{MODEL}/[\w-]+\.safetensors)", re.ASCII)
+PROBE_FILES = probe_file("[a-z][a-z0-9_]{0,63}").replace(".", r"\.")
+FILES = re.compile(rf"{SUBMISSION}|{HOME}/({RESULT}|{PREDICTIONS}|{PROBE_FILES}|{MODEL}/[\w-]+\.safetensors)", re.ASCII)
 
 
 def inspect_folder(root, limits):
