@@ -85,7 +85,7 @@ class Placed:
 
     @property
     def role(self):
-        """As which reference others are compared with it: one of `REFERENCES`, by the recipe and to its end; or None."""
+        """Which of `REFERENCES` it is to others, where it was done by the recipe and to its end; or None."""
         whole = self.spec.plain and self.result.status == "complete" and not (self.spec.params or self.spec.trials)
         return self.result.method["name"] if whole and self.result.method["name"] in REFERENCES else None
 

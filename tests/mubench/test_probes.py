@@ -1,10 +1,8 @@
-"""Probes and references: what they promise, and an attack and a population metric from the command line to the board."""
+"""Probes and references: what metrics are given of them, what is recorded, and what no probe may change."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
