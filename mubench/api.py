@@ -159,9 +159,8 @@ def evaluate(
     from mubench.models import originals
 
     _nameable(name, out, seconds)
-    reference, task, attack = task if isinstance(task, str) else task.name, load_task(task), load_probes(attack)
-    for probe in attack:
-        probe.refuse(task)
+    reference, task = task if isinstance(task, str) else task.name, load_task(task)
+    attack = load_probes(attack, task)
     model, in_file = task.model(model), isinstance(checkpoint, str) or hasattr(checkpoint, "parts")
     network = originals.load(task, model, checkpoint)[0] if in_file else checkpoint
     method = f"{name}@{networks.weights_hash(network)[:12]}"

@@ -53,9 +53,8 @@ def run(
 def run_spec(spec, store, save_model=False, progress=True, task=None, shard=False, attack=(), **options):
     """`carry_out` the job of a `RunSpec`; returns its folder in the store, where a failure is left too."""
     with store.recording(spec, plan.exhausted):
-        task, attack = task or task_of(spec.task), probes.load_probes(attack)
-        for probe in attack:
-            probe.refuse(task)
+        task = task or task_of(spec.task)
+        attack = probes.load_probes(attack, task)
         carry_out(Job.of(spec, task, shard=shard), store, save_model, progress, attack=attack, **options)
     return store.path(spec)
 

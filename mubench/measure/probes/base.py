@@ -114,11 +114,12 @@ class Probe(BaseModel):
             raise MubenchError(f"probe {self.name} needs the {min(missing)} set, which this run does not have")
 
 
-def load_probes(attack):
-    """The `Probe`s that an attack consists of; raises `MubenchError` where one is unknown or named twice.
+def load_probes(attack, task=None):
+    """The `Probe`s of an attack; raises `MubenchError` where one is unknown, named twice or cannot work on the task.
 
     attack: references: registry names or ``path/to/file.py:Class``, with options after commas, as in
         ``relearn,steps=20``; classes; or `Probe`s (None: none).
+    task: whose models they are for (None: not known yet).
     """
     found = {}
     for reference in [attack] if isinstance(attack, (str, type, Probe)) else attack or ():
@@ -129,6 +130,8 @@ def load_probes(attack):
             raise MubenchError(f"probe {probe.name} is no attack: every run does it by itself")
         if probe.name in found:
             raise MubenchError(f"probe {probe.name} is asked for twice: its predictions would have one name")
+        if task is not None:
+            probe.refuse(task)
         found[probe.name] = probe
     return [*found.values()]
 
