@@ -17,7 +17,8 @@ def metric_page(name):
         "sets": ", ".join(metric.needs),
         "columns of `predictions.parquet`": ", ".join(f"`{column}`" for column in metric.columns),
         "facts of the result": ", ".join(f"`{fact}`" for fact in metric.facts),
-        "needs the retrained model's predictions": "yes" if metric.retrain else "no",
+        "references": _references(metric),
+        "probe": f"`{metric.probe}`" if metric.probe else "",
     }
     return join(
         f"# {name}",
@@ -27,6 +28,13 @@ def metric_page(name):
         f"A pure function of stored predictions, in `{source(metric.compute)}`; `mubench score RESULT` computes it"
         " again.",
     )
+
+
+def _references(metric):
+    """What other models it looks at."""
+    if metric.own_seed:
+        return ", ".join(f"the {role} model of the run's own seed" for role in metric.references)
+    return ", ".join(f"{role}: {least} models or more" for role, least in metric.references.items()) or "none"
 
 
 def scores_of_tasks():

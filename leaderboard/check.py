@@ -55,6 +55,9 @@ def check_result(folder):
     place = f"{result.task['name']}/{result.model['name']}/{result.method['name']}"
     yield f"schema {SCHEMA}: {place}, {result.status}"
     yield f"{len(run.metrics)} metrics follow from {result.predictions.get('rows', 0)} predictions"
+    for name, facts in result.probes.items():
+        came = f"failed: {facts['error']}" if "error" in facts else f"{facts['rows']} predictions"
+        yield f"probe {name}, version {facts['version']}: {came}"
     if run.spec.task in registry.tasks.names():
         flags = compare_with_suite(run)
         yield "; ".join(

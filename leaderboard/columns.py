@@ -3,7 +3,7 @@
 import numpy as np
 
 from mubench.leaderboard.rows import SEEDS
-from mubench.measure.metrics import METRICS
+from mubench.measure.metrics import METRICS, SUITE
 
 COSTS = ("seconds", "flops", "peak_memory_bytes", "relative_flops", "relative_seconds")
 VALUES = (*METRICS, *COSTS)  # columns of numbers that are averaged over seeds
@@ -23,6 +23,7 @@ MAIN = (
     "transfer_score",
     "mia_loss_auc",
     "overall",
+    *(name for name in METRICS if name not in SUITE),
     "relative_flops",
     "seconds",
 )

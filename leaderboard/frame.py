@@ -1,7 +1,7 @@
 """Folders of results → one frame with a row per run: read, recomputed, compared with retraining. Imports no torch."""
 
 import contextlib
-import functools
+import itertools
 import json
 import math
 from dataclasses import dataclass, field
@@ -15,11 +15,12 @@ from mubench.cache import file_hash
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
 from mubench.leaderboard.escape import one_line
-from mubench.leaderboard.recompute import recompute
-from mubench.leaderboard.rows import GROUP, SETTINGS, Placed, alike, repeated
+from mubench.leaderboard.recompute import Reader, recompute
+from mubench.leaderboard.rows import GROUP, REFERENCES, SETTINGS, Placed, alike, repeated
 from mubench.leaderboard.submitter import OWN, submission_folder
 from mubench.leaderboard.trust.levels import level_of
-from mubench.leaderboard.trust.reading import read_record, read_run
+from mubench.leaderboard.trust.reading import read_record
+from mubench.measure.metrics import looked_at
 from mubench.records.result import RESULT
 from mubench.records.store import ERROR, Store
 from mubench.spec import RunSpec
@@ -161,20 +162,29 @@ def _verified(folders, notes, limit=None):
     runs = _readable(folders, notes, limit)
     runs.sort(key=lambda run: (run.result.started, run.result.id, str(run.folder)), reverse=True)
     runs.sort(key=lambda run: (run.group, run.spec.seed))
-    read_retrain = functools.lru_cache(maxsize=1)(read_run)  # runs that share a retrained model follow each other
-    verified, anchors = [], {}
-    for retraining in (True, False):
-        sound = []
-        for run in runs:
-            if run.anchor == retraining:
-                with _noting(run.folder, notes):
-                    recompute(run, run if run.anchor else _retrained(run, anchors), notes, read_retrain)
-                    sound.append(run)
-        verified += _one_each(sound, notes)
-        for run in verified if retraining else ():
-            anchors.setdefault((run.group, run.spec.seed), []).append(run)
+    verified = []
+    for _, group in itertools.groupby(runs, key=lambda run: run.group):
+        verified += _verified_group([*group], notes)
     relate(verified)
     return verified
+
+
+def _verified_group(runs, notes):
+    """`_verified` for the runs of one group, latest first: references by themselves, then all compared with them."""
+    reader, sound = Reader(), []
+    for run in runs:
+        if run.role:
+            with _noting(run.folder, notes):
+                recompute(run, {}, notes, reader)
+                sound.append(run)
+    references = _one_each(sound, notes)
+    unsound, verified = {run for run in runs if run.role} - {*references}, []
+    for run in runs:
+        if run not in unsound:
+            with _noting(run.folder, notes):
+                recompute(run, references_of(run, references), notes, reader)
+                verified.append(run)
+    return _one_each(verified, notes)
 
 
 def _readable(folders, notes, limit):
@@ -207,19 +217,36 @@ def _one_each(runs, notes):
     return [run for run in runs if run not in left_out]
 
 
-def _retrained(run, anchors):
-    """The retrained model that a run is compared with, or None.
+def references_of(run, references):
+    """Role → the runs that a run is compared with, as many as the metrics look at: first that of its own seed.
 
-    anchors: (group, seed) → the runs of retraining.
+    references: the runs of the group that have a role.
 
-    It is of the same group and seed: the project's own before the submission's, never another submission's. Of several
-    it is the one of the same schema, and of the same precision.
+    They are the project's own or else the submission's, never another submission's. That of the run's own seed is of
+    the same schema and precision, where there is such a one; it may be the run itself. The others differ from it in
+    their seed alone; where there is none, they are those of most seeds.
     """
-    candidates = anchors.get((run.group, run.spec.seed), [])
-    for submission in (OWN, run.submission):
-        if found := [other for other in candidates if other.submission == submission]:
-            return max(found, key=lambda o: (o.schema == run.schema, o.spec.precision == run.spec.precision))
-    return None
+    found = {}
+    for role in REFERENCES:
+        if (most := looked_at(role)) == 0:
+            continue
+        near = lambda other: (other.schema == run.schema, other.spec.precision == run.spec.precision)
+        candidates = [other for other in references if other.role == role and other.submission in (OWN, run.submission)]
+        candidates.sort(key=lambda other: other.submission != OWN)
+        same_seed = [other for other in candidates if other.spec.seed == run.spec.seed]
+        same_seed = [other for other in same_seed if other.submission == same_seed[0].submission]
+        own = [run] if run in candidates else [max(same_seed, key=near)] if same_seed else []
+        alike = {}
+        for other in candidates:
+            alike.setdefault(other.settings, {}).setdefault(other.spec.seed, other)
+        rest = alike[own[0].settings] if own else max(alike.values(), key=lambda a: (near(_any(a)), len(a)), default={})
+        others = [rest[seed] for seed in sorted(rest) if not own or seed != run.spec.seed]
+        found[role] = (own + others)[:most] if most is None or own else []
+    return found
+
+
+def _any(runs):
+    return next(iter(runs.values()))
 
 
 def _failures(roots, only):

@@ -5,11 +5,12 @@ import json
 import math
 
 from mubench import registry
+from mubench.measure.metrics import ROLES
 from mubench.records.result import SCHEMA
 from mubench.spec import ENGINE
 from mubench.splits import parse_ratio
 
-REFERENCES = ("original", "retrain")
+REFERENCES = ROLES
 VARIANTS = ("default", "official", "tuned", "custom")  # ranked apart, in this order
 SEEDS = 5  # of a ranked row
 STANDARD = "standard"  # the original that the suite gives each seed
@@ -88,10 +89,15 @@ class Placed:
         return "custom" if by_hand else "tuned" if self.spec.trials else "default"
 
     @property
-    def anchor(self):
-        """Whether others are compared with it: retraining by the recipe, to its end."""
+    def role(self):
+        """Which of `REFERENCES` it is to others, where it was done by the recipe and to its end; or None."""
         whole = self.spec.plain and self.result.status == "complete" and not (self.spec.params or self.spec.trials)
-        return self.result.method["name"] == "retrain" and whole
+        return self.result.method["name"] if whole and self.result.method["name"] in REFERENCES else None
+
+    @property
+    def anchor(self):
+        """Whether distances are measured to it: retraining by the recipe, to its end."""
+        return self.role == "retrain"
 
     @property
     def old(self):

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from mubench import registry
 from mubench.errors import MubenchError
 from mubench.examples import View, Wrapped
 from mubench.job import Job, original
+from mubench.measure.probes.base import load_probes
 from mubench.models import networks
 from mubench.models.behaviour import Custom
 from mubench.models.unlearned import Unlearned
@@ -140,6 +141,7 @@ def evaluate(
     seconds: float | None = None,
     paper: str = "",
     save_model: bool = False,
+    attack: Sequence[Any] = (),
 ) -> dict[str, float | None]:
     """Measure weights that any code has unlearned.
 
@@ -155,12 +157,14 @@ def evaluate(
     seconds: what unlearning took on this machine (None: not known).
     paper: where the code is described.
     save_model: keep the weights too.
+    attack: probes to carry out besides, as in `mubench.run`.
 
     Returns name → value of every metric that applies; scores are fractions. Raises `MubenchError` where the checkpoint
-    cannot be read or does not fit the task.
+    cannot be read or does not fit the task, `ProbeFailed`, with the ``result``, where a probe fails.
     """
     _nameable(name, out, seconds)
     reference, task = task if isinstance(task, str) else task.name, load_task(task)
+    attack = load_probes(attack, task)
     model, in_file = task.model(model), isinstance(checkpoint, (str, Path))
     if in_file:
         network = load_unlearned(task, model, checkpoint, lambda: original(task, model, seed=seed)[0])
@@ -180,9 +184,12 @@ def evaluate(
         Job.of(spec, task, network),
         out and Store(out),
         save_model,
+        attack=attack,
         costs=_costs_elsewhere(seconds),
         method={"name": str(name), "paper": paper},
-        command=command(again, "evaluate", name=name, out=out, seconds=seconds),
+        command=command(
+            again, "evaluate", name=name, out=out, seconds=seconds, attack=[p.reference for p in attack] or None
+        ),
     )
     return result.metrics
 

@@ -13,8 +13,8 @@ from mubench.cache import whole, writing
 from mubench.errors import MubenchError
 from mubench.examples import Absent
 from mubench.measure.card import on_card
-from mubench.measure.metrics import compute_all
-from mubench.measure.predict import UNTRAINED, predict, scores, shown, validator
+from mubench.measure.metrics import Predictions, compute_all
+from mubench.measure.predict import predict, scores, shown, validator
 from mubench.models import networks, originals
 from mubench.models.unlearned import Unlearned
 from mubench.records.machine import environment
@@ -200,27 +200,27 @@ class Job:
             raise MubenchError(f"an adapter alone is not what {self.method.name} leaves, a wrapper: save the model")
         return (lambda folder: self.unlearned.save(folder, what == "adapter")) if what else None
 
-    def predict(self):
-        """The predictions of the unlearned model, and files to lay beside them."""
-        task, spec, student, shown = self.task, self.options, self.unlearned.model, self.shown
-        blank = task.build(spec.model, UNTRAINED + spec.seed, blank=True)
-        frame = predict(task, student, shown, blank, self.context.accelerator)
-        return frame, task.exhibits(
-            lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0], student, shown
-        )
+    def exhibits(self):
+        """Files to lay beside the predictions of the unlearned model."""
+        task, spec = self.task, self.options
+        load = lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0]
+        return task.exhibits(load, self.unlearned.model, self.shown)
 
-    def result(self, frame, costs, test_score, **facts):
+    def result(self, frame, costs, test_score, findings=(), **facts):
         """The `Result` of a run on a task, its metrics computed from the predictions.
 
-        frame: the predictions.
+        frame: the predictions of the evaluation.
         costs: of the unlearning, as a dict.
         test_score: the original's.
+        findings: what came of the other probes, a `Finding` each.
         facts: fields of `Result` that only the caller knows; of ``method``, entries that replace those recorded here.
         """
         spec = self.options
         budget = self.budget if self.method else None
         facts["method"] = method_facts(spec.method, self.method, self.recipe) | facts.get("method", {})
-        facts.setdefault("command", command(spec, trials=spec.trials or None, max_examples=budget and budget.examples))
+        again = {"trials": spec.trials or None, "max_examples": budget and budget.examples}
+        again["attack"] = [finding.probe.reference for finding in findings] or None
+        facts.setdefault("command", command(spec, **again))
         result = Result(
             schema=SCHEMA,
             status="limited" if spec.limit else "complete" if costs["stopped_by"] == "epochs" else "stopped",
@@ -239,7 +239,9 @@ class Job:
             environment=environment(self.context.accelerator),
             **facts,
         )
-        result.metrics = compute_all(frame, result.facts)
+        result.probes = {finding.probe.name: finding.record() for finding in findings}
+        found = {finding.probe.name: finding.frame for finding in findings if not finding.error}
+        result.metrics = compute_all(Predictions(frame, result.facts, found))
         return result
 
     def _model_facts(self):

@@ -25,7 +25,7 @@ def show(what):
         "name",
         what,
         [*_KINDS, *registry.tasks.names(), *registry.methods.names()],
-        "`mubench ls tasks|models|methods|metrics|pairs`",
+        "`mubench ls tasks|models|methods|metrics|probes|pairs`",
     )
 
 
@@ -84,6 +84,12 @@ def _metrics():
     return [{"metric": m.name, "better": m.better, "about": m.description} for m in METRICS.values()]
 
 
+def _probes():
+    """Of each, where it comes from: to know more, PyTorch would be imported."""
+    added = {name: entry.value for name, entry in registry.probes.plugins.items()}
+    return [{"probe": name, "from": where} for name, where in sorted((registry.probes.modules | added).items())]
+
+
 def pairs():
     """Method name → names of the mini tasks that provide what it needs; computed from what both declare."""
     return {
@@ -105,7 +111,14 @@ def _pairs():
     ]
 
 
-_KINDS = {"tasks": _tasks, "models": _models, "methods": _methods, "metrics": _metrics, "pairs": _pairs}
+_KINDS = {
+    "tasks": _tasks,
+    "models": _models,
+    "methods": _methods,
+    "metrics": _metrics,
+    "probes": _probes,
+    "pairs": _pairs,
+}
 
 
 def _few(names):

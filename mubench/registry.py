@@ -1,10 +1,11 @@
-"""Names of tasks and methods: found by file name without importing them, by path, or by entry point.
+"""Names of tasks, methods and probes: found by file name without importing them, by path, or by entry point.
 
 A file ``methods/salun.py`` holds the method ``salun``. Beside it is ``base.py``, with what such files have in common; a
 folder without one, and a file that starts with ``_``, holds helpers. Outside the package, ``path/to/file.py:Class``
 names a class directly (its registry name is the file's), and installed packages add their own through the entry points
-``mubench.tasks`` and ``mubench.methods``. ``name@0123456789ab`` are weights that other code has unlearned and
-`mubench.evaluate` has measured: their author's name for it and the beginning of their hash; nothing to run.
+``mubench.tasks``, ``mubench.methods`` and ``mubench.probes``. ``name@0123456789ab`` are weights that other code has
+unlearned and `mubench.evaluate` has measured: their author's name for it and the beginning of their hash; nothing to
+run.
 """
 
 import functools
@@ -25,20 +26,24 @@ class OtherKind(MubenchError):
 
 
 class Registry:
-    """Classes of one ``kind`` ('task' or 'method') below a package, each the one subclass of `base` in its file."""
+    """Classes of one ``kind`` ('task', 'method', 'probe') in a package, each the one subclass of `base` in its file.
 
-    def __init__(self, kind):
+    The package is called as the entry points are, ``group``, unless another one is named.
+    """
+
+    def __init__(self, kind, package=None):
         self.kind, self.group = kind, f"mubench.{kind}s"
+        self.package = package or self.group
 
     @functools.cached_property
     def base(self):
-        return getattr(importlib.import_module(f"{self.group}.base"), self.kind.capitalize())
+        return getattr(importlib.import_module(f"{self.package}.base"), self.kind.capitalize())
 
     @functools.cached_property
     def modules(self):
         """Name → module path of what ships with the package."""
-        package = importlib.import_module(self.group)
-        found = pkgutil.walk_packages(package.__path__, self.group + ".")
+        package = importlib.import_module(self.package)
+        found = pkgutil.walk_packages(package.__path__, self.package + ".")
         modules = [m.name.rpartition(".") for m in found if not m.ispkg]
         folders = {folder for folder, _, name in modules if name == "base"}
         return {
@@ -127,15 +132,7 @@ class Registry:
 
     def _plugin(self, name):
         """The class that another package adds under a name."""
-        entry = self.plugins[name]
-        try:
-            cls = entry.load()
-        except Exception as error:
-            raise MubenchError(
-                f"{self.kind} {name} ({entry.value} of the package {entry.dist.name}) cannot be imported: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        return self._checked(cls, name)
+        return self._checked(imported(self.kind, self.plugins[name]), name)
 
     def _from_file(self, reference):
         """The class that ``path/to/file.py``, or ``path/to/file.py:Class``, stands for."""
@@ -170,7 +167,7 @@ class Registry:
 
     def _checked(self, cls, reference):
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
-            raise OtherKind(f"{reference} is not a subclass of {self.group}.base.{self.base.__name__}")
+            raise OtherKind(f"{reference} is not a subclass of {self.package}.base.{self.base.__name__}")
         return cls
 
     def _named(self, cls, name):
@@ -178,6 +175,17 @@ class Registry:
             raise MubenchError(f"{self.kind} name {name!r} must be snake_case: it becomes a folder and a table row")
         cls.name = name
         return cls
+
+
+def imported(kind, entry):
+    """What an entry point of another package stands for; raises `MubenchError` where it cannot be imported."""
+    try:
+        return entry.load()
+    except Exception as error:
+        raise MubenchError(
+            f"{kind} {entry.name} ({entry.value} of the package {entry.dist.name}) cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _module(path):
@@ -199,6 +207,7 @@ def _module(path):
 
 tasks = Registry("task")
 methods = Registry("method")
+probes = Registry("probe", "mubench.measure.probes")
 
 
 def load_task(reference: Any) -> Any:

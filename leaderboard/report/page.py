@@ -55,7 +55,7 @@ def _contents(run, references, folder):
     models |= {run.result.method["name"]: run}
     models = {name: model for name, model in models.items() if model is not None}
     relate([*models.values()])
-    values = _values(models, references.get("retrain"))
+    values = _values(models, references)
     sections, why = examples.forget_examples(run, references.get("original"))
     further = {f"{name}_score": f"Score on the set {name}" for name in run.result.task.get("scored_sets", ())}
     about = ABOUT | further
@@ -83,9 +83,9 @@ def _contents(run, references, folder):
     }
 
 
-def _values(models, retrain):
-    """Name of a model → its scores next to the retrained model's, and its costs."""
-    beside = None if retrain is None else retrain.checked
+def _values(models, references):
+    """Name of a model → its scores next to the references', and its costs."""
+    beside = {role: [other.checked] for role, other in references.items()}
     return {
         name: model.checked.score(beside) | {cost: model.values.get(cost) for cost in COSTS}
         for name, model in models.items()

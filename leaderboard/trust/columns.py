@@ -5,16 +5,20 @@ from scipy.special import logsumexp
 
 from mubench.errors import MubenchError
 from mubench.measure.metrics.primary import load_primary
-from mubench.records.predictions import PREDICTIONS
+from mubench.records.predictions import PREDICTIONS, probe_file
 
 
 def compare_columns(run):
-    """Compare the columns of a run's predictions with each other.
+    """Compare the columns of a run's predictions, those of probes included, with each other.
 
     The score follows from prediction and target, the confidence from the loss, loss and prediction from the logits.
     Returns flags. Raises `MubenchError` where one does not follow.
     """
-    frame, path = run.frame, run.folder / PREDICTIONS
+    frames = {PREDICTIONS: run.frame} | {probe_file(name): frame for name, frame in run.probes.items()}
+    return [flag for name, frame in frames.items() for flag in _compare(run, frame, run.folder / name)]
+
+
+def _compare(run, frame, path):
     primary = load_primary(run.result.task["metric"], **run.result.task.get("metric_options", {}))
     losses = frame["loss"].to_numpy("float64")
     if primary.follows:
@@ -26,7 +30,7 @@ def compare_columns(run):
     if "logits" in frame:
         _compare_logits(path, frame, losses)
     wild = int((~np.isfinite(losses)).sum())
-    return [f"{wild} losses are not finite"] if wild else []
+    return [f"{wild} losses are not finite" + f", of {path.stem}" * (frame is not run.frame)] if wild else []
 
 
 def _compare_logits(path, frame, losses):

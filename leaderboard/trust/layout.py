@@ -2,6 +2,7 @@
 
 NAME/submission.json                                             the description
 NAME/results/<task>/<model>/<method>/<ratio>/<id>/result.json    and predictions.parquet
+                                             …/probes/*.parquet  where other probes than the evaluation were carried out
                                              …/model/*.safetensors, where the weights are part of it;
                                                                  of a wrapper …/model/wrapper.json and
                                                                  …/model/<part>/*.safetensors
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from mubench.errors import MubenchError
 from mubench.models.networks import WRAPPER
-from mubench.records.predictions import PREDICTIONS
+from mubench.records.predictions import PREDICTIONS, probe_file
 from mubench.records.result import RESULT
 from mubench.records.store import MODEL
 
@@ -23,7 +24,8 @@ SUBMISSION, VERIFIED = "submission.json", "verified.json"
 FOLDER = r"[a-z0-9][a-z0-9_-]{0,63}"  # of a submission
 HOME = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
 WEIGHTS = rf"({WRAPPER}|([a-z][a-z0-9_]{{0,63}}/)?[\w-]+\.safetensors)"  # in the folder of a model
-FILES = re.compile(rf"{SUBMISSION}|{HOME}/({RESULT}|{PREDICTIONS}|{MODEL}/{WEIGHTS})", re.ASCII)
+PROBE_FILES = probe_file("[a-z][a-z0-9_]{0,63}").replace(".", r"\.")
+FILES = re.compile(rf"{SUBMISSION}|{HOME}/({RESULT}|{PREDICTIONS}|{PROBE_FILES}|{MODEL}/{WEIGHTS})", re.ASCII)
 
 
 def inspect_folder(root, limits):

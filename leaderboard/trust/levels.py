@@ -3,14 +3,15 @@
 import enum
 import hashlib
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mubench.cache import whole
 from mubench.errors import MubenchError
-from mubench.leaderboard.trust.layout import SUBMISSION, VERIFIED
+from mubench.leaderboard.trust.layout import PROBE_FILES, SUBMISSION, VERIFIED
 from mubench.leaderboard.trust.limits import LIMITS
 from mubench.leaderboard.trust.reading import is_elsewhere, read_record
 from mubench.leaderboard.trust.schema import Facts, Hash, Line, RunId
@@ -38,6 +39,9 @@ class Unavailable(MubenchError):
     """What would raise a result's level is not to be had; nothing was found against it."""
 
 
+ResultFile = Annotated[str, Field(pattern=rf"^({re.escape(RESULT)}|{re.escape(PREDICTIONS)}|{PROBE_FILES})$")]
+
+
 class Verdict(Facts):
     """What a check found of one result.
 
@@ -50,7 +54,7 @@ class Verdict(Facts):
     """
 
     level: Level = Field(strict=False)
-    files: dict[Literal[RESULT, PREDICTIONS], Hash]  # type: ignore[valid-type]
+    files: dict[ResultFile, Hash]
     flags: list[Line] = []
     mubench: Line
     machine: Line

@@ -17,8 +17,6 @@ from mubench.leaderboard.trust.layout import SUBMISSION
 from mubench.leaderboard.trust.reading import read_run
 from mubench.leaderboard.trust.schema import Taxonomy
 from mubench.models import networks
-from mubench.records.predictions import PREDICTIONS
-from mubench.records.result import RESULT
 from mubench.records.store import MODEL, Store
 
 
@@ -76,7 +74,7 @@ def pack(runs, submission, folder, with_weights=False):
     for run in runs:
         home = root / "results" / run.home
         home.mkdir(parents=True, exist_ok=True)
-        files = [RESULT] if run.frame is None else [RESULT, PREDICTIONS]
+        files = [*run.hashes]
         if with_weights:
             files += _weights(run.folder)
         for file in files:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from mubench.errors import MubenchError
 from mubench.leaderboard.trust.untrusted import library_errors, printable
+from mubench.measure.metrics.base import REQUIRED
 
 COLUMNS = {  # name → types it may have
+    "step": ("int64",),
     "set": ("string",),
     "index": ("int64",),
     "target": ("int64", "string"),
@@ -19,18 +21,19 @@ COLUMNS = {  # name → types it may have
     "logits": ("list<double>", "list<float>"),
     "incompetent": ("list<double>", "list<float>"),
 }
-REQUIRED = {"set", "index", "target", "prediction", "score", "loss"}
 WITH_GAPS = ("loss", "confidence", "incompetent")  # a loss that is NaN is stored as null
+SET = r"[a-z][a-z0-9_]{0,63}"  # a name of a set that a probe predicts
 SETS = {"test", "forget", "retain", "transfer"}  # as `mubench.measure.predict` says, which imports torch
 
 
-def parse_predictions(data, path, label_count, limits, further=()):
+def parse_predictions(data, path, label_count, limits, further=(), steps=None):
     """Predictions as a frame: known columns of known types, each example once, scores in [0, 1].
 
     data: bytes of a Parquet file.
     path: where they come from, for errors.
     label_count: numbers in a row of logits.
     further: names of sets that the task has besides `SETS`.
+    steps: of a probe, those it says there are, each with its examples (None: the evaluation, which has no steps).
 
     Raises `MubenchError` for anything else.
     """
@@ -46,30 +49,31 @@ def parse_predictions(data, path, label_count, limits, further=()):
             schema_depth_limit=4,
             arrow_extensions_enabled=False,
         )
-        types = _column_types(file.schema_arrow, path)
+        types = _column_types(file.schema_arrow, path, {*REQUIRED, *["step"] * (steps is not None)})
         _inspect_sizes(file.metadata, path, limits)
         table = file.read(use_threads=False, use_pandas_metadata=False).replace_schema_metadata(None)
         table.validate(full=True)
         _inspect_columns(table, types, path, label_count, limits)
         frame = table.to_pandas()
-    _inspect_rows(frame, path, further)
+    _inspect_rows(frame, path, further, steps)
     if types["target"] != types["prediction"]:
         raise MubenchError(f"{path}: targets are {types['target']}, predictions {types['prediction']}")
-    return frame.sort_values(["set", "index"], ignore_index=True)
+    return frame.sort_values([*["step"] * (steps is not None), "set", "index"], ignore_index=True)
 
 
-def _column_types(schema, path):
+def _column_types(schema, path, required):
     """Column → type, of an Arrow schema; raises where a column or type is not of `COLUMNS`, or a required one lacks."""
     types = {}
     for field in schema:
         kind = re.sub("large_|element: |item: | not null", "", str(field.type))
-        if field.name in types or kind not in COLUMNS.get(field.name, ()):
+        unexpected = field.name == "step" and "step" not in required
+        if field.name in types or unexpected or kind not in COLUMNS.get(field.name, ()):
             raise MubenchError(
                 f"{path}: column {printable(field.name)!r} of type {printable(kind)} is not expected (or stands there"
                 " twice)"
             )
         types[field.name] = kind
-    if missing := REQUIRED - {*types}:
+    if missing := required - {*types}:
         raise MubenchError(f"{path} lacks the column {min(missing)!r}")
     return types
 
@@ -104,12 +108,16 @@ def _inspect_columns(table, types, path, label_count, limits):
             raise MubenchError(f"{path}: {name} are not {label_count} numbers, one for each label")
 
 
-def _inspect_rows(frame, path, further):
-    unknown = {*frame["set"].unique()} - {*SETS, *further}
+def _inspect_rows(frame, path, further, steps):
+    named = {*frame["set"].unique()}
+    probed = {name for name in named if not re.fullmatch(SET, name, re.ASCII)}
+    unknown = named - {*SETS, *further} if steps is None else probed
+    example = ["set", "index"] if steps is None else ["step", "set", "index"]
     for wrong, what in (
         (unknown, f"the set {printable(min(unknown, default=''))!r}"),
+        (steps is not None and sorted(frame["step"].unique()) != steps, "other steps than its record says"),
         ((frame["index"] < 0).any(), "a negative index"),
-        (frame.duplicated(["set", "index"]).any(), "an example twice"),
+        (frame.duplicated(example).any(), "an example twice"),
         (not frame["score"].between(0, 1).all(), "a score outside of [0, 1]"),
     ):
         if wrong:

@@ -1,8 +1,9 @@
 """A result as its files prove it: its record tells one story, and every metric is what its predictions give."""
 
+import functools
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from mubench.leaderboard.trust.limits import LIMITS
 from mubench.leaderboard.trust.predictions import parse_predictions
 from mubench.leaderboard.trust.schema import PredictionFacts, ResultFacts
 from mubench.leaderboard.trust.untrusted import library_errors, parse_json, printable, read_bytes, schema_errors
-from mubench.measure.metrics import compute_all
-from mubench.records.predictions import PREDICTIONS, agree
+from mubench.measure.metrics import METRICS, Predictions, compare, compute_all
+from mubench.records.predictions import PREDICTIONS, PROBES, agree, probe_file
 from mubench.records.result import RESULT, Result, renamed
 from mubench.spec import RunSpec
 from mubench.splits import split_name
@@ -31,7 +32,8 @@ class CheckedRun(Placed):
     spec: what was run.
     frame: its predictions; None where only numbers are *reported*.
     metrics: computed from the predictions; as claimed where there are none.
-    hashes: SHA-256 of the files result.json and predictions.parquet.
+    hashes: SHA-256 of the files result.json, predictions.parquet and those of probes.
+    probes: name of each other probe → its predictions, with their ``step``.
     """
 
     folder: Path
@@ -40,6 +42,17 @@ class CheckedRun(Placed):
     frame: pd.DataFrame | None
     metrics: dict
     hashes: dict
+    probes: dict = field(default_factory=dict)
+
+    @functools.cached_property
+    def predictions(self):
+        """What metrics read of it, `Predictions`."""
+        return Predictions(self.frame, self.result.facts, self.probes, self.result.probed, self.spec.seed)
+
+    @property
+    def unknown(self):
+        """The metrics that its record claims and nobody here can compute: they are not shown."""
+        return sorted({*self.result.metrics} - {*METRICS} - {*self.metrics})
 
     @property
     def home(self):
@@ -49,11 +62,20 @@ class CheckedRun(Placed):
             self.result.task["name"], self.result.model["name"], self.result.method["name"], ratio, self.result.id
         )
 
-    def score(self, retrain=None):
-        """The metrics, with the distances to a ``retrain`` `CheckedRun` where one is given."""
-        if self.frame is None or retrain is None or retrain.frame is None:
+    def compare(self, reference):
+        """Raise `MubenchError` where a reference, another `CheckedRun`, was evaluated on other examples."""
+        if self.frame is not None and reference.frame is not None and reference is not self:
+            compare(self.predictions, reference.predictions)
+
+    def score(self, references=None):
+        """The metrics, with those that look at references: role → `CheckedRun`s, as `compute_all` takes them."""
+        models = {
+            role: [run.predictions for run in runs if run.frame is not None]
+            for role, runs in (references or {}).items()
+        }
+        if self.frame is None or not any(models.values()):
             return self.metrics
-        return compute_all(self.frame, self.result.facts, retrain.frame, self.metrics)
+        return compute_all(self.predictions, references=models, known=self.metrics)
 
 
 def read_run(folder, limits=LIMITS):
@@ -75,7 +97,9 @@ def read_run(folder, limits=LIMITS):
     _refuse_other_ending(folder / RESULT, result)
     hashes = {RESULT: hashlib.sha256(text).hexdigest()}
     if not result.predictions and not os.path.lexists(folder / PREDICTIONS):
-        return CheckedRun(folder, result, spec, None, dict(result.metrics), hashes)
+        if result.probes:
+            raise MubenchError(f"{folder / RESULT}: probes without predictions of the evaluation")
+        return CheckedRun(folder, result, spec, None, _known(result.metrics), hashes)
     data = read_bytes(folder / PREDICTIONS, limits.predictions)
     hashes[PREDICTIONS] = hashlib.sha256(data).hexdigest()
     if hashes[PREDICTIONS] != result.predictions.get("sha256"):
@@ -85,10 +109,35 @@ def read_run(folder, limits=LIMITS):
     frame = parse_predictions(data, folder / PREDICTIONS, len(facts.task.labels), limits, facts.task.scored_sets)
     if len(frame) != result.predictions["rows"]:
         raise MubenchError(f"{folder / PREDICTIONS} has {len(frame)} rows, {RESULT} says {result.predictions['rows']}")
+    run = CheckedRun(folder, result, spec, frame, {}, hashes)
+    _read_probes(run, facts, limits)
     with library_errors(folder), np.errstate(all="ignore"):
-        metrics = compute_all(frame, result.facts)
-    agree(folder, result.metrics, metrics)
-    return CheckedRun(folder, result, spec, frame, metrics, hashes)
+        run.metrics = compute_all(run.predictions)
+    agree(folder, _known(result.metrics, run.metrics), run.metrics)
+    return run
+
+
+def _read_probes(run, facts, limits):
+    """Put the predictions of a run's other probes in, and the hashes of their files."""
+    for name, probe in facts.probes.items():
+        if probe.error:
+            continue
+        file, path = probe_file(name), run.folder / probe_file(name)
+        data = read_bytes(path, limits.predictions)
+        run.hashes[file] = hashlib.sha256(data).hexdigest()
+        if run.hashes[file] != probe.sha256:
+            raise MubenchError(f"{path} was changed after its result was written: its checksum is not the recorded one")
+        run.probes[name] = parse_predictions(data, path, len(facts.task.labels), limits, probe.steps)
+        if len(run.probes[name]) != probe.rows:
+            raise MubenchError(f"{path} has {len(run.probes[name])} rows, {RESULT} says {probe.rows}")
+    stray = {path.name for path in (run.folder / PROBES).glob("*")} - {Path(file).name for file in run.hashes}
+    if stray:
+        raise MubenchError(f"{run.folder / PROBES} holds {printable(min(stray))}, of which {RESULT} says nothing")
+
+
+def _known(claimed, found=()):
+    """The metrics that are known here, of a record that may claim others."""
+    return {name: value for name, value in claimed.items() if name in METRICS or name in found}
 
 
 def read_record(folder, limits=LIMITS):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from mubench.measure.metrics import METRICS
+from mubench.measure.metrics import METRICS, SUITE
 
 
 def _one_command(text):
@@ -33,7 +33,7 @@ Line = Annotated[str, Field(max_length=400)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Amount = Annotated[float, Field(ge=0, le=1e24)]
 Share = Annotated[float, Field(ge=0, le=1)]
-MetricValue = Annotated[float, Field(ge=-1e6, le=1)]
+MetricValue = Annotated[float, Field(ge=-1e24, le=1e24)]
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 Command = Annotated[str, AfterValidator(_one_command)]
 Measures = Annotated[str, Field(pattern=r"^(-|(Loss|Logit|Rep)( \+ (Loss|Logit|Rep)){0,2})$")]
@@ -146,6 +146,32 @@ class PredictionFacts(Facts):
     rows: Count
 
 
+class ProbeFacts(Facts):
+    """What a probe besides the evaluation did: its file of predictions, or the error that it ended with."""
+
+    version: Count
+    options: dict[Line, Any] = {}
+    fingerprint: Fingerprint | None
+    seconds: Amount
+    cpu_seconds: Amount
+    steps: Annotated[list[Count], Field(min_length=1, max_length=10_000)] | None = None
+    sha256: Hash | None = None
+    rows: Count | None = None
+    error: Annotated[Line, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _file_or_error(self):
+        told = [value is not None for value in (self.steps, self.sha256, self.rows)]
+        if (
+            any(told) != all(told)
+            or all(told) == bool(self.error)
+            or self.error is None
+            and "error" in self.model_fields_set
+        ):
+            raise ValueError("a probe has steps, sha256 and rows of its file, or the error that it ended with")
+        return self
+
+
 class EnvironmentFacts(Facts):
     """What a run ran on; versions of libraries besides."""
 
@@ -180,11 +206,20 @@ class ResultFacts(Facts):
     budget: BudgetFacts | None = None
     costs: CostFacts
     environment: EnvironmentFacts
-    metrics: dict[Name, MetricValue | None]
+    metrics: Annotated[dict[Name, MetricValue | None], Field(max_length=1_000)]
+    probes: Annotated[dict[Name, ProbeFacts], Field(max_length=16)] = {}
     evaluation_seconds: Amount
     weights: Hash | None = None
     started: Time
     command: Command
+
+    @model_validator(mode="after")
+    def _metrics_in_their_range(self):
+        """Those of the suite are at most 1; of those that packages add nothing is known here."""
+        for name, value in self.metrics.items():
+            if name in SUITE and value is not None and not -1e6 <= value <= 1:
+                raise ValueError(f"metrics.{name} is {value}, it must lie in [-1e6, 1]")
+        return self
 
     @model_validator(mode="after")
     def _of_its_schema(self):

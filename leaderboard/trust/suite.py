@@ -45,6 +45,9 @@ def compare_with_suite(run):
         return [*flags, "no predictions"]
     if not spec.split_file:
         _compare_examples(run, expected)
+        _compare_probed(run, expected)
+    if run.unknown:
+        flags.append(f"metrics that are not known here, and not shown: {', '.join(run.unknown)}")
     return flags + compare_columns(run)
 
 
@@ -128,6 +131,18 @@ def _compare_examples(run, expected):
             raise MubenchError(f"{run.folder}: {off} targets of the {name} set are not the task's own")
     if len(expected) != len(run.frame):
         raise MubenchError(f"{run.folder} has {len(run.frame)} predictions, the task {len(expected)} examples")
+
+
+def _compare_probed(run, expected):
+    """Raise where a probe predicts examples that a scored set of the task does not have, or with other targets."""
+    for probe, frame in run.probes.items():
+        rows = frame[frame["set"].isin(expected["set"].unique())]
+        both = rows.merge(expected, on=["set", "index"], how="left", suffixes=("", "_own"))
+        if off := int((both["target"] != both["target_own"]).sum()):
+            raise MubenchError(
+                f"{run.folder}: {off} of {len(rows)} predictions of the probe {probe} are of no example of the task's"
+                " sets, or have other targets than the task's own"
+            )
 
 
 @functools.lru_cache(maxsize=8)

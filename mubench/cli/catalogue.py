@@ -10,7 +10,7 @@ from mubench.cli.declare import argument, verb
     argument(
         "what",
         nargs="?",
-        metavar="tasks|models|methods|metrics|pairs|NAME",
+        metavar="tasks|models|methods|metrics|probes|pairs|NAME",
         default="tasks",
         help="a kind, or the name of a task or method (its facts, its hyperparameters)",
     ),

@@ -55,6 +55,14 @@ DATA_DIR = argument(
     help="where the original archives of paper tasks are unpacked, in FOLDER or FOLDER/TASK ($MUBENCH_DATA)",
 )
 
+ATTACK = argument(
+    "--attack",
+    nargs="+",
+    default=[],
+    metavar="PROBE",
+    help="what to do to the unlearned model besides evaluating it: a name or file.py:Class, with ,OPTION=VALUE",
+)
+
 
 def build(verbs, defaults=None):
     """The parser of the whole command line, and verb → its own.

@@ -1,7 +1,7 @@
 """Verbs for what was measured: evaluate, score, submit, board, report."""
 
 from mubench.cli import checks
-from mubench.cli.declare import argument, fields, picked, verb
+from mubench.cli.declare import ATTACK, argument, fields, picked, verb
 from mubench.errors import MubenchError
 
 
@@ -24,14 +24,21 @@ from mubench.errors import MubenchError
     ),
     argument("--paper", default="", metavar="TEXT", help="where that code is described"),
     argument("--save-model", action="store_true", help="keep the weights with the result"),
+    ATTACK,
     data=True,
 )
 def evaluate(args):
     from mubench.api import evaluate
+    from mubench.measure.probes.base import ProbeFailed
 
     rows = picked(args, "model", "ratio", "unit", "split_file", "seed", "limit")
     record = picked(args, "name", "out", "seconds", "paper", "save_model")
-    _print_metrics(evaluate(args.task, args.checkpoint, **rows, **record))
+    try:
+        values = evaluate(args.task, args.checkpoint, **rows, **record, attack=args.attack)
+    except ProbeFailed as error:
+        _print_metrics(error.result.metrics)
+        raise
+    _print_metrics(values)
 
 
 @verb(
@@ -40,9 +47,17 @@ def evaluate(args):
     argument("result", nargs="+", metavar="RESULT", check=checks.results, help="result folders, or folders of results"),
     argument(
         "--retrain",
+        nargs="+",
         metavar="RESULT",
         check=checks.existing_folder,
-        help="the retrained model's result, for the distances to it",
+        help="results of retraining, first the one that distances are to",
+    ),
+    argument(
+        "--original",
+        nargs="+",
+        metavar="RESULT",
+        check=checks.existing_folder,
+        help="results of the original, for metrics that look at it",
     ),
 )
 def score(args):
@@ -54,7 +69,7 @@ def score(args):
         raise MubenchError(f"no results below {', '.join(args.result)}")
     for folder in folders:
         print(folder)
-        _print_metrics(score(folder, args.retrain))
+        _print_metrics(score(folder, args.retrain, original=args.original))
 
 
 def _print_metrics(values):

@@ -4,7 +4,7 @@ import argparse
 import os
 
 from mubench.cli import checks
-from mubench.cli.declare import all_fields, argument, fields, spec_options, verb
+from mubench.cli.declare import ATTACK, all_fields, argument, fields, spec_options, verb
 from mubench.errors import MubenchError
 
 SEVERAL = ("model", "ratio", "seed")  # of which a grid may have many
@@ -60,6 +60,7 @@ def grid_of(*without):
         check=checks.at_least(1),
         help="score the sets after every K steps too, off the clock, for the result's curve",
     ),
+    ATTACK,
     argument("--force", action="store_true", help="run again what is done"),
     argument("--dry-run", action="store_true", help="only list the runs, and the memory they need"),
     argument(
@@ -115,7 +116,7 @@ def run(args):
             print(text, flush=True)
         return
     cluster = {"address": args.ray, "cpus": args.cpus_per_run, "gpus": args.gpus_per_run} if args.ray else None
-    options = {"save_model": args.save_model, "eval_every": args.eval_every, "shard": args.shard}
+    options = {"save_model": args.save_model, "eval_every": args.eval_every, "shard": args.shard, "attack": args.attack}
     done, before, failed = grid.sweep(specs, args.out, args.workers, args.force, cluster=cluster, **options)
     if progress.rank() == 0:
         print(f"\n{len(done)} done, {len(before)} there before, {len(failed)} failed; results in {args.out}\n")

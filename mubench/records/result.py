@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -55,8 +55,17 @@ class Result(BaseModel):
         description="unlearning seconds, steps, examples, FLOPs, peak memory, why it stopped, losses; None: not known"
     )
     evaluation_seconds: float
-    metrics: dict[str, float | None] = Field(description="fractions; a function of the predictions and facts alone")
+    metrics: dict[str, float | None] = Field(
+        description="fractions; a function of the predictions, those of probes included, and facts alone"
+    )
     predictions: dict = Field(description="sha256 and rows of predictions.parquet")
+    probes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")], dict] = Field(
+        {},
+        description=(
+            "name of a probe besides the evaluation → its version, options and fingerprint, what it took (seconds,"
+            " cpu_seconds), and steps, sha256 and rows of probes/NAME.parquet, or the error that it ended with"
+        ),
+    )
     weights: str | None = Field(
         None, description="sha256 over names, shapes and bytes of the unlearned weights, saved or not"
     )
@@ -92,6 +101,21 @@ class Result(BaseModel):
         """What unlearning took: without GPU in CPU seconds, which other load hardly changes; else on the wall clock."""
         cpu = self.costs.get("cpu_seconds") if self.environment.get("device") == "cpu" else None
         return self.costs["unlearning_seconds"] if cpu is None else cpu
+
+    def holds(self, probe):
+        """Whether a `Probe` was carried out as it would be now."""
+        recorded = self.probes.get(probe.name, {"error": "not asked for"})
+        return "error" not in recorded and all(recorded.get(name) == value for name, value in probe.setting.items())
+
+    @property
+    def probed(self):
+        """Name of each probe that gave predictions → its version, options and fingerprint."""
+        wanted = ("version", "options", "fingerprint")
+        return {
+            name: {fact: facts.get(fact) for fact in wanted}
+            for name, facts in self.probes.items()
+            if "error" not in facts
+        }
 
     @property
     def clock(self):

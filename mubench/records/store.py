@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mubench.cache import file_hash, fsync, whole, writing
 from mubench.errors import MubenchError
-from mubench.records.predictions import PREDICTIONS, write_predictions
+from mubench.records.predictions import PREDICTIONS, probe_file, write_predictions
 from mubench.records.result import RESULT, now, read
 
 MODEL, ERROR = "model", "error.json"
@@ -21,10 +21,12 @@ class Store:
     """A folder of results. A reader sees a whole result or none; writers of the same run exclude each other.
 
     root: the folder; it is made when something is written.
+    replace: a result takes the place of an earlier one of the same run as a whole; else it keeps what that has besides
+        (`complete`).
     """
 
-    def __init__(self, root="results"):
-        self.root = Path(root)
+    def __init__(self, root="results", replace=False):
+        self.root, self.replace = Path(root), replace
 
     # -- reading
 
@@ -32,9 +34,12 @@ class Store:
         """The folder of a run."""
         return self.root / spec.folder
 
-    def done(self, spec, curve=False):
-        """Whether the result of a run is here, with its curve where that is asked for."""
-        return (self.path(spec) / RESULT).is_file() and (not curve or bool(read(self.path(spec)).curve))
+    def done(self, spec, curve=False, probes=()):
+        """Whether the result of a run is here, with its curve where that is asked for, and with these `Probe`s."""
+        if not (self.path(spec) / RESULT).is_file():
+            return False
+        result = read(self.path(spec)) if curve or probes else None
+        return (not curve or bool(result.curve)) and all(result.holds(probe) for probe in probes)
 
     def failed(self, spec, since=0.0):
         """Whether a run failed, at or after a time (seconds since the epoch), and nobody succeeded later."""
@@ -112,7 +117,7 @@ class Store:
 
     # -- writing
 
-    def write(self, spec, result, frame, model=None, exhibits=None):
+    def write(self, spec, result, frame, model=None, exhibits=None, probes=None):
         """Store a result whole: written aside, synced, renamed. Returns its folder.
 
         spec: the run.
@@ -120,6 +125,7 @@ class Store:
         frame: its predictions.
         model: (folder) → what is kept of the model is written there (None: nothing).
         exhibits: files to lay beside, name → bytes.
+        probes: name of each other probe → its predictions; their checksums are put in too.
         """
         final = self.path(spec)
         with writing(final):
@@ -133,6 +139,11 @@ class Store:
                 if model is not None:
                     model(aside / MODEL)
                 result.predictions = {"sha256": file_hash(aside / PREDICTIONS), "rows": len(frame)}
+                for name, found in (probes or {}).items():
+                    path = aside / probe_file(name)
+                    path.parent.mkdir(exist_ok=True)
+                    write_predictions(found, path)
+                    result.probes[name] |= {"sha256": file_hash(path), "rows": len(found)}
                 (aside / RESULT).write_text(result.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
                 self._place(aside, spec)
             finally:
@@ -162,6 +173,8 @@ class Store:
     def _place(self, folder, spec):
         """Move a finished folder to where readers look; what was there is kept aside until that is done."""
         final = self.path(spec)
+        if not self.replace:
+            complete(folder, final)
         for path in [*folder.rglob("*"), folder]:
             fsync(path)
         if final.exists():
@@ -198,3 +211,38 @@ class Store:
         record = {"spec": spec.model_dump(), "id": spec.id, "reason": reason, "time": now(), **facts}
         with whole(self.path(spec) / ERROR) as path:
             path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def complete(folder, earlier):
+    """Add to a new result what an earlier one of the same run has besides: probes, its curve, its weights.
+
+    folder, earlier: of the two results; what is not there, or cannot be read, has nothing.
+
+    Raises `MubenchError` where it has something and its weights and predictions are other ones.
+    """
+    try:
+        old, new = read(earlier), read(folder)
+    except MubenchError:
+        return
+    gave = lambda facts: "error" not in facts
+    probes = {n: facts for n, facts in old.probes.items() if n not in new.probes or gave(facts) > gave(new.probes[n])}
+    curve, weights = bool(old.curve and not new.curve), (earlier / MODEL).is_dir() and not (folder / MODEL).is_dir()
+    if not (probes or curve or weights):
+        return
+    known = lambda result: (result.weights, result.predictions.get("sha256"))
+    if known(old) != known(new):
+        has = [*(f"probe {name}" for name in probes), *["a curve"] * curve, *["saved weights"] * weights]
+        raise MubenchError(
+            f"{earlier} has {', '.join(has)}, which are not of the weights that the run has now, as on another machine:"
+            " it is left as it was; replace it with --force, or choose another --out"
+        )
+    for name, facts in probes.items():
+        if gave(facts):
+            (folder / probe_file(name)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(earlier / probe_file(name), folder / probe_file(name))
+    if weights:
+        shutil.copytree(earlier / MODEL, folder / MODEL)
+    new.probes |= probes
+    new.curve = old.curve if curve else new.curve
+    new.metrics |= {name: value for name, value in old.metrics.items() if name not in new.metrics}
+    (folder / RESULT).write_text(new.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from mubench.errors import MubenchError
 from mubench.records.result import RESULT, read
 from mubench.records.store import Store
 from mubench.spec import Incompatible, make_spec
-from mubench.sweep.progress import Progress, Sweep, span
+from mubench.sweep.progress import Progress, Sweep, probes_of, span
 from mubench.sweep.workers import share_out, work
 
 SUITES = ("mini", "paper")
@@ -75,17 +75,18 @@ def sweep(specs, out="results", workers=1, force=False, report=print, cluster=No
     force: do again what is done.
     report: what prints a line.
     cluster: where Ray is and what a run needs there, ``address``, ``cpus`` and ``gpus`` (None: this machine).
-    options: ``save_model`` and ``eval_every``, as in `mubench.run`.
+    options: ``save_model``, ``eval_every`` and ``attack``, as in `mubench.run`.
 
     Returns (done now, there before, failed).
     """
     if workers < 1:
         raise MubenchError(f"workers={workers}: at least 1 process must do the runs")
-    store = Store(out)
+    store = Store(out, replace=force)
+    attack = probes_of(options)
     since = store.clock()
     before, todo = [], []
     for spec in specs:
-        (before if not force and store.done(spec, options.get("eval_every")) else todo).append(spec)
+        (before if not force and store.done(spec, options.get("eval_every"), attack) else todo).append(spec)
     this = Sweep(todo, store, since, force, options, Progress(todo, len(before)))
     if cluster and todo:
         from mubench.sweep.cluster import hand_out  # only those who have one need it

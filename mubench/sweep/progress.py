@@ -47,7 +47,7 @@ class Sweep:
     store: the `Store` of their results.
     since: the store's time at the beginning; failures before it count for nothing.
     force: do again what is done.
-    options: ``save_model`` and ``eval_every``, as in `mubench.run`.
+    options: ``save_model``, ``eval_every`` and ``attack``, as in `mubench.run`.
     progress: the `Progress`.
     """
 
@@ -62,13 +62,22 @@ class Sweep:
         """Whether nothing is left to do for a run."""
         if self.store.failed(spec, self.since):
             return True
-        if not self.store.done(spec, self.options.get("eval_every")):
+        if not self.store.done(spec, self.options.get("eval_every"), probes_of(self.options)):
             return False
         return not self.force or (self.store.path(spec) / RESULT).stat().st_mtime >= self.since
 
     def failed(self, spec):
         """Whether a run has failed in this sweep."""
         return self.store.failed(spec, self.since)
+
+
+def probes_of(options):
+    """The `Probe`s that the options of a sweep ask for; without any, PyTorch is not imported."""
+    if not options.get("attack"):
+        return ()
+    from mubench.measure.probes.base import load_probes
+
+    return load_probes(options["attack"])
 
 
 def span(seconds):

@@ -233,12 +233,13 @@ def _predictions(job, model):
 
 def _objective(job, model, retrained):
     """`OBJECTIVE` of a model of the job, in [0, 1]; where it is undefined, the worst."""
-    from mubench.measure.metrics import METRICS, Predictions
+    from mubench.measure.metrics import METRICS, Predictions, compare
     from mubench.measure.predict import scorer
 
     facts = {"num_labels": job.task.num_labels, "random_guess": job.task.random_guess, "scorer": scorer(job.task)}
-    compared = Predictions(_predictions(job, model), facts, Predictions(retrained, facts))
-    value = float(METRICS["gap_to_retrain"].compute(compared))
+    run, retrain = Predictions(_predictions(job, model), facts), Predictions(retrained, facts)
+    compare(run, retrain)
+    value = float(METRICS["gap_to_retrain"].compute(run, {"retrain": [retrain]}))
     return value if value == value else WORST
 
 

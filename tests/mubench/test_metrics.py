@@ -158,15 +158,15 @@ def test_overall(test, forget, expected):
 
 
 def test_distances_to_retrain(predictions):
-    assert compute_all(predictions, retrain=predictions)["gap_to_retrain"] == 0
-    assert compute_all(predictions, retrain=predictions)["js_to_retrain"] == 0
+    assert compute_all(predictions, references={"retrain": [predictions]})["gap_to_retrain"] == 0
+    assert compute_all(predictions, references={"retrain": [predictions]})["js_to_retrain"] == 0
     other = frame(seed=1)
-    a, b, both = compute_all(predictions), compute_all(other), compute_all(predictions, retrain=other)
+    a, b, both = compute_all(predictions), compute_all(other), compute_all(predictions, references={"retrain": [other]})
     parts = ["test_score", "forget_score", "retain_score", "mia_svc_confidence"]
     assert both["gap_to_retrain"] == pytest.approx(np.mean([abs(a[k] - b[k]) for k in parts]))
     assert 0 < both["js_to_retrain"] < 1
     sure, opposite = rows("forget", [[999.0, 0.0]], [0]), rows("forget", [[0.0, 999.0]], [0])
-    assert compute_all(sure, retrain=opposite)["js_to_retrain"] == 1
+    assert compute_all(sure, references={"retrain": [opposite]})["js_to_retrain"] == 1
 
 
 # --- invariances
@@ -198,10 +198,11 @@ def test_tpr_is_the_best_that_a_threshold_reaches(members, nonmembers):
 @given(st.integers(0, 10**6))
 def test_the_order_of_rows_changes_no_bit_and_ranges_hold(seed):
     a, b = frame(seed), frame(seed + 1)
-    values = compute_all(a, FACTS, b)
+    values = compute_all(a, FACTS, {"retrain": [b]})
     assert set(values) == set(METRICS)
     shuffled = [x.sample(frac=1, random_state=seed) for x in (a, b)]
-    assert compute_all(shuffled[0], FACTS, shuffled[1]) == values == compute_all(a, FACTS, b)
+    assert compute_all(shuffled[0], FACTS, {"retrain": [shuffled[1]]}) == values
+    assert compute_all(a, FACTS, {"retrain": [b]}) == values
     assert all(0 <= value <= 1 for value in values.values())
 
 
@@ -224,7 +225,7 @@ def test_inputs_are_left_as_they_are(predictions):
     p = Predictions(predictions)
     with pytest.raises(ValueError):
         p["forget"]["loss"][0] = 0
-    compute_all(predictions, FACTS, predictions)
+    compute_all(predictions, FACTS, {"retrain": [predictions]})
     pd.testing.assert_frame_equal(predictions, copy)
 
 
@@ -234,15 +235,15 @@ def test_inputs_are_left_as_they_are(predictions):
 
 @pytest.mark.parametrize("missing", list(SIZES))
 def test_a_missing_set_takes_only_its_metrics_along(predictions, missing):
-    values = compute_all(predictions[predictions.set != missing], FACTS, predictions)
+    values = compute_all(predictions[predictions.set != missing], FACTS, {"retrain": [predictions]})
     assert set(values) == {name for name, m in METRICS.items() if missing not in m.needs}
 
 
 @pytest.mark.parametrize("column", ["score", "loss", "confidence", "logits", "incompetent"])
 def test_a_missing_or_null_column_takes_only_its_metrics_along(predictions, column):
     expected = {name for name, m in METRICS.items() if column not in m.columns}
-    assert set(compute_all(predictions.drop(columns=column), FACTS, predictions)) == expected
-    assert set(compute_all(predictions.assign(**{column: None}), FACTS, predictions)) == expected
+    assert set(compute_all(predictions.drop(columns=column), FACTS, {"retrain": [predictions]})) == expected
+    assert set(compute_all(predictions.assign(**{column: None}), FACTS, {"retrain": [predictions]})) == expected
 
 
 def test_missing_facts_and_retrain(predictions):
@@ -282,11 +283,11 @@ def test_six_each_are_enough_for_the_logistic_attack():
 def test_other_examples_than_the_retrained_model(predictions):
     forget = predictions[predictions.set == "forget"]
     with pytest.raises(MubenchError, match="other forget examples"):
-        compute_all(forget, retrain=forget.assign(index=forget["index"] + 1))
+        compute_all(forget, references={"retrain": [forget.assign(index=forget["index"] + 1)]})
     with pytest.raises(MubenchError, match="other forget examples"):
-        compute_all(forget, retrain=forget[1:])
+        compute_all(forget, references={"retrain": [forget[1:]]})
     with pytest.raises(MubenchError, match="shapes"):
-        compute_all(forget, retrain=rows("forget", np.zeros((30, 4)), np.zeros(30, int)))
+        compute_all(forget, references={"retrain": [rows("forget", np.zeros((30, 4)), np.zeros(30, int))]})
 
 
 def test_malformed_predictions(predictions):
@@ -325,7 +326,7 @@ def test_a_diverged_model_has_undefined_values_but_no_crash(predictions):
         broken = broken.assign(loss=np.nan, confidence=np.nan, score=0.0)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            values = compute_all(broken, FACTS, predictions)
+            values = compute_all(broken, FACTS, {"retrain": [predictions]})
         assert values["zrf"] is values["zrf_official"] is values["js_to_retrain"] is None
         assert not any(name.startswith("mia") for name in values)  # NaN in every row: as if not recorded
         assert values["forget_score"] == 0
@@ -377,9 +378,9 @@ def test_every_metric_says_what_it_is(m):
 
 def test_a_metric_of_ones_own(predictions):
     @metric(better="lower", needs=["forget"], columns=["loss"])
-    def mean_loss(p):
+    def mean_loss(run, references):
         """Mean loss on the forget set."""
-        return p["forget"]["loss"].mean()
+        return run["forget"]["loss"].mean()
 
     try:
         assert METRICS["mean_loss"].description == "Mean loss on the forget set."

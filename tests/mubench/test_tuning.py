@@ -95,7 +95,7 @@ def test_the_objective_is_the_gap_to_retrain_on_validation_rows(tmp_path, monkey
     share = lambda frame, name: frame[frame["set"] == name]["score"].mean()
     gaps = [abs(share(frames[0], name) - share(frames[1], name)) for name in ("test", "forget", "retain")]
     attack = METRICS["mia_svc_confidence"].compute
-    gaps.append(abs(attack(Predictions(frames[0])) - attack(Predictions(frames[1]))))
+    gaps.append(abs(attack(Predictions(frames[0]), {}) - attack(Predictions(frames[1]), {})))
     assert trials(p)[0].value == pytest.approx(sum(gaps) / 4, abs=1e-12)
 
 

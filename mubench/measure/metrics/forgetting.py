@@ -5,7 +5,7 @@ from mubench.measure.metrics.performance import forget_score, test_score
 
 
 @metric(better="retrain", needs=["forget"], columns=["logits", "incompetent"])
-def zrf(p):
+def zrf(run, references):
     """Zero-retrain forgetting: likeness of the outputs on the forget set to a freshly initialised model's.
 
     1 - mean over D_f of JS(model, incompetent) in nats; in [1 - ln 2, 1], 1 if equal, and the retrained model's value
@@ -13,11 +13,11 @@ def zrf(p):
     """
     from mubench.measure.metrics.arrays import js_divergence
 
-    return 1 - js_divergence(p["forget"]["logits"], p["forget"]["incompetent"]).mean()
+    return 1 - js_divergence(run["forget"]["logits"], run["forget"]["incompetent"]).mean()
 
 
 @metric(better="retrain", needs=["forget"], columns=["logits", "incompetent"])
-def zrf_official(p):
+def zrf_official(run, references):
     """Zero-retrain forgetting as the official code of Bad-T computes it.
 
     1 - ½ (KL(m‖p) + KL(m‖q)) summed and divided by examples *and classes*, m the mean of p and q: the reverse of
@@ -26,12 +26,12 @@ def zrf_official(p):
     """
     from mubench.measure.metrics.arrays import reversed_js
 
-    logits = p["forget"]["logits"]
-    return 1 - reversed_js(logits, p["forget"]["incompetent"]).mean() / logits.shape[1]
+    logits = run["forget"]["logits"]
+    return 1 - reversed_js(logits, run["forget"]["incompetent"]).mean() / logits.shape[1]
 
 
 @metric(better="retrain", needs=["forget", "retain"])
-def knowledge_gap(p):
+def knowledge_gap(run, references):
     """AUC of telling retain from forget examples by their higher score.
 
     In [0, 1]; 0.5: known equally well, above: D_r is known better. For scores of 0 and 1 it is ½ + (a_r - a_f) / 2, a
@@ -42,12 +42,12 @@ def knowledge_gap(p):
 
     from mubench.measure.metrics.arrays import auc
 
-    retain, forget = p["retain"]["score"], p["forget"]["score"]
+    retain, forget = run["retain"]["score"], run["forget"]["score"]
     return float("nan") if np.isnan(retain).any() or np.isnan(forget).any() else auc(retain, forget)
 
 
 @metric(better="higher", needs=["test", "forget"], facts=["random_guess", "original_test_score"])
-def overall(p):
+def overall(run, references):
     """Overall: test score near the original's and forget score near random guess, without retraining.
 
     Harmonic mean of 1 - |test - original test| and 1 - |forget - random guess|, in [0, 1]. The selection score of
@@ -56,5 +56,6 @@ def overall(p):
     from mubench.measure.metrics.arrays import harmonic_mean
 
     return harmonic_mean(
-        1 - abs(test_score(p) - p.facts["original_test_score"]), 1 - abs(forget_score(p) - p.facts["random_guess"])
+        1 - abs(test_score(run, references) - run.facts["original_test_score"]),
+        1 - abs(forget_score(run, references) - run.facts["random_guess"]),
     )

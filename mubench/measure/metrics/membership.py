@@ -10,7 +10,7 @@ SHADOW_LIMIT = 2000  # the official code trains on all test examples, in time qu
 
 
 @metric(better="0.5", needs=["test", "forget"], columns=["loss"])
-def mia_loss_auc(p):
+def mia_loss_auc(run, references):
     """AUC of telling forget (members) from test examples by their lower loss.
 
     In [0, 1]; 0.5 is ideal, above it the forget set is still known, below it its forgetting shows.
@@ -18,22 +18,22 @@ def mia_loss_auc(p):
     """
     from mubench.measure.metrics.arrays import auc, known
 
-    return auc(-known(p["forget"]["loss"]), -known(p["test"]["loss"]))
+    return auc(-known(run["forget"]["loss"]), -known(run["test"]["loss"]))
 
 
 @metric(better="0.01", needs=["test", "forget"], columns=["loss"])
-def mia_tpr_at_1_fpr(p):
+def mia_tpr_at_1_fpr(run, references):
     """Share of the forget set that the loss attack finds while calling at most 1 % of the test set members.
 
     In [0, 1]; 0.01 is chance. Ties and thresholds: `arrays.tpr_at_fpr`. Carlini et al. 2022.
     """
     from mubench.measure.metrics.arrays import tpr_at_fpr
 
-    return tpr_at_fpr(p["forget"]["loss"], p["test"]["loss"])
+    return tpr_at_fpr(run["forget"]["loss"], run["test"]["loss"])
 
 
 @metric(better="0.5", needs=["test", "forget"], columns=["loss"])
-def mia_logistic(p):
+def mia_logistic(run, references):
     """Accuracy of a logistic regression telling forget from test examples by their loss.
 
     In [0, 1]; 0.5 is ideal. Mean over 5 splits of equally many of both, drawn with a fixed seed; undefined below 6
@@ -42,12 +42,12 @@ def mia_logistic(p):
     """
     from mubench.measure.metrics.arrays import balanced, logistic_attack
 
-    forget, test = balanced(p["forget"]["loss"], p["test"]["loss"])
+    forget, test = balanced(run["forget"]["loss"], run["test"]["loss"])
     return logistic_attack(forget, test).mean() if len(forget) >= 6 else float("nan")
 
 
 @metric(better="retrain", needs=["test", "forget", "retain"], columns=["confidence"])
-def mia_svc_confidence(p):
+def mia_svc_confidence(run, references):
     """Forget efficacy: share of the forget set that an attack on the confidence calls not trained on.
 
     In [0, 1], 1 - mean(called member); the retrained model's value is ideal, not 1. The attack is trained on retain
@@ -58,5 +58,5 @@ def mia_svc_confidence(p):
 
     from mubench.measure.metrics.arrays import balanced, svc_attack
 
-    retain, test, forget = (np.clip(np.nan_to_num(p[s]["confidence"]), 0, 1) for s in ("retain", "test", "forget"))
+    retain, test, forget = (np.clip(np.nan_to_num(run[s]["confidence"]), 0, 1) for s in ("retain", "test", "forget"))
     return svc_attack(*balanced(retain, test, limit=SHADOW_LIMIT), nonmembers=forget)
