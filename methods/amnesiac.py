@@ -29,28 +29,18 @@ class Amnesiac(Method):
 
     @property
     def terms(self):
-        return Term("forget", "loss", "true", how=self.seen, corruption="Grad"), Term("retain", "loss", "true")
+        return Term("forget", "loss", "true", corruption="Grad"), Term("retain", "loss", "true")
 
     def prepare(self, context):
-        self.touched, self.before, self.changes = False, None, None
+        self.before, self.changes = None, None
 
-    def seen(self, context, batch, mine, theirs):
-        self.touched = True
-        return mine.loss
-
-    def penalty(self, context):
-        """Called in each step before its update: the place to close the account of the last one and to open this
-        one's.
-        """
-        import torch
-
-        self.close(context)
-        touched = torch.tensor(float(self.touched), device=context.device)
-        if context.accelerator.reduce(touched, "sum") > 0:
+    def before_step(self, context, seen):
+        self.add_up(context)
+        if seen["forget"]:
             self.before = [p.detach().clone() for p in context.student.parameters()]
-        self.touched = False
 
-    def close(self, context):
+    def add_up(self, context):
+        """The change of the last step with an example of D_f joins the others."""
         if self.before is not None:
             changes = [
                 before.neg_().add_(p.detach())
@@ -62,10 +52,11 @@ class Amnesiac(Method):
             self.before = None
 
     def select(self, context):
-        if context.epoch <= context.epochs - self.repair:
-            return None
-        self.undo(context)
-        return []
+        return None if context.epoch <= context.epochs - self.repair else []
+
+    def after_epoch(self, context):
+        if context.epoch == context.epochs - self.repair:
+            self.undo(context)
 
     def finish(self, context):
         self.undo(context)
@@ -73,7 +64,7 @@ class Amnesiac(Method):
     def undo(self, context):
         import torch
 
-        self.close(context)
+        self.add_up(context)
         with torch.no_grad():
             if self.changes is not None:
                 for p, change in zip(context.student.parameters(), self.changes, strict=True):

@@ -38,4 +38,4 @@ class BadT(Method):
         return Term("forget", "logit", "incompetent", **kl), Term("retain", "logit", "original", **kl)
 
     def prepare(self, context):
-        context.retain = context.sample(context.retain, self.retain_share)
+        context.replace(retain=context.sample(context.retain, self.retain_share))

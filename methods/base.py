@@ -1,4 +1,4 @@
-"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and a few hooks.
+"""What an unlearning method is: a tuple of terms, a schedule, its hyperparameters and, where it needs some, hooks.
 
 The teacher–student view of MU-Bench (Cheng & Amiri 2024, §3, Table 2), taken literally: the *student* starts as the
 original model and every `Term` says what it is pulled towards, or pushed away from, on which set.
@@ -17,7 +17,6 @@ LABELS = ("true", "wrong", "random", "refusal")
 TEACHERS = ("original", "incompetent")
 CORRUPTIONS = {"wrong": "Data", "random": "Data", "refusal": "Data", "incompetent": "Model"}
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
-EPOCHS = ("longer", "shorter", "forget")
 
 
 def always(epoch):
@@ -67,6 +66,9 @@ class Term:
         target, whose losses are the reference, and any measure ``none``: what it is pulled towards is ``how``'s own
         business (RMU's random direction).
     corruption: the column of Table 2 where ``how`` hides it: ``Grad``, ``Data`` or ``Model``.
+    layer: of a ``rep`` term, the hidden layer whose states are compared instead of the representation before the head:
+        its name, or its depth, from 0, the first, to 1, the last (see `forward` in `mubench.models.behaviour`).
+    batchwise: whether the value of an example depends on the others of its batch, which then is never cut.
     """
 
     on: str
@@ -79,6 +81,8 @@ class Term:
     redraw: bool = False
     how: typing.Callable | None = None
     corruption: str = ""
+    layer: str | float | None = None
+    batchwise: bool = False
 
     def __post_init__(self):
         allowed = (
@@ -96,6 +100,10 @@ class Term:
                 f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
                 "per example/class"
             )
+        if self.layer is not None and (
+            self.measure != "rep" or not isinstance(self.layer, str) and not 0 <= self.layer <= 1
+        ):
+            raise MubenchError(f"layer={self.layer!r}: it is of a rep term, a module's name or a depth from 0 to 1")
 
     @property
     def taught(self):
@@ -121,6 +129,9 @@ class Method:
     then all of D_r; ``none``: no steps. ``epoch_length`` says when a ``joint`` epoch ends: with the ``longer`` or the
     ``shorter`` set, or with ``forget``, D_f.
 
+    Hooks are for what terms cannot say. A method has those it defines, and changes the run by the verbs of the context:
+    `Context.replace`, `Context.mask` and `Context.train_only`.
+
     Protocols: ``suite`` runs every method with the optimiser, the batches and the clipping of the original's recipe;
     ``official`` takes the hyperparameters in ``official`` instead, those of the authors' code. ``deviations`` says what
     ``suite`` does otherwise than that code.
@@ -139,11 +150,11 @@ class Method:
     adapts: typing.ClassVar[bool] = (
         True  # whether LoRA adapters may be trained instead of the weights; not where it edits weights itself
     )
+    masks: typing.ClassVar[bool] = False  # whether `prepare` finds a mask (`Context.mask`): it takes memory
+    full_batch: typing.ClassVar[bool] = False  # whether a batch of D_f is all of it
+    train_mode: typing.ClassVar[bool] = True  # whether dropout acts and batch norm counts while the student is trained
     parameters: typing.ClassVar[str] = (
         "dense internal"  # or "sparse internal" (masks, penalties), "dense external" (adapters)
-    )
-    wraps: typing.ClassVar[bool] = (
-        False  # whether `wrap` makes the unlearned model; then the original is held beside the student
     )
     keep_best: typing.ClassVar[bool | None] = False  # None: as in the recipe; for training from scratch
     unbounded: typing.ClassVar[bool] = (
@@ -157,8 +168,8 @@ class Method:
         dict
     ] = {}  # what `mubench tune` tries: name → (low, high), (low, high, "log") or [choice, …]
 
-    schedule: str = "none"
-    epoch_length: str = "longer"
+    schedule: typing.Literal[SCHEDULES] = "none"
+    epoch_length: typing.Literal["longer", "shorter", "forget"] = "longer"
     lr_factor: float = 1.0
     lr: float | None = None
     epochs: int | None = 1
@@ -176,24 +187,28 @@ class Method:
     recompute: bool | None = None
 
     def __init__(self, **hyperparameters: typing.Any) -> None:
+        self.name = self.name or type(self).__name__.lower()  # of a class that no registry has named
         known = self.defaults()
         for name, value in hyperparameters.items():
             if name not in known:
-                raise nearest(
-                    f"hyperparameter of {self.name or type(self).__name__}", name, known, f"`mubench ls {self.name}`"
-                )
+                raise nearest(f"hyperparameter of {self.name}", name, known, f"`mubench ls {self.name}`")
             setattr(self, name, self._typed(name, value))
         if {"lr", "lr_factor"} <= {*hyperparameters} and self.lr is not None and self.lr_factor != 1:
             raise MubenchError(
                 f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them"
                 " (the official protocol sets lr)"
             )
-        for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
-            if getattr(self, name) not in known:
-                raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
-        if type(self).wrap is not Method.wrap and not self.wraps:
+        for name, hint in self.hints().items():
+            self._chosen(name, hint, getattr(self, name))
+        if self.combine and self.schedule != "joint":
             raise MubenchError(
-                f"{self.name} has the hook wrap: declare wraps = True, so that the original is kept for it"
+                f"schedule={self.schedule!r}: {self.name} combines the gradients of D_f and of D_r, which only"
+                " the steps of the joint schedule have both apart"
+            )
+        if self.perturb and self.schedule == "union":
+            raise MubenchError(
+                f"schedule='union': {self.name} moves the weights for D_f alone, and a batch of the union has D_r in"
+                " it: use joint or alternate"
             )
         tuple(self.terms)  # hyperparameters that make no term are refused here, not in the middle of a run
 
@@ -204,11 +219,35 @@ class Method:
 
     # -- hooks: what terms cannot say ------------------------------------------------------------------------------
 
+    def trainable(self, student, head):
+        """The modules that are trained, with all below them; None: all.
+
+        student: the model. New modules may be put into it, which `finish` takes out again: the teachers are copies from
+            before. It may be one without data, of which only the sizes count.
+        head: the name of the task's head, or None.
+
+        All else is frozen, its running statistics too. Asked once, before `prepare`.
+        """
+
     def prepare(self, context):
-        """Before the first step: masks (`context.freeze`), a part of a set (`context.retain = …`), adapters."""
+        """Before the first step: a mask (`Context.mask`), a part of a set (`Context.replace`), thresholds."""
 
     def penalty(self, context):
         """A scalar added to every step's loss (an l1 norm), or None."""
+
+    # before_step(context, seen): each step's gradients are made, and the step is not yet. They are in ``.grad`` of
+    #     ``context.trainable``, where they may be changed.
+    #     seen: set → how many of its examples the step has.
+    before_step: typing.ClassVar[typing.Callable | None] = None
+
+    # combine(context, gradients) → name of a parameter → the gradient to step with. In the joint schedule only.
+    #     gradients: set → name of a parameter → the gradient of the terms on it. A penalty's is added afterwards.
+    combine: typing.ClassVar[typing.Callable | None] = None
+
+    # perturb(context, gradients) → name of a parameter → what is added to it while the gradient of D_f's terms is made;
+    #     afterwards it is what it was. Asked in each step that has examples of D_f.
+    #     gradients: () → name of a parameter → that gradient where the weights are: one pass more.
+    perturb: typing.ClassVar[typing.Callable | None] = None
 
     def select(self, context):
         """Positions in the forget set to visit in the epoch ``context.epoch``; None: all. Asked before each epoch that
@@ -216,18 +255,15 @@ class Method:
         """
 
     def after_epoch(self, context):
-        """After each epoch: measure (`context.measure`), keep a checkpoint; true ends the run here."""
+        """After each epoch: measure (`Context.measure`), keep a checkpoint; true ends the run here."""
 
     def finish(self, context):
         """After the last step: one-shot edits of ``context.student`` (dampening, task arithmetic)."""
 
-    def wrap(self, context):
-        """Last of all, where ``wraps`` is true: the `mubench.models.wrappers.Wrapper` that is the unlearned model, or
-        None: that is the student.
-
-        It is made of ``context.student`` (finished, adapters merged), ``context.original`` (frozen), models of
-        ``context.fresh`` and what other hooks have trained.
-        """
+    # wrap(context) → the `mubench.models.wrappers.Wrapper` that is the unlearned model; None: that is the student.
+    #     Asked last of all. It may hold ``context.student`` (finished, adapters merged), ``context.original`` (frozen,
+    #     kept for it), and what other hooks have trained.
+    wrap: typing.ClassVar[typing.Callable | None] = None
 
     # -- what follows from the declaration -------------------------------------------------------------------------
 
@@ -282,6 +318,11 @@ class Method:
         corrupted = {"text" if t.target == "refusal" else "labels" for t in self.terms if t.corrupts}
         return {t.measure for t in self.terms} | corrupted | self.requires
 
+    @property
+    def batchwise(self):
+        """Whether the loss couples the examples of a batch."""
+        return any(term.batchwise for term in self.terms)
+
     def taxonomy(self):
         """This method's row of the paper's Table 2, computed from its terms."""
         forget = [t for t in self.terms if t.on == "forget"]
@@ -298,6 +339,12 @@ class Method:
             "schedule": self.schedule,
         }
 
+    def _chosen(self, name, hint, value):
+        """Raise where a hyperparameter has a value that is none of its choices."""
+        choices = typing.get_args(hint)
+        if typing.get_origin(hint) is typing.Literal and value not in choices:
+            raise nearest(name, value, choices, f"`mubench ls {self.name}`")
+
     def _typed(self, name, value):
         """``value`` as the type the hyperparameter declares; text is read as JSON where it is JSON."""
         import json
@@ -310,6 +357,7 @@ class Method:
                 value = json.loads(value)
             except json.JSONDecodeError:
                 value = None if value == "None" else value
+        self._chosen(name, hint, value)
         try:
             checked = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
             if isinstance(value, bool) and checked is not value:

@@ -1,7 +1,6 @@
-from mubench.errors import nearest
-from mubench.methods.base import Method, Term
+import typing
 
-UNITS = ("normalised", "pixels")
+from mubench.methods.base import Method, Term
 
 
 class BoundaryShrink(Method):
@@ -37,15 +36,13 @@ class BoundaryShrink(Method):
     schedule = "forget_only"
     requires = frozenset({"classes"})
     step: float = 0.1
-    units: str = "normalised"
+    units: typing.Literal["normalised", "pixels"] = "normalised"
     lr_factor = 0.03
     epochs = 1
     search = {"step": (0.01, 1.0, "log")}
 
     @property
     def terms(self):
-        if self.units not in UNITS:
-            raise nearest("units", self.units, UNITS, "`mubench ls boundary_shrink`")
         return (Term("forget", "loss", "none", how=self.shrink, corruption="Data"),)
 
     @property

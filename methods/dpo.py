@@ -1,4 +1,4 @@
-from mubench.methods._retain import retained
+from mubench.methods._retain import HOLDS, retained
 from mubench.methods.base import Method, Term
 
 
@@ -34,7 +34,7 @@ class DPO(Method):
     schedule = "joint"
     requires = frozenset({"text"})
     beta: float = 0.1
-    retain: str = "gdiff"
+    retain: HOLDS = "gdiff"
     lr_factor = 0.1
     search = {"beta": (0.01, 1.0, "log")}
 

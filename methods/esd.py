@@ -32,10 +32,8 @@ class Esd(Method):
     def terms(self):
         return (Term("forget", "logit", "original", how=self.erased, corruption="Data"),)
 
-    def prepare(self, context):
-        context.only(
-            [module for name, module in context.student.named_modules() if self.within in name.rpartition(".")[2]]
-        )
+    def trainable(self, student, head):
+        return [module for name, module in student.named_modules() if self.within in name.rpartition(".")[2]]
 
     def erased(self, context, batch, mine, theirs):
         from mubench.models.behaviour import Output

@@ -21,6 +21,7 @@ class Eul(Method):
     adapts = False
     schedule = "joint"
     shards = False
+    version = 2  # batch norms of the frozen model keep their statistics
     parameters = "dense external"
     alpha: float = 0.8
     task_weight: float = 1.0
@@ -39,22 +40,24 @@ class Eul(Method):
             Term("forget", "loss", "true", weight=-self.gamma),
         )
 
-    def prepare(self, context):
+    def trainable(self, student, head):
         import warnings
 
         from peft import LoraConfig, get_peft_model
 
         from mubench.models import networks
 
-        context.teacher("original")  # a copy of the student, so before it is changed
-        layers = networks.layers(context.student, context.task.head)
-        context.only([])
-        config = LoraConfig(
-            r=self.rank, lora_alpha=self.rank, target_modules=networks.projections(context.student, layers)
-        )
+        projections = networks.projections(student, networks.layers(student, head))
+        config = LoraConfig(r=self.rank, lora_alpha=self.rank, target_modules=projections)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what peft asks of transformers
-            self.adapted = get_peft_model(context.student, config)
+            self.adapted = get_peft_model(student, config)
+        return [part for name in projections for part in lora_parts(student.get_submodule(name))]
 
     def finish(self, context):
         self.adapted.merge_and_unload()
+
+
+def lora_parts(layer):
+    """The two matrices of each adapter in a layer."""
+    return [*layer.lora_A.values(), *layer.lora_B.values()]

@@ -1,5 +1,10 @@
-from mubench.errors import nearest
+import typing
+
 from mubench.methods.base import Method, Term
+
+DIVERGENCES = typing.Literal[
+    "kl", "reverse_kl", "jeffrey", "pearson", "squared_hellinger", "neyman", "jensen_shannon", "total_variation"
+]
 
 
 class FLAT(Method):
@@ -29,14 +34,13 @@ class FLAT(Method):
     }
     schedule = "forget_only"
     requires = frozenset({"classes"})
-    divergence: str = "total_variation"
+    divergence: DIVERGENCES = "total_variation"
     lr_factor = 0.1
     epochs = 3
     search = {"divergence": ["total_variation", "kl"]}
 
     @property
     def terms(self):
-        self.functions()  # an unknown divergence is refused at once
         return (
             Term("forget", "loss", "refusal", -1.0, how=self.template, corruption="Data"),
             Term("forget", "loss", "true", how=self.forgotten, corruption="Grad"),
@@ -54,8 +58,6 @@ class FLAT(Method):
             "jensen_shannon": (lambda x: (2 / (1 + (-x).exp())).log(), lambda x: ((1 + x.exp()) / 2).log()),
             "total_variation": (lambda x: x.tanh() / 2, lambda x: x.tanh() / 2),
         }
-        if self.divergence not in pairs:
-            raise nearest("divergence", self.divergence, pairs, "`mubench ls flat`")
         return pairs[self.divergence]
 
     def template(self, context, batch, mine, theirs):

@@ -33,10 +33,11 @@ class ForgetMeNot(Method):
     def terms(self):
         return (Term("forget", "loss", "none", how=self.attention, corruption="Data"),)
 
+    def trainable(self, student, head):
+        return [module for name, module in student.named_modules() if name.endswith(".attn2")]
+
     def prepare(self, context):
-        self.layers = [module for name, module in context.student.named_modules() if name.endswith(".attn2")]
-        context.only(self.layers)
-        self.caught = {}
+        self.layers, self.caught = self.trainable(context.student, None), {}
         keep = lambda key: lambda module, inputs, out: self.caught.update({key: out})
         self.hooks = [
             part.register_forward_hook(keep((layer, name)))

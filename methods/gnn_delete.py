@@ -25,6 +25,7 @@ class GnnDelete(Method):
     adapts = False
     schedule = "joint"
     shards = False
+    version = 2  # batch norms of the frozen model keep their statistics
     parameters = "dense external"
     alpha: float = 0.5
     lr_factor = 1.0
@@ -38,21 +39,23 @@ class GnnDelete(Method):
             Term("retain", "rep", "original", weight=1 - self.alpha),
         )
 
-    def prepare(self, context):
-        import torch
+    def trainable(self, student, head):
         from torch.nn.utils.parametrize import register_parametrization
 
         from mubench.models import networks
 
-        context.teacher("original")  # a copy of the student, so before it is changed
-        layers = networks.layers(context.student, context.task.head)
-        self.changed = [context.student.get_submodule(name) for name in networks.projections(context.student, layers)]
-        context.only([])
-        for module in self.changed:
-            operator = _operator(module)
+        projections = networks.projections(student, networks.layers(student, head))
+        self.changed = [student.get_submodule(name) for name in projections]
+        operators = [_operator(module) for module in self.changed]
+        for module, operator in zip(self.changed, operators, strict=True):
             for name in ("weight", "bias"):
                 if getattr(module, name, None) is not None:
                     register_parametrization(module, name, operator)
+        return operators
+
+    def prepare(self, context):
+        import torch
+
         at = torch.randint(len(context.retain), (len(context.forget),), generator=context.generator("partners"))
         self.partners = dict(zip(context.forget.rows.tolist(), at.tolist(), strict=True))
 

@@ -28,6 +28,7 @@ class Rmu(Method):
         "alpha": 100.0,
         "depth": 7 / 31,
     }
+    version = 2  # batch norms of the frozen layers keep their statistics
     schedule = "joint"
     parameters = "sparse internal"
     alpha: float = 10.0
@@ -41,23 +42,23 @@ class Rmu(Method):
     @property
     def terms(self):
         return (
-            Term("forget", "rep", "none", how=self.misdirected, corruption="Data"),
-            Term("retain", "rep", "original", weight=self.alpha),
+            Term("forget", "rep", "none", how=self.misdirected, corruption="Data", layer=self.depth),
+            Term("retain", "rep", "original", weight=self.alpha, layer=self.depth),
         )
+
+    def trainable(self, student, head):
+        from mubench.models import networks
+
+        layers = networks.layers(student, head)
+        at = round(self.depth * (len(layers) - 1))
+        return [student.get_submodule(name) for name in layers[max(0, at + 1 - self.trained) : at + 1]]
 
     def prepare(self, context):
         import torch
 
-        from mubench.models import networks
-        from mubench.models.behaviour import States
-
-        layers = networks.layers(context.student, context.task.head)
-        at = round(self.depth * (len(layers) - 1))
-        context.task = States(context.task, layers[at])
-        context.only([context.student.get_submodule(name) for name in layers[max(0, at + 1 - self.trained) : at + 1]])
         some = context.batch(context.forget, torch.arange(min(len(context.forget), 256)), "states")
         with context.counted("states", some, gradient=False):
-            states = context.teacher("original").answer(some, slice(None), features=True)
+            states = context.teacher("original").answer(some, slice(None), layer=context.layer(self.depth))
         norms = states.features.norm(dim=-1)
         length = (norms if states.mask is None else norms[states.mask]).mean()
         direction = torch.rand(states.features.shape[-1], generator=context.generator("direction")).to(states.features)

@@ -33,6 +33,7 @@ class SalUn(Method):
         "labels": "random",
     }
     schedule = "alternate"
+    masks = True
     parameters = "sparse internal"
     saliency_ratio: float = 0.5
     labels: str = "wrong"
@@ -61,7 +62,7 @@ class SalUn(Method):
         return context.task.divergence(mine, other)
 
     def prepare(self, context):
-        context.freeze(self.mask(context.saliency("forget")), hold=self.hold)
+        context.mask(self.mask(context.saliency("forget")), hold=self.hold)
 
     def mask(self, saliency):
         """Name → boolean tensor: true for the int(n · ``saliency_ratio``) largest of all n saliencies."""

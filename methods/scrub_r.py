@@ -1,4 +1,5 @@
-from mubench.errors import nearest
+import typing
+
 from mubench.methods._memory import accuracy
 from mubench.methods.scrub import Scrub
 
@@ -29,13 +30,8 @@ class ScrubR(Scrub):
         "msteps": 3,
     }
     requires = frozenset({"classes"})
-    rule: str = "nearest"
+    rule: typing.Literal["nearest", "first_above"] = "nearest"
     epochs = 5
-
-    @property
-    def terms(self):
-        self.rewind([0.0], 0.0)  # an unknown rule is refused at once
-        return super().terms
 
     def prepare(self, context):
         self.kept, self.errors, self.validation = [], [], context.validation
@@ -57,8 +53,6 @@ class ScrubR(Scrub):
             "nearest": lambda: min(range(len(errors)), key=lambda i: abs(errors[i] - reference)),
             "first_above": lambda: next((i for i, e in enumerate(errors) if e > reference), len(errors) - 1),
         }
-        if self.rule not in rules:
-            raise nearest("rule", self.rule, rules, "`mubench ls scrub_r`")
         return rules[self.rule]()
 
 

@@ -20,6 +20,7 @@ class SgaTau(TaskVector):
     )
     official = None
     requires = frozenset({"classes"})
+    train_mode = False
     parameters = "sparse internal"  # as Table 2 counts it: not every example in every epoch
     threshold: float | None = None
     sga_epochs: int = 3
@@ -37,7 +38,6 @@ class SgaTau(TaskVector):
 
     def prepare(self, context):
         super().prepare(context)
-        context.student.eval()
         self.most = context.measure(context.validation, accuracy).mean() if self.threshold is None else self.threshold
 
     def select(self, context):

@@ -1,4 +1,4 @@
-from mubench.methods._retain import retained
+from mubench.methods._retain import HOLDS, retained
 from mubench.methods.base import Method, Term
 
 
@@ -31,7 +31,7 @@ class SimNPO(Method):
     beta: float = 4.5
     gamma: float = 0.0
     weight: float = 0.125
-    retain: str = "gdiff"
+    retain: HOLDS = "gdiff"
     lr_factor = 0.3
     search = {"beta": (1.0, 10.0), "weight": (0.03, 1.0, "log")}
 

@@ -23,6 +23,8 @@ class UL(Method):
     )
     official = {"optimizer": "adamw", "lr": 5e-5}  # DeepSpeed's FusedAdam
     schedule = "forget_only"
+    full_batch = True
+    train_mode = False
     requires = frozenset({"classes"})
     terms = (Term("forget", "loss", "true", weight=-1.0),)
     el_n: int = 10
@@ -34,8 +36,6 @@ class UL(Method):
     search = {"epochs": (10, 40)}
 
     def prepare(self, context):
-        context.student.eval()
-        context.forget_batch_size = len(context.forget)
         texts = {"el_threshold": functools.partial(extraction, n=self.el_n)} if "text" in context.task.provides else {}
         self.measures = {"ma_threshold": accuracy} | texts
         given = {name: getattr(self, name) for name in self.measures}

@@ -59,8 +59,10 @@ class Unsir(Method):
         start = torch.randn(len(kinds) * self.noises, *batch[name].shape[1:], generator=context.generator("noise"))
         labels = kinds.repeat_interleave(self.noises)
         noise, _ = self.learnt(context, name, start.to(batch[name]), labels)
-        context.forget = Examples({name: noise.cpu(), "labels": labels.cpu()})
-        context.retain = context.sample(context.retain, self.retain_share)
+        context.replace(
+            forget=Examples({name: noise.cpu(), "labels": labels.cpu()}),
+            retain=context.sample(context.retain, self.retain_share),
+        )
 
     def learnt(self, context, name, noise, labels):
         """The noise after learning, and its losses at every step."""

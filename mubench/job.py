@@ -194,7 +194,7 @@ class Job:
             raise MubenchError(f"save_model={what!r}: it is True, False or 'adapter'")
         if what == "adapter" and not self.context.adapters:
             raise MubenchError("there is no adapter to save without LoRA: add --lora, or save the model")
-        if what == "adapter" and self.method.wraps:
+        if what == "adapter" and self.method.wrap:
             raise MubenchError(f"an adapter alone is not what {self.method.name} leaves, a wrapper: save the model")
         return (lambda folder: self.unlearned.save(folder, what == "adapter")) if what else None
 

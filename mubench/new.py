@@ -24,12 +24,14 @@ class {Class}(Method):
         return (Term("retain", "loss", "true", weight=self.alpha),
                 Term("forget", "logit", "incompetent", weight=1 - self.alpha))
 
-    # What terms cannot say has five hooks, each optional:
-    # def prepare(self, context): ...      before the first step: masks (context.freeze), a part of a set
-    # def penalty(self, context): ...      a scalar added to every step's loss
-    # def select(self, context): ...       positions of the forget set to visit in this epoch
-    # def after_epoch(self, context): ...  after each epoch: context.measure, keep weights; true ends the run
-    # def finish(self, context): ...       after the last step: edit context.student
+    # What terms cannot say has hooks, each optional (`mubench.methods.base.Method` has all):
+    # def trainable(self, student, head): ...  the modules that are trained; without it all
+    # def prepare(self, context): ...          before the first step: context.mask, context.replace
+    # def penalty(self, context): ...          a scalar added to every step's loss
+    # def select(self, context): ...           positions of the forget set to visit in this epoch
+    # def combine(self, context, gradients):   one gradient from those of D_f and D_r
+    # def after_epoch(self, context): ...      after each epoch: context.measure, keep weights; true ends the run
+    # def finish(self, context): ...           after the last step: edit context.student
 '''
 
 TASK = '''from mubench import Recipe

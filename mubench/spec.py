@@ -6,6 +6,7 @@ Importing it imports no torch.
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any, Literal
@@ -196,6 +197,8 @@ def make_spec(**fields):
         )
     spec = RunSpec.checked(**fields)
     spec.fits(method, task.num_labels)
+    if method.batchwise or task.batchwise:
+        refuse_cut(method, method.recipe(task.model_recipe(spec.model)), int(os.environ.get("WORLD_SIZE", 1)))
     return _without_default_budget(spec, method, task)
 
 
@@ -237,6 +240,19 @@ class Budget:
         return cls(examples, spec.max_steps, spec.max_seconds)
 
     asdict = dataclasses.asdict
+
+
+def refuse_cut(method, recipe, processes):
+    """Raise `Incompatible` where the batches of a loss that couples their examples would be cut.
+
+    method, recipe: of the run.
+    processes: how many share it.
+    """
+    why = f"the loss of {method.name} couples the examples of a batch, which may not be cut: run it"
+    if recipe.accumulate > 1:
+        raise Incompatible(f"{why} with accumulate=1, not {recipe.accumulate}")
+    if processes > 1:
+        raise Incompatible(f"{why} on one process, not {processes}")
 
 
 def retrain_of(spec):

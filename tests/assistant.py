@@ -9,7 +9,6 @@ class Assistant(Method):
 
     paper = "a test's own"
     schedule = "forget_only"
-    wraps = True
     requires = frozenset({"classes"})
     terms = (Term("forget", "loss", "true"),)
     alpha: float = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ class Output:
     loss: [B], the task loss of each example
     logits: [B, C], float32, or None
     mask: [B, L] for sequences, true where a position counts, else None
-    features: [B, H], the representation before the head, where it was asked for
+    features: [B, H], the representation before the head, or [B, T, H], the states of an inner layer, where asked for
     """
 
     loss: torch.Tensor
@@ -63,6 +64,7 @@ class Behaviour:
 
     provides = frozenset({"loss", "logit", "rep", "labels", "classes"})
     keeps_outputs = True
+    batchwise = False
     head = "classifier"
     num_labels = None
     threads = None
@@ -107,8 +109,9 @@ class Behaviour:
         return kl.sum(-1) if per == "example" else kl.mean(-1)
 
     def distance(self, student, teacher):
-        """[B]: mean squared difference of representations."""
-        return (student.features - teacher.features).square().mean(-1)
+        """[B]: mean squared difference of representations, over the states that count where there are several."""
+        each = (student.features - teacher.features).square().mean(-1)
+        return each if each.ndim == 1 else masked_mean(each, student.mask)
 
     def targets(self, batch):
         """What is right for each example of a batch, as evaluation stores it."""
@@ -217,46 +220,36 @@ class Custom(Behaviour):
             self.provides |= {"signal"}
 
 
-class States:
-    """A task's behaviour, its representations being the states that leave an inner layer.
+def forward(task, model, batch, features=False, layers=()):
+    """What one forward pass gives: layer → `Output`, and under None the task's own.
 
-    task: the `Behaviour`
-    layer: a module's name
-
-    Its outputs have features [B, T, H], T tokens or places, and a mask [B, T], true where a state counts, or None where
-    all do. Of a text that is answered the states that predict the answer count, of other texts those of no padding.
+    task: the `Behaviour`.
+    model, batch, features: as in `Behaviour.forward`.
+    layers: names of modules. The features of their outputs are the states that leave them, [B, T, H] of T tokens or
+        places; the mask [B, T] is true where a state counts, or None where all do. Of a text that is answered the
+        states that predict the answer count, of other texts those of no padding.
     """
+    with contextlib.ExitStack() as stack:
+        caught = {layer: stack.enter_context(Representation(model, layer, leaving=True)) for layer in layers}
+        out = task.forward(model, batch, features)
+    return {None: out} | {layer: _states(out, batch, states.value) for layer, states in caught.items()}
 
-    keeps_outputs = False  # as wide as the longest text of a batch
 
-    def __init__(self, task, layer):
-        self.task, self.layer = task, layer
+def _states(out, batch, states):
+    """An `Output` with the states that left an inner layer in place of the representation."""
+    import torch
 
-    def __getattr__(self, name):
-        return getattr(self.task, name)
-
-    def forward(self, model, batch, features=False):
-        import torch
-
-        if not features:
-            return self.task.forward(model, batch)
-        with Representation(model, self.layer, leaving=True) as representation:
-            out = self.task.forward(model, batch)
-        states, mask = representation.value, out.mask
-        if states.ndim == 4:
-            states = states.flatten(2).transpose(1, 2)  # channels first: a picture's places
-        states = states.flatten(1, -2) if states.ndim > 2 else states[:, None]
-        attention, length = batch.get("attention_mask"), states.shape[1]
-        if mask is not None:
-            states = states[:, -mask.shape[1] :]
-        elif attention is not None and attention.ndim == 2 and attention.shape[1] <= length:
-            # pictures follow their text
-            mask = torch.nn.functional.pad(attention.bool(), (0, length - attention.shape[1]), value=True)
-        return Output(out.loss, out.logits, mask, states.float())
-
-    def distance(self, student, teacher):
-        """[B]: mean squared difference of the states that count."""
-        return masked_mean((student.features - teacher.features).square().mean(-1), student.mask)
+    mask = out.mask
+    if states.ndim == 4:
+        states = states.flatten(2).transpose(1, 2)  # channels first: a picture's places
+    states = states.flatten(1, -2) if states.ndim > 2 else states[:, None]
+    attention, length = batch.get("attention_mask"), states.shape[1]
+    if mask is not None:
+        states = states[:, -mask.shape[1] :]
+    elif attention is not None and attention.ndim == 2 and attention.shape[1] <= length:
+        # pictures follow their text
+        mask = torch.nn.functional.pad(attention.bool(), (0, length - attention.shape[1]), value=True)
+    return Output(out.loss, out.logits, mask, states.float())
 
 
 def pixel_range(mean, std):

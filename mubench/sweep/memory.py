@@ -7,7 +7,7 @@ Per parameter, in bytes (Rajbhandari et al. 2020, ZeRO, §3.1; what the engine h
     optimiser     AdamW and Adam two moments as wide as what they train (8 in float32), SGD one if it has momentum
     teachers      a copy of the weights for each frozen model that the method's terms are pulled to; with LoRA the
                   original is the student without its adapters and costs nothing, unless the method wraps it at the end
-    mask          5 (boolean mask, weights as they were) where the method moves a part of the weights only
+    mask          5 (boolean mask, weights as they were) where the method finds one
 
 and per example what autograd keeps for the backward pass: one forward pass of the task's own rows is traced with fake
 tensors (shapes and no data), in batches of 2 and 4, which separates what grows with the batch from what does not
@@ -19,6 +19,7 @@ of rank 16 unless a share or another rank is asked for (`lora.solve`), its weigh
 fragmentation and the gathering of sharded layers are left the tenth of a GPU that is not filled.
 """
 
+import copy
 import functools
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ class Footprint:
     """What the memory of a run depends on, of its model.
 
     parameters: their number.
+    moving: method → how many it trains and how many stay, where not all move (`Method.trainable`).
     adapters: the number of parameters of its LoRA.
     at_once: batches that a teacher sees at once.
     tensors: autocast? → `Activations`; empty where they could not be traced.
@@ -41,6 +43,7 @@ class Footprint:
     """
 
     parameters: int
+    moving: dict = field(default_factory=dict)
     adapters: int = 0
     at_once: int = 1
     tensors: dict = field(default_factory=dict)
@@ -65,12 +68,12 @@ class Activations:
         return self.fixed + examples * (self.inputs + 2 * self.layer if recompute else self.each)
 
 
-def footprint(task, name, batch_size, measures=("loss",), adapt=None):
+def footprint(task, name, batch_size, methods=(), adapt=None):
     """The `Footprint` of a task's model.
 
     task, name: which model.
     batch_size: activations are traced on rows padded as in a batch of so many.
-    measures: what the method measures, ``loss``, ``logit`` and ``rep``.
+    methods: those whose runs are estimated.
     adapt: ``share`` or ``rank`` of LoRA (None: `RANK`).
 
     Raises `lora.Unreachable` for a share that the layers cannot carry.
@@ -84,13 +87,23 @@ def footprint(task, name, batch_size, measures=("loss",), adapt=None):
         model = task.build(name, blank=True)
     count = sum(p.numel() for p in model.parameters())
     adapters = lora.solve(model, **adapt or {"rank": RANK}).parameters
-    bare = Footprint(count, adapters, 2 if task.keeps_outputs else 1)
+    parts = {method.name: moving(method, copy.deepcopy(model), task.head) for method in methods}
+    bare = Footprint(count, parts, adapters, 2 if task.keeps_outputs else 1)
+    measures = set().union(*(method.needs for method in methods))
     try:
         batch = task.example(name, max(4, batch_size))
         batch = task.drawn(batch | {"index": torch.arange(len(next(iter(batch.values()))))}, 0)
     except MubenchError as error:
         return replace(bare, why=str(error))
     return _traced(bare, task, name, model, batch, measures)
+
+
+def moving(method, model, head):
+    """How many parameters a method trains, those it puts into the model included, and how many of the model stay."""
+    own = {id(p): p.numel() for p in model.parameters()}
+    modules = method.trainable(model, head)
+    trained = {id(p): p.numel() for module in ([model] if modules is None else modules) for p in module.parameters()}
+    return sum(trained.values()), sum(size for key, size in own.items() if key not in trained)
 
 
 def _traced(bare, task, name, model, batch, measures):
@@ -208,7 +221,8 @@ def need(model, method, recipe, setup):
 
     Without ``working`` where activations are not known.
     """
-    trained, frozen = (model.adapters, model.parameters) if setup.lora else (model.parameters, 0)
+    parts_of_model = model.moving.get(method.name, (model.parameters, 0))
+    trained, frozen = (model.adapters, model.parameters) if setup.lora else parts_of_model
     wide, base = (2 if setup.weights == "bf16" and not setup.lora else 4), (2 if setup.weights == "bf16" else 4)
     moments = 1 if recipe.optimizer == "sgd" and recipe.momentum else 0 if recipe.optimizer == "sgd" else 2
     share = 1 / setup.gpus
@@ -216,7 +230,7 @@ def need(model, method, recipe, setup):
         "weights": (trained * wide + frozen * base) * share,
         "gradients": trained * wide * share,
         "optimiser": trained * wide * moments * share,
-        "mask": 5 * trained * masked(method) * share,
+        "mask": 5 * trained * method.masks * share,
         "teachers": base * model.parameters * len(teachers(method, setup.lora)),
     }
     tensors = model.tensors.get(setup.weights != "float32")
@@ -226,7 +240,7 @@ def need(model, method, recipe, setup):
     if setup.gpus > 1:
         # before the first step and after the last each process holds the whole model; a mask is found with whole
         # gradients
-        step = max(step, (trained * wide * (1 + masked(method)) + frozen * base) * (1 - share) - parts["optimiser"])
+        step = max(step, (trained * wide * (1 + method.masks) + frozen * base) * (1 - share) - parts["optimiser"])
     return parts | {
         "working": max(step, _passing(model, method, recipe, setup, tensors, share, bool(parts["teachers"])))
     }
@@ -239,7 +253,7 @@ def _passing(model, method, recipe, setup, tensors, share, taught):
     batch = -(-recipe.batch_size // setup.gpus)
     piece = -(-batch // setup.accumulate)
     teaching = (batch * 2 if model.at_once == 2 else piece) * tensors.layer if taught else 0
-    saliency = tensors.bytes(batch) if masked(method) else 0
+    saliency = tensors.bytes(batch) if method.masks else 0
     return max(saliency - fixed, tensors.bytes(piece, setup.recompute) - fixed + teaching)
 
 
@@ -247,9 +261,4 @@ def teachers(method, lora=False):
     """Names of the frozen models a run holds next to the student."""
     frozen = {t.target for t in method.terms if t.target in ("original", "incompetent")}
     frozen -= {"original"} if lora else set()
-    return frozen | ({"original"} if method.wraps else set())
-
-
-def masked(method):
-    """Whether only a part of the weights moves."""
-    return method.parameters.startswith("sparse")
+    return frozen | ({"original"} if method.wrap else set())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from mubench import spec
 from mubench.errors import MubenchError
 from mubench.registry import load_task
-from mubench.sweep.memory import FILLED, GIB, RANK, Footprint, Setup, footprint, masked, need, teachers
+from mubench.sweep.memory import FILLED, GIB, RANK, Footprint, Setup, footprint, need, teachers
 from mubench.train.lora import Unreachable
 
 WEIGHTS = {"float32": "float32", "mixed": "bf16, mixed", "bf16": "bf16, pure"}
@@ -52,7 +52,7 @@ def peak(task, name, methods, adapt=None):
     recipes = {method: method.recipe(task.model_recipe(name)) for method in methods}
     batch_size = max(recipe.batch_size for recipe in recipes.values())
     try:
-        model = footprint(task, name, batch_size, set().union(*(m.needs for m in methods)), adapt)
+        model = footprint(task, name, batch_size, methods, adapt)
     except MubenchError:
         return None
     if not model.tensors:
@@ -85,7 +85,7 @@ def memory_table(task, name, methods, sizes=(24, 40, 80), adapt=None):
     method = max(methods, key=bare)
     recipe = method.recipe(task.model_recipe(name))
     try:
-        model = footprint(task, name, recipe.batch_size, method.needs, adapt)
+        model = footprint(task, name, recipe.batch_size, [method], adapt)
     except Unreachable:
         raise
     except MubenchError:
@@ -93,7 +93,7 @@ def memory_table(task, name, methods, sizes=(24, 40, 80), adapt=None):
             f"{task.name} {name}: not estimated, its configuration is not here: `mubench fetch {reference} --model"
             f" {name}` brings it"
         )
-    beside = [*sorted(teachers(method)), *["a mask"] * masked(method)]
+    beside = [*sorted(teachers(method)), *["a mask"] * method.masks]
     lines = [
         f"{task.name} {name}: {model.parameters:,} parameters; {method.name}"
         f"{' (the most demanding)' * (len(methods) > 1)}: {recipe.optimizer}, batches of {recipe.batch_size}"

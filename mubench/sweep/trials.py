@@ -37,7 +37,7 @@ class Trials:
         if not self.space:
             raise Incompatible(f"{method.name} has nothing to tune" + (" besides what is given" if spec.params else ""))
         self.defaults = {name: method.defaults(spec.protocol)[name] for name in self.space}
-        self.prunes = method.finish is methods.base.finish and not method.wraps
+        self.prunes = method.finish is methods.base.finish and not method.wrap
         digest = hashlib.sha256(json.dumps([spec.id, self.space], sort_keys=True).encode()).hexdigest()[:12]
         name = f"{spec.task.rpartition('/')[2]}-{method.name}-{digest}".replace(":", "-")
         self.journal = os.path.join(out, FOLDER, name)

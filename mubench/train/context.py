@@ -8,16 +8,34 @@ import hashlib
 import torch
 from accelerate.utils import send_to_device
 
-from mubench.errors import MubenchError
+from mubench.errors import MubenchError, nearest
+from mubench.models import networks
 from mubench.train import lora
 from mubench.train.costs import Meter
 from mubench.train.distributed import make_accelerator
 from mubench.train.loader import batches
 from mubench.train.teachers import Teacher
+from mubench.train.trainable import Frozen
+
+
+class Fact:
+    """An attribute of `Context` that methods read; it is changed by the verbs of the context alone."""
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, context, owner=None):
+        return self if context is None else context.__dict__[self.name]
+
+    def __set__(self, context, value):
+        raise MubenchError(
+            f"context.{self.name} is not assigned to: a method changes the context by replace(forget=…, retain=…),"
+            " mask(…) and train_only(…), and states the rest in its class"
+        )
 
 
 class Context:
-    """The facts of a run, and what its hooks may do.
+    """The facts of a run, and what its hooks may do. They change it by verbs: `replace`, `mask` and `train_only`.
 
     student: the model being trained.
     original: a frozen copy of it as it was; of a student with LoRA, the student without its adapters: no copy.
@@ -25,9 +43,9 @@ class Context:
     incompetent: one that knows nothing at all (``blank``; by default what ``fresh`` gives), frozen.
     task: its `Behaviour`.
     model_name: what a task calls the model.
-    forget, retain: the two sets, as views that hooks may replace by a part.
-    validation: held-out examples for thresholds; never for training, and never the test set. batch_size,
-        forget_batch_size, epochs: of the recipe.
+    forget, retain: the two sets, as views.
+    validation: held-out examples for thresholds; never for training, and never the test set.
+    batch_size, forget_batch_size, epochs: of the recipe.
     epoch: the present one, from 1.
     step: how many are done.
     seed, device, accelerator, meter: of the run.
@@ -35,6 +53,10 @@ class Context:
         ``rank``) those of the adapters, and masks are over them alone.
     shard: whether weights are shared out among all processes while they train.
     """
+
+    task, model_name, forget, retain, seed, device, shard = (Fact() for _ in range(7))
+    student, adapters, masks, hold = (Fact() for _ in range(4))
+    batch_size, forget_batch_size, epochs, epoch, step = (Fact() for _ in range(5))
 
     def __init__(
         self,
@@ -53,14 +75,18 @@ class Context:
         shard=False,
     ):
         self.accelerator = accelerator or make_accelerator()
-        self.task, self.model_name, self.forget, self.retain, self.seed = task, model_name, forget, retain, seed
-        self.device, self.shard = self.accelerator.device, shard
+        self.note(task=task, model_name=model_name, forget=forget, retain=retain, seed=seed, shard=shard)
+        self.note(device=self.accelerator.device, epoch=0, step=0, masks={}, hold=True)
         self._fresh, self._blank, self._validation = fresh, blank or fresh, validation
-        self.student = self.fresh() if start == "fresh" else model.to(self.device)
-        self.epoch, self.step, self.meter = 0, 0, Meter(self.device)
-        self.given, self._teachers, self._resting = model, {}, []
-        self.masks, self.hold = {}, True
-        self.adapters = self._adapters(start, **adapt) if adapt else None
+        self.note(student=self.fresh() if start == "fresh" else model.to(self.device))
+        self.meter, self.given = Meter(self.device), model
+        self._teachers, self._layers, self._frozen = {}, {}, None
+        self._flags = [(p, p.requires_grad) for p in self.student.parameters()]
+        self.note(adapters=self._adapters(start, **adapt) if adapt else None)
+
+    def note(self, **facts):
+        """The engine tells how far the run is; for hooks there are the other verbs."""
+        self.__dict__.update(facts)
 
     def _adapters(self, start, **wanted):
         if start == "fresh":
@@ -107,6 +133,23 @@ class Context:
             getattr(self, source)  # the original is a copy from before the first step
             self._teachers[name] = Teacher(self, functools.partial(getattr, self, source))
         return self._teachers[name]
+
+    def layer(self, where):
+        """The name of a hidden layer of the student.
+
+        where: its name, or its depth among the hidden layers, from 0, the first, to 1, the last. None: None.
+
+        Raises `MubenchError` for a name that is none of the student's modules.
+        """
+        if where is None:
+            return None
+        if where not in self._layers:
+            hidden, every = networks.layers(self.student, self.task.head), dict(self.student.named_modules())
+            name = where if isinstance(where, str) else hidden[round(where * (len(hidden) - 1))]
+            if name not in every:
+                raise nearest("layer", name, every, "`model.named_modules()`")
+            self._layers[where] = name
+        return self._layers[where]
 
     # -- examples and random numbers -----------------------------------------------------------------------------------
 
@@ -158,29 +201,37 @@ class Context:
     def trainable(self):
         return {name: p for name, p in self.student.named_parameters() if p.requires_grad}
 
-    def freeze(self, mask, hold=True):
+    def mask(self, mask, hold=True):
         """Only some weights may move.
 
-        mask: name of a trainable parameter → boolean tensor, true where they may.
+        mask: name of a trainable parameter → boolean tensor, true where they may; of other parameters all may.
         hold: whatever the optimiser does.
-        """
-        self.masks, self.hold = {name: m.to(self.device) for name, m in mask.items()}, hold
 
-    def only(self, modules):
-        """Only parameters of these modules, and below them, are trained; the others have no gradients until the run is
-        over.
+        Raises `MubenchError` for a name or a shape that no trainable parameter has.
         """
-        chosen = {id(p) for module in modules for p in module.parameters()}
-        self._resting = [p for p in self.student.parameters() if p.requires_grad and id(p) not in chosen]
-        for p in self._resting:
-            p.requires_grad_(False)
+        for name, m in mask.items():
+            if name not in self.trainable or m.shape != self.trainable[name].shape or m.dtype != torch.bool:
+                raise MubenchError(f"the mask of {name} is not a boolean tensor of the shape of what may move there")
+        self.note(masks={name: m.to(self.device) for name, m in mask.items()}, hold=hold)
+
+    def train_only(self, modules):
+        """Only parameters of these modules, and below them, are trained. The others have no gradients, and keep their
+        running statistics, until the run is over.
+        """
+        self._frozen = Frozen(self.student, modules)
+
+    def replace(self, forget=None, retain=None):
+        """What is trained on: a part of a set, or other examples (None: as it is)."""
+        self.note(**{name: view for name, view in (("forget", forget), ("retain", retain)) if view is not None})
 
     def release(self):
-        """The end of a run: adapters are merged into the weights, and what rested may be trained again."""
+        """The end of a run: adapters are merged into the weights, and all may be trained again that could before."""
         if self.adapters:
             self.adapters.merge()
-        for p in self._resting:
-            p.requires_grad_(True)
+        if self._frozen:
+            self._frozen.release()
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)
 
     def snapshot(self):
         """A copy of the student as it is now, its buffers included: of the adapters alone with LoRA."""

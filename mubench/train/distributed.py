@@ -78,8 +78,8 @@ def pieces(step, largest, accumulate, accelerator):
     """The pieces of a step that this process runs, in order.
 
     step: the step's batches, (set, positions) each.
-    largest: the most examples a batch of the recipe has: a larger one, asked for by a hook, is cut so that its pieces
-        are no larger.
+    largest: the most examples a batch of the recipe has: a larger one, asked for by a method, is cut so that its pieces
+        are no larger. Infinite where batches are never cut.
     accumulate: pieces of a batch.
 
     Every process gets as many pieces as the first: sharded layers are gathered by all or by none.
@@ -134,7 +134,11 @@ class Shards:
         """The context's student is the sharded one, and the whole one holds no weights."""
         for weight in self._whole[0].parameters():
             weight.data = weight.data.new_empty(0)
-        self.context.student, self.context.adapters = self._sharded
+        self._stand_in(self._sharded)
+
+    def _stand_in(self, pair):
+        student, adapters = pair
+        self.context.note(student=student, adapters=adapters)
 
     def gather(self):
         """The context's student is whole on every process, its buffers those of the first."""
@@ -146,7 +150,7 @@ class Shards:
             weight.data = shards[name].detach().full_tensor()
         for buffer in whole.buffers():
             broadcast(buffer, 0)
-        self.context.student, self.context.adapters = self._whole
+        self._stand_in(self._whole)
 
     @contextlib.contextmanager
     def whole(self):
@@ -169,13 +173,16 @@ def refuse_shards(method, context):
             "--shard shares the weights out among processes, and there is one: start it with `torchrun --nproc-per-node"
             " N -m mubench …` or `accelerate launch --multi_gpu`"
         )
+    hook = next((name for name in ("before_step", "combine", "perturb") if getattr(method, name)), None)
     asks_again = any(term.how for term in method.terms) or (
         context.adapters and any(term.target == "original" for term in method.terms)
     )
     scalars = [name for name, p in context.student.named_parameters() if not p.ndim]
     if not method.shards:
         why = f"{method.name} reads or changes weights while it trains"
-    elif method.wraps:
+    elif hook:
+        why = f"the hook {hook} of {method.name} needs whole weights and gradients"
+    elif method.wrap:
         why = f"{method.name} holds the original whole, to wrap it"
     elif method.schedule == "union" and asks_again:
         why = f"{method.name} asks the model more often for some batches than for others"

@@ -6,7 +6,8 @@ from tqdm.auto import tqdm
 from mubench.errors import MubenchError
 from mubench.models import networks
 from mubench.models.wrappers import ORIGINAL, TABLE, Wrapper
-from mubench.spec import Budget
+from mubench.spec import Budget, refuse_cut
+from mubench.train.backward import Backward
 from mubench.train.costs import Allowance
 from mubench.train.distributed import Shards, refuse_shards
 from mubench.train.loop import Loop
@@ -52,9 +53,16 @@ class Engine:
             )
         if any(term.on == "forget" for term in method.terms) and not len(context.forget):
             raise MubenchError(f"the forget set is empty: {method.name} has nothing to unlearn")
+        self.batchwise = method.batchwise or context.task.batchwise
+        if self.batchwise:
+            refuse_cut(method, recipe, context.accelerator.num_processes)
+        if (method.combine or method.perturb or method.before_step) and context.accelerator.mixed_precision == "fp16":
+            raise MubenchError(
+                f"{method.name} looks at gradients, which float16 scales: run it with --precision bf16 or without"
+            )
         if context.shard:
             refuse_shards(method, context)
-        if observe and method.wraps:
+        if observe and method.wrap:
             raise MubenchError(
                 f"{method.name} leaves a wrapper, which is there at the end only: there are no scores along the run"
                 " (eval_every)"
@@ -64,22 +72,25 @@ class Engine:
         self.allowance = Allowance(budget or Budget(), context.meter, context.accelerator)
         self.observer = Observer(context, observe, every, validate if recipe.keep_best else None)
         self.progress = progress and self.accelerator.is_main_process
-        context.batch_size, context.epochs = recipe.batch_size, recipe.epochs
-        context.forget_batch_size = recipe.forget_batch_size or recipe.batch_size
+        forget_batch_size = len(context.forget) if method.full_batch else recipe.forget_batch_size or recipe.batch_size
+        context.note(batch_size=recipe.batch_size, forget_batch_size=forget_batch_size, epochs=recipe.epochs)
 
     def run(self):
         """Train: the context's student is changed, and ``model`` is what the method leaves. Returns the `Costs`."""
         context, method = self.context, self.method
         with context.own_randomness(), context.meter as meter:
             torch.manual_seed(context.seed)
-            if method.wraps:
+            if method.wrap:
                 context.keep_original()
-            context.student.train()
-            method.prepare(context)
-            self.observer.before_training()
+            context.student.train(method.train_mode)
             for term in method.terms:
                 if term.taught:
-                    context.teacher(term.target)
+                    context.teacher(term.target)  # a copy of the student, so before hooks change it
+            trained = method.trainable(context.student, context.task.head)
+            if trained is not None:
+                context.train_only(trained)
+            method.prepare(context)
+            self.observer.before_training()
             self.schedule = self.Schedule(method, context, self.shuffle)
             total = sum(len(self.schedule.steps(epoch, count=True)) for epoch in range(1, self.recipe.epochs + 1))
             if total:
@@ -93,7 +104,7 @@ class Engine:
     def _wrapped(self):
         """What the method leaves: the student, or the `Wrapper` that it makes."""
         method, context = self.method, self.context
-        wrapper = method.wrap(context) if method.wraps else None
+        wrapper = method.wrap(context) if method.wrap else None
         if wrapper is None:
             return context.student
         if not isinstance(wrapper, Wrapper) or not wrapper.loads() and wrapper.name in TABLE:
@@ -122,9 +133,10 @@ class Engine:
         else:
             model, optimizer = accelerator.prepare(context.student, optimizer)
         objective = Objective(self.method, context, self.schedule.views, model, self.curriculum, bool(shards))
+        backward = Backward(self.method, context, objective)
         masks = Masks(context.student, context.masks, context.hold)
         with tqdm(total=total, desc=self.method.name, disable=None if self.progress else True, leave=False) as bar:
-            self.Loop(self, optimizer, objective, masks, bar).run()
+            self.Loop(self, optimizer, objective, backward, masks, bar).run()
         optimizer.zero_grad(set_to_none=True)
         if shards:
             del optimizer  # its states make room

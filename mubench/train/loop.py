@@ -21,21 +21,24 @@ class Loop:
 
     engine: gives method, context, recipe, schedule, allowance and observer.
     optimizer: over all that may move.
+    backward: the pieces of a step → their loss, the gradients being in ``.grad``.
     objective: a batch → the scalar that a step lowers.
     masks: single weights that stay.
     bar: a step at a time.
     """
 
-    def __init__(self, engine, optimizer, objective, masks, bar):
+    def __init__(self, engine, optimizer, objective, backward, masks, bar):
         self.method, self.context, self.recipe = engine.method, engine.context, engine.recipe
         self.schedule, self.accelerator = engine.schedule, engine.accelerator
         self.allowance, self.observer = engine.allowance, engine.observer
-        self.optimizer, self.objective, self.masks, self.bar = optimizer, objective, masks, bar
+        self.optimizer, self.objective, self.backward, self.masks, self.bar = optimizer, objective, backward, masks, bar
+        self.largest = math.inf if engine.batchwise else max(self.recipe.batch_size, self.recipe.forget_batch_size)
 
     def run(self):
         """All epochs, until the method ends the run or its budget is used up."""
         context = self.context
-        for context.epoch in range(1, self.recipe.epochs + 1):
+        for epoch in range(1, self.recipe.epochs + 1):
+            context.note(epoch=epoch)
             self.epoch()
             with self.observer.whole():
                 over = self.method.after_epoch(context)
@@ -46,9 +49,8 @@ class Loop:
         """The steps of the present epoch."""
         context, costs, losses = self.context, self.context.meter.costs, []
         self.objective.begin(context.epoch)
-        largest = max(self.recipe.batch_size, self.recipe.forget_batch_size)
         steps = [
-            (step, pieces(step, largest, self.recipe.accumulate, self.accelerator))
+            (step, pieces(step, self.largest, self.recipe.accumulate, self.accelerator))
             for step in self.schedule.steps(context.epoch)
         ]
         asked = [(piece.on, piece.positions) for _, parts in steps for piece in parts]
@@ -57,7 +59,7 @@ class Loop:
             if self.allowance.refuses(step):
                 break
             losses.append(self.step(step, parts, examples))
-            context.step += 1
+            context.note(step=context.step + 1)
             costs.steps = context.step
             self._check(losses[-1])
             self.observer.after_step()
@@ -73,26 +75,20 @@ class Loop:
         parts: the pieces of them that this process runs.
         examples: gives the rows of each.
         """
-        context, total, counted_before = self.context, 0.0, self.context.meter.examples
+        context, counted_before = self.context, self.context.meter.examples
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate = rate(self.recipe, context.step / self.bar.total, context.epoch)
         self.optimizer.zero_grad(set_to_none=True)
-        for piece, rows in zip(parts, examples, strict=False):  # the rows of later steps are left
-            batch = context.ready(rows, f"step/{context.step}")
-            with self.objective.counted(piece, batch):
-                with self.accelerator.autocast():
-                    loss = self.objective(piece, batch)
-                    if piece.last and (penalty := self.method.penalty(context)) is not None:
-                        loss = loss + penalty
-                self.accelerator.backward(loss)
-            total = total + loss.detach()
+        loss = self.backward(parts, examples)
+        if self.method.before_step:
+            self.method.before_step(context, self.schedule.seen(step))
         self.masks.stop_gradients()
         if self.recipe.clip:
             self.accelerator.clip_grad_norm_(self.objective.parameters, self.recipe.clip)
         self.optimizer.step()
         self.masks.put_back()
         self.objective.end_step()
-        return self.allowance.count(step, counted_before, total)
+        return self.allowance.count(step, counted_before, loss)
 
     def _check(self, loss):
         if math.isfinite(loss):

@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from mubench.errors import MubenchError
+from mubench.train.trainable import keep_statistics
 
 KINDS = ("Linear", "Conv1D", "Conv1d", "Conv2d", "Conv3d", "Embedding")
 NEAR = 1.0  # points by which the share reached may differ from the one asked for
@@ -116,7 +117,6 @@ class Adapters:
     """
 
     def __init__(self, model, plan):
-        import torch
         from peft import LoraConfig
         from peft.tuners.lora import LoraModel
 
@@ -135,8 +135,7 @@ class Adapters:
             ):  # models that pad or measure by themselves ask for a stride
                 if not hasattr(layer, fact):
                     setattr(layer, fact, getattr(layer.base_layer, fact))
-        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-        self._hooks = [m.register_forward_pre_hook(lambda m, _: m.train(False) and None) for m in norms]
+        self._kept = keep_statistics(model.modules())
 
     @contextlib.contextmanager
     def off(self):
@@ -154,8 +153,6 @@ class Adapters:
         """A copy of the model without its adapters, as a network of its own."""
         bare = copy.deepcopy(self)
         bare._peft.unload()
-        for hook in bare._hooks:
-            hook.remove()
         return bare.model
 
     def rescale(self, factor, start):
@@ -183,8 +180,8 @@ class Adapters:
         )
         self.saved = {f"base_model.{name}": t.detach().cpu().contiguous() for name, t in state.items()}
         self._peft.merge_and_unload()
-        for hook in self._hooks:
-            hook.remove()
+        for handle in self._kept:
+            handle.remove()
         for parameter, flag in self._flags:
             parameter.requires_grad_(flag)
 

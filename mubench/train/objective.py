@@ -5,6 +5,8 @@ import functools
 
 import torch
 
+from mubench.models.behaviour import forward
+
 
 class Objective:
     """What a step lowers.
@@ -34,13 +36,13 @@ class Objective:
         return self._total(piece.on, piece.positions, batch, piece.counts) / piece.batch * self.world
 
     @contextlib.contextmanager
-    def counted(self, piece, batch):
+    def counted(self, piece, batch, alone=False):
         """Around the passes of a piece: their FLOPs are counted; before the last, processes do not exchange gradients.
 
-        Shards do at once: a whole gradient is what they cannot hold.
+        Shards do at once: a whole gradient is what they cannot hold. With ``alone`` nobody does, even in the last.
         """
         purpose = ("step", piece.on, piece.last, tuple(self.terms))
-        alone = not piece.last and not self.sharded
+        alone = alone or not piece.last and not self.sharded
         waiting = self.context.accelerator.no_sync(self.model) if alone else contextlib.nullcontext()
         with self.context.counted(purpose, batch, gradient=False), waiting:
             yield
@@ -79,14 +81,17 @@ class Objective:
 
         rows: set → which of the batch are its examples.
         """
-        output = self.context.task.forward(self.model, batch, features=any(t.measure == "rep" for t in terms))
+        layers = {term: self.context.layer(term.layer) for term in terms}
+        features = any(term.measure == "rep" and not layers[term] for term in terms)
+        inner = dict.fromkeys(layer for layer in layers.values() if layer)
+        outputs = forward(self.context.task, self.model, batch, features, inner)
         for term in terms:
-            values = self._values(term, output, batch, positions, rows[term.on])
+            values = self._values(term, outputs[layers[term]], batch, positions, rows[term.on])
             if self.curriculum:
                 values = self.curriculum(values, self.numbers[id(term)])
             total = total + term.weight * values.sum()
-        if self.sharded and output.features is not None:
-            total = total + 0 * output.loss.sum()  # shards are gathered for the backward pass of the whole model
+        if self.sharded and (features or inner):
+            total = total + 0 * outputs[None].loss.sum()  # shards are gathered for the backward pass of the whole model
         return total
 
     def _values(self, term, output, batch, positions, rows):
@@ -103,9 +108,10 @@ class Objective:
 
     def _teacher_output(self, term, batch, positions, rows):
         """What a term's teacher gives for its rows: read, where the task keeps outputs, from those of the whole set."""
-        teacher, features = self.context.teacher(term.target), term.measure == "rep"
-        if not self.context.task.keeps_outputs:
-            return teacher.answer(batch, rows, features)
+        teacher, layer = self.context.teacher(term.target), self.context.layer(term.layer)
+        features = term.measure == "rep" and not layer
+        if layer or not self.context.task.keeps_outputs:
+            return teacher.answer(batch, rows, features, layer)  # states are as many as the longest text of a batch
         before = len(self.views["forget"]) if "union" in self.views and term.on == "retain" else 0
         outputs = teacher.outputs(getattr(self.context, term.on), features)
         return outputs[(positions[rows] - before).to(outputs.loss.device)]

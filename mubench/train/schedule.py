@@ -38,6 +38,17 @@ class Schedule:
             sets = [method.schedule.removesuffix("_only")]
         return [[batch] for on in sets for batch in self._of(on, count)]
 
+    def seen(self, step):
+        """Set → how many of its examples a step has."""
+        seen = {"forget": 0, "retain": 0}
+        for on, positions in step:
+            forgotten = {"forget": len(positions), "retain": 0}.get(on)
+            if forgotten is None:
+                forgotten = int((positions < len(self.views["forget"])).sum())
+            seen["forget"] += forgotten
+            seen["retain"] += len(positions) - forgotten
+        return seen
+
     def _joint(self, count):
         """A batch of each set, the shorter one's over and over."""
         forget, retain = self._of("forget", count), self._of("retain", count)

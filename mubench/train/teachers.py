@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from mubench.models.behaviour import Output
+from mubench.models.behaviour import Output, forward
 from mubench.train import lora
 
 
@@ -20,10 +20,11 @@ class Teacher:
         self.context, self.model, self._outputs = context, model, {}
 
     @torch.no_grad()
-    def answer(self, batch, rows, features=False):
-        """The `Output` for some rows of a batch."""
+    def answer(self, batch, rows, features=False, layer=None):
+        """The `Output` for some rows of a batch; of a ``layer`` (a module's name) with its states (see `forward`)."""
+        given = {k: v[rows] for k, v in batch.items()}
         with self._answering() as model:
-            return self.context.task.forward(model, {k: v[rows] for k, v in batch.items()}, features)
+            return forward(self.context.task, model, given, features, [layer] if layer else ())[layer]
 
     def outputs(self, view, features=False):
         """The `Output` of a whole view, row i being its example i."""

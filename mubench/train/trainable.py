@@ -1,8 +1,36 @@
-"""What may move: the masks of a run."""
+"""What may move: the modules that are trained, and the masks over their weights."""
 
 import torch
 
 from mubench.train.distributed import own, own_part
+
+
+def keep_statistics(modules):
+    """Normalisations that count running statistics use them, and count no further. Returns handles whose ``remove``
+    ends that.
+    """
+    counting = [m for m in modules if getattr(m, "running_mean", None) is not None]
+    return [m.register_forward_pre_hook(lambda m, _: m.train(False) and None) for m in counting]
+
+
+class Frozen:
+    """All of a student but some modules, and what is below them: it has no gradients, and keeps its statistics.
+
+    student: the model.
+    modules: those that are trained.
+    """
+
+    def __init__(self, student, modules):
+        trained = {id(m) for module in modules for m in module.modules()}
+        chosen = {id(p) for module in modules for p in module.parameters()}
+        for p in student.parameters():
+            p.requires_grad_(p.requires_grad and id(p) in chosen)
+        self._handles = keep_statistics(m for m in student.modules() if id(m) not in trained)
+
+    def release(self):
+        """Statistics are counted again."""
+        for handle in self._handles:
+            handle.remove()
 
 
 class Masks:

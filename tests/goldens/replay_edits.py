@@ -33,7 +33,7 @@ def context(file, theta, views, **hyperparameters):
     """Student, sets and sizes of batches of a problem, before anything is done."""
     student = base.Net(file, theta)
     made = Context(Headed(file["problem"]["dims"]["C"]), student, lambda: student, *views)
-    made.batch_size = made.forget_batch_size = 1
+    made.note(batch_size=1, forget_batch_size=1)
     return made
 
 
@@ -227,18 +227,18 @@ def amnesiac(entry, file):
         "amnesiac", repair=0, lr=inputs["lr"], momentum=inputs["momentum"], epochs=inputs["epochs"], optimizer="sgd"
     )
     made, undo, steps = context(file, inputs["start"], (forget, retain)), method.undo, []
-    close = method.close
+    add_up = method.add_up
 
-    def closed(context):
+    def added_up(context):
         if method.before is not None:
             steps.append(f"e{(context.step - 1) // len(batches) + 1}b{(context.step - 1) % len(batches):04}.pkl")
-        close(context)
+        add_up(context)
 
     def undone(context):
-        record["params_before"] = params(context)
+        record.setdefault("params_before", params(context))  # asked again at the end of the run
         undo(context)
 
-    method.undo, method.close = undone, closed
+    method.undo, method.add_up = undone, added_up
     InOrder(method, made, method.recipe(base.PLAIN)).run()
     return record | {"params_after_reversal": params(made), "recorded_steps": steps}
 

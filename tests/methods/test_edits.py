@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from mubench.examples import Examples
 from mubench.methods.base import Term
 from mubench.models import networks
-from mubench.models.behaviour import Behaviour, Output, States
+from mubench.models.behaviour import Behaviour, Output, forward
 from mubench.registry import load_method
 from mubench.train.context import Context
 from mubench.train.engine import Engine
@@ -51,7 +51,7 @@ def context(net=Net, behaviour=None, seed=0):
     x = (torch.arange(4.0 * N, dtype=torch.float64) * 1.7).sin().view(N, 4)
     columns = {"x": x, "labels": torch.arange(N) % CLASSES}
     made = Context(behaviour or Classes(), net(), net, Examples(columns, FORGET), Examples(columns, RETAIN), seed)
-    made.batch_size = made.forget_batch_size = 4
+    made.note(batch_size=4, forget_batch_size=4)
     return made
 
 
@@ -187,7 +187,7 @@ def test_fisher_noise_has_the_variance_it_should():
     method = load_method("fisher", alpha=1e-4, labels="expected")
     information, before, moved = method.information(made), state(made.student), []
     for seed in range(200):
-        made.seed = seed
+        made.note(seed=seed)
         made.student.load_state_dict(before)
         method.information = lambda _: information
         method.finish(made)
@@ -216,7 +216,8 @@ def test_without_alpha_fisher_noise_costs_what_is_asked():
     method, information = load_method("fisher", rise=1e-3), None
     information, start, sizes = method.information(made), state(made.student), []
     method.information = lambda _: information
-    for made.seed in range(200):
+    for seed in range(200):
+        made.note(seed=seed)
         made.student.load_state_dict(start)
         method.finish(made)
         sizes.append(
@@ -228,7 +229,8 @@ def test_without_alpha_fisher_noise_costs_what_is_asked():
 def test_drawn_classes_give_the_expected_information_in_expectation():
     made = context()
     expected, sums = load_method("fisher", labels="expected").information(made), {}
-    for made.seed in range(150):
+    for seed in range(150):
+        made.note(seed=seed)
         for n, v in load_method("fisher").information(made).items():
             sums[n] = sums.get(n, 0) + v / 150
     flat = lambda values: torch.cat([v.flatten() for v in values.values()])
@@ -240,7 +242,7 @@ def test_drawn_classes_give_the_expected_information_in_expectation():
 def test_influence_of_a_set_like_the_rest_is_nothing():
     """g_f − g_r vanishes where D_f repeats D_r, and the step is linear in alpha."""
     made = context()
-    made.forget = made.retain
+    made.replace(forget=made.retain)
     before = state(made.student)
     run("influence", made, alpha=100.0)
     assert all((p - before[n]).abs().max() < 1e-12 for n, p in made.student.named_parameters())
@@ -267,11 +269,11 @@ def test_rmu_trains_its_layers_and_no_others():
 def test_rmu_pulls_forgotten_states_to_a_direction_that_is_never_negative():
     made = context()
     engine = run("rmu", made, depth=1.0, trained=2, lr=0.05, epochs=300, alpha=0.0, scale=2.0)
-    direction, states = (
-        engine.method.direction,
-        made.task.forward(made.student, made.forget[torch.arange(len(FORGET))], True).features[:, 0],
+    batch, layer, direction = made.forget[torch.arange(len(FORGET))], made.layer(1.0), engine.method.direction
+    states, original = (
+        forward(made.task, model, batch, layers=[layer])[layer].features[:, 0]
+        for model in (made.student, made.original)
     )
-    original = made.task.forward(made.original, made.forget[torch.arange(len(FORGET))], True).features[:, 0]
     assert (direction >= 0).all()
     torch.testing.assert_close(direction.norm(), 2.0 * original.norm(dim=1).mean())
     assert (states - direction).norm(dim=1).max() < 0.05 * direction.norm() < (original - direction).norm(dim=1).min()
@@ -282,10 +284,11 @@ def test_states_of_padding_do_not_count():
         def forward(self, model, batch, features=False):
             return Output(model(batch["states"]).sum((1, 2)))
 
-    task, model = States(Text(), "0"), torch.nn.Sequential(torch.nn.Identity())
+    task, model = Text(), torch.nn.Sequential(torch.nn.Identity())
     a, b = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(0))
     mask = torch.arange(6) < torch.tensor([6, 2, 4])[:, None]
-    out = [task.forward(model, {"states": s, "attention_mask": mask.long()}, True) for s in (a, b)]
+    given = [{"states": s, "attention_mask": mask.long()} for s in (a, b)]
+    out = [forward(task, model, batch, layers=["0"])["0"] for batch in given]
     expected = torch.stack([(a[i, :n] - b[i, :n]).square().mean() for i, n in enumerate([6, 2, 4])])
     torch.testing.assert_close(task.distance(*out), expected)
 
@@ -348,7 +351,7 @@ def test_deletion_operators_act_on_outputs_and_are_folded_away(kind):
     method, x = load_method("gnn_delete"), torch.randn(2, 4, *([5, 5] if kind == "conv" else []))
     made.task.head = None
     keys, before = list(network.state_dict()), network(x)
-    method.prepare(made)
+    made.train_only(method.trainable(network, None))
     trained = [p for p in network.parameters() if p.requires_grad]
     assert [p.shape for p in trained] == [(3, 3)] and torch.allclose(network(x), before)
     with torch.no_grad():
@@ -417,7 +420,7 @@ def test_the_nearest_wrong_class_lies_across_the_closest_boundary():
 
 def test_the_range_of_pixels_is_that_of_the_model_that_is_run():
     asked, made = [], context()
-    made.model_name = "second"
+    made.note(model_name="second")
     made.task.input_range = lambda name: asked.append(name) or (torch.tensor(-1.0), torch.tensor(1.0))
     run("boundary_shrink", made, units="pixels")
     assert asked == ["second"]
@@ -476,7 +479,7 @@ def test_drawing_methods_train_cross_attention_alone_and_resteer_attention():
         made = Context(task, fresh(), fresh, sets["forget"], sets["retain"])
         before, method = state(made.student), load_method(name, lr=0.01, epochs=4, optimizer="adam")
         engine = Engine(method, made, method.recipe(RECIPE), progress=False)
-        engine.context.batch_size = 8
+        engine.context.note(batch_size=8)
         costs = engine.run()
         changed = [k for k, v in made.student.state_dict().items() if not v.equal(before[k])]
         assert changed and all(key in k for k in changed)

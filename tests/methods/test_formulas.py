@@ -479,9 +479,9 @@ def test_sga_ascends_on_what_is_still_known():
     wanted = (losses < 2).nonzero().flatten().tolist()
     method = load_method("sga_tau", threshold=0.5)
     method.prepare(given)
-    given.batch_size, given.epoch = 8, 1
+    given.note(batch_size=8, epoch=1)
     assert method.select(given).tolist() == wanted and 0 < len(wanted) < 6
-    given.epoch = method.sga_epochs + 1
+    given.note(epoch=method.sga_epochs + 1)
     assert method.select(given) is None
 
 
@@ -578,7 +578,7 @@ def test_the_reference_of_scrub_r_is_over_the_classes_of_the_forget_set():
     view = Examples({"labels": torch.tensor([0, 0, 1, 1, 2, 3]), "said": eye[[0, 1, 1, 1, 3, 0]]})  # errors 0 1 0 0 1 1
     method, student = load_method("scrub_r"), Pairs()
     made = Context(Classes(), student, Pairs, view.select([0, 2]), view, validation=view)
-    made.batch_size = 4
+    made.note(batch_size=4)
     method.prepare(made)
     seen = []
     method.after_epoch(made)
@@ -601,7 +601,7 @@ def test_a_true_after_epoch_ends_the_run():
 
 def test_measuring_leaves_the_student_as_it_was():
     given = context()
-    given.batch_size = 3
+    given.note(batch_size=3)
     given.student.train()
     found = given.measure(given.forget, accuracy)
     assert found.shape == (4,) and given.student.training and given.student.table.grad is None

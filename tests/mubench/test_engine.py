@@ -118,7 +118,7 @@ def masked(method, hold, **recipe):
     engine = prepared(method, epochs=3, **recipe)
     before = weights(engine)
     mask = {k: (torch.arange(v.numel()) % 3 > 0).view(v.shape) for k, v in before.items()}
-    engine.method.prepare = lambda context: context.freeze(mask, hold=hold)
+    engine.method.prepare = lambda context: context.mask(mask, hold=hold)
     engine.run()
     after = engine.context.student.state_dict()
     return [torch.cat([(after[k] - before[k])[mask[k] == side] for k in mask]).abs() for side in (False, True)]

@@ -246,9 +246,8 @@ def test_a_task_vector_is_of_what_the_adapters_add(architecture, tmp_path):
     model = build(architecture)
     theta = {n: t.clone() for n, t in model.state_dict().items()}
     c = Context(None, model, None, [], [])
-    c.adapters = lora.Adapters(
-        model, lora.solve(model, 60, used=lora.used(model, lambda: model(**inputs(model, architecture))))
-    )
+    used = lora.used(model, lambda: model(**inputs(model, architecture)))
+    c.note(adapters=lora.Adapters(model, lora.solve(model, 60, used=used)))
 
     def move():
         for p in c.trainable.values():

@@ -106,14 +106,14 @@ def test_llama_7b_in_pure_bf16_keeps_no_casts(llama):
 
 
 def test_teachers_are_copies_and_lora_saves_the_original_alone():
-    model, recipe = Footprint(1000, 10), Language.recipe
+    model, recipe = Footprint(1000, {}, 10), Language.recipe
     teachers = lambda method, lora: need(model, load_method(method), recipe, Setup("float32", lora))["teachers"]
     assert [teachers(m, False) for m in ("finetune", "scrub", "bad_t")] == [0, 4000, 8000]
     assert [teachers(m, True) for m in ("finetune", "scrub", "bad_t")] == [0, 0, 4000]
 
 
 def test_parts_by_precision_adapters_and_layout():
-    model, method, recipe = Footprint(1000, 10), load_method("finetune"), Language.recipe
+    model, method, recipe = Footprint(1000, {}, 10), load_method("finetune"), Language.recipe
     parts = lambda recipe=recipe, **setup: [
         need(model, method, recipe, Setup(**setup))[n] for n in ("weights", "gradients", "optimiser")
     ]
@@ -160,7 +160,7 @@ def test_what_autograd_keeps_is_counted_once_and_by_layer():
 def test_the_estimate_is_within_a_factor_of_two_of_the_measured_peak(task, model, method, precision, recompute, adapt):
     task, method = load_task(task), load_method(method)
     recipe = replace(method.recipe(task.model_recipe(model)), recompute=recompute)
-    known = footprint(task, model, recipe.batch_size, method.needs, adapt)
+    known = footprint(task, model, recipe.batch_size, [method], adapt)
     weights = "mixed" if precision == "bf16" else "float32"
     expected = sum(need(known, method, recipe, Setup(weights, bool(adapt), recompute=recompute)).values())
     sets = task.sets(model, task.split(5))
