@@ -167,9 +167,9 @@ class Method:
     def finish(self, context):
         """After the last step: one-shot edits of ``context.student`` (dampening, task arithmetic)."""
 
-    # wrap(context) → the `mubench.models.wrappers.Wrapper` that is the unlearned model; None: the student is.
-    #     Last of all. It is made of ``context.student`` (finished, adapters merged), ``context.original`` (frozen),
-    #     models of ``context.fresh`` and what other hooks have trained.
+    # wrap(context) → the `mubench.models.wrappers.Wrapper` that is the unlearned model; None: that is the student.
+    #     Asked last of all. It may hold ``context.student`` (finished, adapters merged), ``context.original`` (frozen,
+    #     kept for it), and what other hooks have trained.
     wrap: typing.ClassVar[typing.Callable | None] = None
 
     # -- what follows from the declaration -------------------------------------------------------------------------

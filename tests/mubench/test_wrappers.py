@@ -278,7 +278,7 @@ def test_the_memory_of_the_original_is_counted():
     recipe = load_task("fashion").recipe
     for lora in (False, True):
         held, free = (
-            need(Footprint(1000, 100), m, recipe, Setup("float32", lora))["teachers"] for m in (method, plain)
+            need(Footprint(1000, adapters=100), m, recipe, Setup("float32", lora))["teachers"] for m in (method, plain)
         )
         assert (held, free) == (4000, 0)
 
