@@ -104,8 +104,6 @@ class Method:
             )
         for name, hint in self.hints().items():
             self._chosen(name, hint, getattr(self, name))
-        if not isinstance(self.parameters, Parameters):
-            raise MubenchError(f"parameters={self.parameters!r}: give one of {', '.join(map(str, Parameters))}")
         if self.combine and self.schedule != "joint":
             raise MubenchError(
                 f"schedule={self.schedule!r}: {self.name} combines the gradients of D_f and of D_r, which only"

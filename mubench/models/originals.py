@@ -93,12 +93,7 @@ def model_of(task, model, kind):
 
 def located(task, model, source):
     """The folder of a checkpoint, a folder or a hub id; what the hub has is downloaded."""
-    source = str(source)
-    is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    if not Path(source).is_dir() and not is_hub_id:
-        raise MubenchError(
-            f"no checkpoint folder {source!r}: give a folder with {WEIGHTS} and config.json, or a hub id"
-        )
+    networks.check_source(str(source))
     return networks.local(source, task.models[model].part)
 
 
