@@ -10,7 +10,10 @@ from mubench.methods.base import Method, always
 from mubench.registry import load_method, load_task
 from mubench.train.recipe import Recipe
 
-HOOKS = ("prepare", "penalty", "select", "after_epoch", "finish")
+HOOKS = (
+    *("trainable", "prepare", "select", "penalty", "perturb", "combine", "before_step"),
+    *("after_epoch", "finish", "wrap"),
+)
 SETS = {"forget": "D_f", "retain": "D_r"}
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 import mubench
 from mubench.errors import MubenchError
 from mubench.methods.base import Method, Term
+from mubench.models.wrappers import Wrapper
 
 FORGET, RETAIN = Term("forget", "loss", "true", weight=-0.3), Term("retain", "loss", "true")
 
@@ -90,11 +91,29 @@ class AfterEpoch(Joint):
 class Finish(Joint):
     """`finish`: half of the way back."""
 
+    prunes = False
+
     def prepare(self, context):
         self.start = context.snapshot()
 
     def finish(self, context):
         context.rescale(0.5, self.start)
+
+
+class Mean(Wrapper):
+    """The mean of two networks' logits."""
+
+    parts = ("original", "student")
+
+    def forward(self, x):
+        return (self.original(x) + self.student(x)) / 2
+
+
+class Wrap(Joint):
+    """`wrap`: the student and the original, half each."""
+
+    def wrap(self, context):
+        return Mean(original=context.original, student=context.student)
 
 
 class EpochLength(Joint):
@@ -153,12 +172,12 @@ def examples(n, seed):
 
 
 def unlearned(method, **options):
-    """Name → weight after a method has unlearned the problem, and its costs."""
+    """Name → weight of the student after a method has unlearned the problem, and its costs."""
     sets = examples(10, 0), examples(21, 1)
     done = mubench.unlearn(
         Network(), *sets, METHODS[method](**options.pop("params", {})), head="classifier", progress=False, **options
     )
-    return done.model.state_dict(), done.costs
+    return getattr(done.model, "student", done.model).state_dict(), done.costs
 
 
 def sizes(**params):

@@ -136,7 +136,7 @@ def test_a_hook_acts_and_works_with_lora(name):
         hooks.Network(), hooks.examples(10, 0), hooks.examples(21, 1), without(batch_size=8), head="classifier",
         progress=False,
     )  # fmt: skip
-    if name not in ("Layer", "Batchwise"):  # these are terms
+    if name not in ("Layer", "Batchwise", "Wrap"):  # these are terms, and a wrapper leaves the student as it is
         assert apart(plain, joint.model.state_dict()) > 1e-3
 
 
