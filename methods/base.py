@@ -14,6 +14,7 @@ from mubench.methods._terms import MEASURES, Corruption, Parameters, Term, after
 from mubench.train.recipe import Recipe
 
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
+EPOCHS = ("longer", "shorter", "forget")
 
 __all__ = ["MEASURES", "SCHEDULES", "Corruption", "Method", "Parameters", "Term", "after", "always", "first"]
 
@@ -72,8 +73,8 @@ class Method:
         dict
     ] = {}  # what `mubench tune` tries: name → (low, high), (low, high, "log") or [choice, …]
 
-    schedule: typing.Literal[SCHEDULES] = "none"
-    epoch_length: typing.Literal["longer", "shorter", "forget"] = "longer"
+    schedule: str = "none"
+    epoch_length: str = "longer"
     lr_factor: float = 1.0
     lr: float | None = None
     epochs: int | None = 1
@@ -91,7 +92,7 @@ class Method:
     recompute: bool | None = None
 
     def __init__(self, **hyperparameters: typing.Any) -> None:
-        self.name = self.name or type(self).__name__.lower()  # of a class that no registry has named
+        self.__dict__["name"] = self.name or type(self).__name__.lower()  # of a class that no registry has named
         known = self.defaults()
         for name, value in hyperparameters.items():
             if name not in known:
@@ -102,8 +103,9 @@ class Method:
                 f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them"
                 " (the official protocol sets lr)"
             )
-        for name, hint in self.hints().items():
-            self._chosen(name, hint, getattr(self, name))
+        for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
+            if getattr(self, name) not in known:
+                raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
         if self.combine and self.schedule != "joint":
             raise MubenchError(
                 f"schedule={self.schedule!r}: {self.name} combines the gradients of D_f and of D_r, which only"
@@ -255,12 +257,6 @@ class Method:
             "schedule": self.schedule,
         }
 
-    def _chosen(self, name, hint, value):
-        """Raise where a hyperparameter has a value that is none of its choices."""
-        choices = typing.get_args(hint)
-        if typing.get_origin(hint) is typing.Literal and value not in choices:
-            raise nearest(name, value, choices, f"`mubench ls {self.name}`")
-
     def _typed(self, name, value):
         """``value`` as the type the hyperparameter declares; text is read as JSON where it is JSON."""
         import json
@@ -273,7 +269,8 @@ class Method:
                 value = json.loads(value)
             except json.JSONDecodeError:
                 value = None if value == "None" else value
-        self._chosen(name, hint, value)
+        if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+            raise nearest(name, value, typing.get_args(hint), f"`mubench ls {self.name}`")
         try:
             checked = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
             if isinstance(value, bool) and checked is not value:

@@ -166,20 +166,15 @@ def evaluate(
     reference, task = task if isinstance(task, str) else task.name, load_task(task)
     attack = load_probes(attack, task)
     model, in_file = task.model(model), isinstance(checkpoint, (str, Path))
+    network = checkpoint.model if isinstance(checkpoint, Unlearned) else checkpoint
     if in_file:
         network = load_unlearned(task, model, checkpoint, lambda: original(task, model, seed=seed)[0])
-    else:
-        network = checkpoint.model if isinstance(checkpoint, Unlearned) else checkpoint
     method = f"{name}@{networks.weights_hash(network)[:12]}"
-    if split_file:
-        rows = {"split_file": str(split_file)}
-    else:
-        rows = {
-            "ratio": ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio),
-            "unit": task.unit(unit),
-        }
+    ratio = ratio_name(RunSpec.model_fields["ratio"].default if ratio is None else ratio)
+    rows = {"split_file": str(split_file)} if split_file else {"ratio": ratio, "unit": task.unit(unit)}
     spec = RunSpec.checked(task=reference, model=model, method=method, seed=seed, limit=limit, **rows)
     again = spec.model_dump() | {"method": str(checkpoint) if in_file else "CHECKPOINT"}
+    again |= {"name": name, "out": out, "seconds": seconds, "attack": [probe.reference for probe in attack] or None}
     result = carry_out(
         Job.of(spec, task, network),
         out and Store(out),
@@ -187,9 +182,7 @@ def evaluate(
         attack=attack,
         costs=_costs_elsewhere(seconds),
         method={"name": str(name), "paper": paper},
-        command=command(
-            again, "evaluate", name=name, out=out, seconds=seconds, attack=[p.reference for p in attack] or None
-        ),
+        command=command(again, "evaluate"),
     )
     return result.metrics
 

@@ -74,7 +74,7 @@ class Behaviour:
     keeps_outputs = True
     head = "classifier"
     num_labels = None
-    threads = None
+    threads: int | None = None
     batchwise = False
 
     def take(self, batch, rows):
