@@ -127,7 +127,7 @@ def _read_probes(run, facts, limits):
         run.hashes[file] = hashlib.sha256(data).hexdigest()
         if run.hashes[file] != probe.sha256:
             raise MubenchError(f"{path} was changed after its result was written: its checksum is not the recorded one")
-        run.probes[name] = parse_predictions(data, path, len(facts.task.labels), limits, probe.steps)
+        run.probes[name] = parse_predictions(data, path, len(facts.task.labels), limits, steps=probe.steps)
         if len(run.probes[name]) != probe.rows:
             raise MubenchError(f"{path} has {len(run.probes[name])} rows, {RESULT} says {probe.rows}")
     stray = {path.name for path in (run.folder / PROBES).glob("*")} - {Path(file).name for file in run.hashes}

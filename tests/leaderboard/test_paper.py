@@ -152,7 +152,7 @@ def test_the_command_line_reads_stored_runs(stored, tmp_path, capsys):
     with pytest.raises(SystemExit, match="nothing to make the paper from: left out, as they ran on a few rows only"):
         cli.main(["report", "--paper", str(tmp_path / "trials")])
     with pytest.raises(SystemExit, match="2 runs: a page is of one"):
-        cli.main(["report", "a", "b"])
+        cli.main(["report", str(tmp_path / "trials"), str(tmp_path)])
 
 
 def test_a_record_of_another_schema_is_left_out_with_the_reason_everywhere(stored, tmp_path):

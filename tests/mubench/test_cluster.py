@@ -106,7 +106,12 @@ def test_auto_where_no_cluster_is(tmp_path):
         sweep([spec("original")], tmp_path, cluster={"address": "auto"})
 
 
-@pytest.mark.parametrize("how", ["127.0.0.1:1", "nonsense", "RAY_ADDRESS"])
+def test_what_is_no_address_is_refused(cli, tmp_path):
+    done = cli("run", "fashion", "original", "--limit", LIMIT, "--out", tmp_path, "--ray", "nonsense")
+    assert done.code == 1 and done.err.startswith("mubench: --ray 'nonsense': give HOST:PORT as `ray start --head`")
+
+
+@pytest.mark.parametrize("how", ["127.0.0.1:1", "RAY_ADDRESS"])
 def test_no_cluster_at_an_address(cli, tmp_path, monkeypatch, how):
     if how == "RAY_ADDRESS":
         monkeypatch.setenv(how, "127.0.0.1:1")

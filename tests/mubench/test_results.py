@@ -64,7 +64,7 @@ def test_every_field_changes_the_id(tmp_path):
         seed=1,
         params={"alpha": 0.8},
         split_file=str(rows),
-        checkpoint="folder",
+        checkpoint=str(tmp_path),
         precision="bf16",
         protocol="official",
         max_examples=5,
