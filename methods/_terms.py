@@ -120,9 +120,9 @@ class Term:
                 f"{self} is no term: on forget/retain, measure loss/logit/rep, target {'/'.join(allowed)}, "
                 "per example/class"
             )
-        if self.layer is not None and (
-            self.measure != "rep" or not isinstance(self.layer, str) and not 0 <= self.layer <= 1
-        ):
+        named, depth = isinstance(self.layer, str), isinstance(self.layer, (int, float))
+        in_range = named and self.layer or depth and not isinstance(self.layer, bool) and 0 <= self.layer <= 1
+        if self.layer is not None and (self.measure != "rep" or not in_range):
             raise MubenchError(f"layer={self.layer!r}: it is of a rep term, a module's name or a depth from 0 to 1")
         if isinstance(self.corruption, Corruption):
             object.__setattr__(self, "corruption", (self.corruption,))

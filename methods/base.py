@@ -15,6 +15,7 @@ from mubench.train.recipe import Recipe
 
 SCHEDULES = ("none", "forget_only", "retain_only", "union", "joint", "alternate")
 EPOCHS = ("longer", "shorter", "forget")
+LEAST = {"epochs": 0, "batch_size": 1, "forget_batch_size": 0, "accumulate": 1, "lr": 0, "weight_decay": 0, "clip": 0}
 
 __all__ = ["MEASURES", "SCHEDULES", "Corruption", "Method", "Parameters", "Term", "after", "always", "first"]
 
@@ -103,6 +104,9 @@ class Method:
                 f"lr={self.lr:g} and lr_factor={self.lr_factor:g} are two answers to one question: give one of them"
                 " (the official protocol sets lr)"
             )
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise MubenchError(f"{name}={value!r} of {self.name}: it must be at least {least}")
         for name, known in (("schedule", SCHEDULES), ("epoch_length", EPOCHS)):
             if getattr(self, name) not in known:
                 raise nearest(name, getattr(self, name), known, "`mubench ls methods`")
@@ -147,7 +151,8 @@ class Method:
     #     seen: set → how many of its examples the step has.
     before_step: typing.ClassVar[typing.Callable | None] = None
 
-    # combine(context, gradients) → name of a parameter → the gradient to step with. In the joint schedule only.
+    # combine(context, gradients) → name of a parameter → the gradient to step with. In the joint schedule only, in
+    #     steps that have both sets.
     #     gradients: set → name of a parameter → the gradient of the terms on it. A penalty's is added afterwards.
     combine: typing.ClassVar[typing.Callable | None] = None
 

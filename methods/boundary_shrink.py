@@ -68,7 +68,8 @@ class BoundaryShrink(Method):
         import torch
 
         model = context.original
-        moving = {name: values.clone().requires_grad_() for name, values in batch.items() if values.is_floating_point()}
+        tensors = {name: values for name, values in batch.items() if isinstance(values, torch.Tensor)}
+        moving = {name: v.clone().requires_grad_() for name, v in tensors.items() if v.is_floating_point()}
         with context.counted("uphill", batch), torch.enable_grad(), Embeddings(model, not moving) as embeddings:
             context.task.forward(model, batch | moving).loss.sum().backward()
         moved = {name: self.moved(v.detach(), v.grad.sign()) for name, v in moving.items() if v.grad is not None}

@@ -55,7 +55,8 @@ class Unsir(Method):
 
         batch = context.batch(context.forget, torch.arange(len(context.forget)), "noise")
         kinds = batch["labels"].unique()
-        name = next(name for name, values in batch.items() if values.is_floating_point())
+        tensors = {name: values for name, values in batch.items() if isinstance(values, torch.Tensor)}
+        name = next(name for name, values in tensors.items() if values.is_floating_point())
         start = torch.randn(len(kinds) * self.noises, *batch[name].shape[1:], generator=context.generator("noise"))
         labels = kinds.repeat_interleave(self.noises)
         noise, _ = self.learnt(context, name, start.to(batch[name]), labels)

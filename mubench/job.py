@@ -45,7 +45,8 @@ class Job:
     recipe: what the method trains by.
     budget: the most it may use.
     split: of a run on a task, the deletion `Split`.
-    checkpoint: of a run on a task, the facts of the original (`originals.load`), and it as ``network``.
+    checkpoint: of a run on a task, the facts of the original (`originals.load`), and as ``network`` the model that is
+        unlearned, which changes (`original` reads it anew).
     unlearned: the `Unlearned` that is measured; None until `train` is through.
     """
 
@@ -200,11 +201,14 @@ class Job:
             raise MubenchError(f"an adapter alone is not what {self.method.name} leaves, a wrapper: save the model")
         return (lambda folder: self.unlearned.save(folder, what == "adapter")) if what else None
 
+    def original(self):
+        """The original of a run on a task, read anew."""
+        spec = self.options
+        return originals.load(self.task, spec.model, spec.checkpoint, spec.seed)[0]
+
     def exhibits(self):
         """Files to lay beside the predictions of the unlearned model."""
-        task, spec = self.task, self.options
-        load = lambda: originals.load(task, spec.model, spec.checkpoint, spec.seed)[0]
-        return task.exhibits(load, self.unlearned.model, self.shown)
+        return self.task.exhibits(self.original, self.unlearned.model, self.shown)
 
     def result(self, frame, costs, test_score, findings=(), **facts):
         """The `Result` of a run on a task, its metrics computed from the predictions.

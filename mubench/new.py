@@ -29,9 +29,12 @@ class {Class}(Method):
     # def prepare(self, context): ...          before the first step: context.mask, context.replace
     # def penalty(self, context): ...          a scalar added to every step's loss
     # def select(self, context): ...           positions of the forget set to visit in this epoch
-    # def combine(self, context, gradients):   one gradient from those of D_f and D_r
+    # def perturb(self, context, gradients): ...  name → what is added to a weight for D_f's gradient
+    # def combine(self, context, gradients): ...  name → one gradient from those of D_f and D_r
+    # def before_step(self, context, seen): ...   gradients are made: change .grad of context.trainable
     # def after_epoch(self, context): ...      after each epoch: context.measure, keep weights; true ends the run
-    # def finish(self, context): ...           after the last step: edit context.student
+    # def finish(self, context): ...           after the last step: edit context.student, and prunes = False
+    # def wrap(self, context): ...             last of all: a wrapper in place of the student
 '''
 
 TASK = '''from mubench import Recipe

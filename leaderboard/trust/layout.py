@@ -22,7 +22,8 @@ from mubench.records.store import MODEL
 
 SUBMISSION, VERIFIED = "submission.json", "verified.json"
 FOLDER = r"[a-z0-9][a-z0-9_-]{0,63}"  # of a submission
-HOME = r"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+|file)/[0-9a-f]{12}"
+UNIT = r"[a-z][a-z0-9_]{0,63}"  # of deletion, where it is not the task's first
+HOME = rf"results/[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.-]*/[a-z][a-z0-9_]*/([0-9.]+(-{UNIT})?|file)/[0-9a-f]{{12}}"
 WEIGHTS = rf"({WRAPPER}|([a-z][a-z0-9_]{{0,63}}/)?[\w-]+\.safetensors)"  # in the folder of a model
 PROBE_FILES = probe_file("[a-z][a-z0-9_]{0,63}").replace(".", r"\.")
 FILES = re.compile(rf"{SUBMISSION}|{HOME}/({RESULT}|{PREDICTIONS}|{PROBE_FILES}|{MODEL}/{WEIGHTS})", re.ASCII)

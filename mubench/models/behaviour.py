@@ -133,6 +133,10 @@ class Behaviour:
         each = (student.features - teacher.features).square().mean(-1)
         return each if each.ndim == 1 else masked_mean(each, student.mask)
 
+    def scored(self, sets):
+        """The rows of each set that are scored: all."""
+        return sets
+
     def targets(self, batch):
         """What is right for each example of a batch, as evaluation stores it."""
         return batch["labels"]
@@ -261,6 +265,11 @@ def _states(out, batch, states):
     import torch
 
     mask = out.mask
+    if len(states) != len(out.loss):
+        raise MubenchError(
+            f"the inner layer gives {len(states)} states for {len(out.loss)} examples: they do not belong to examples,"
+            " as in a graph, and cannot be compared"
+        )
     if states.ndim == 4:
         states = states.flatten(2).transpose(1, 2)  # channels first: a picture's places
     states = states.flatten(1, -2) if states.ndim > 2 else states[:, None]

@@ -9,29 +9,14 @@ import torch
 from accelerate.utils import send_to_device
 
 from mubench.errors import MubenchError, nearest
+from mubench.examples import View
 from mubench.models import networks
 from mubench.train import lora
 from mubench.train.costs import Meter
 from mubench.train.distributed import make_accelerator
 from mubench.train.loader import batches
 from mubench.train.teachers import Teacher
-from mubench.train.trainable import Frozen
-
-
-class Fact:
-    """An attribute of `Context` that methods read; it is changed by the verbs of the context alone."""
-
-    def __set_name__(self, owner, name):
-        self.name = name
-
-    def __get__(self, context, owner=None):
-        return self if context is None else context.__dict__[self.name]
-
-    def __set__(self, context, value):
-        raise MubenchError(
-            f"context.{self.name} is not assigned to: a method changes the context by replace(forget=…, retain=…),"
-            " mask(…) and train_only(…), and states the rest in its class"
-        )
+from mubench.train.trainable import Frozen, keep_statistics, resting
 
 
 class Context:
@@ -54,10 +39,6 @@ class Context:
     shard: whether weights are shared out among all processes while they train.
     """
 
-    task, model_name, forget, retain, seed, device, shard = (Fact() for _ in range(7))
-    student, adapters, masks, hold = (Fact() for _ in range(4))
-    batch_size, forget_batch_size, epochs, epoch, step = (Fact() for _ in range(5))
-
     def __init__(
         self,
         task,
@@ -74,19 +55,36 @@ class Context:
         model_name=None,
         shard=False,
     ):
-        self.accelerator = accelerator or make_accelerator()
+        self.note(accelerator=accelerator or make_accelerator(), given=model)
         self.note(task=task, model_name=model_name, forget=forget, retain=retain, seed=seed, shard=shard)
         self.note(device=self.accelerator.device, epoch=0, step=0, masks={}, hold=True)
         self._fresh, self._blank, self._validation = fresh, blank or fresh, validation
         self.note(student=self.fresh() if start == "fresh" else model.to(self.device))
-        self.meter, self.given = Meter(self.device), model
-        self._teachers, self._layers, self._frozen = {}, {}, None
+        self.note(meter=Meter(self.device))
+        self._teachers, self._layers, self._frozen, self._altered, self._under_way = {}, {}, [], False, False
+        self._handles = []
         self._flags = [(p, p.requires_grad) for p in self.student.parameters()]
         self.note(adapters=self._adapters(start, **adapt) if adapt else None)
+
+    def __setattr__(self, name, value):
+        if not name.startswith("_"):
+            raise MubenchError(
+                f"context.{name} is not assigned to: a method changes the context by replace(forget=…, retain=…),"
+                " mask(…) and train_only(…), and states the rest in its class"
+            )
+        super().__setattr__(name, value)
 
     def note(self, **facts):
         """The engine tells how far the run is; for hooks there are the other verbs."""
         self.__dict__.update(facts)
+
+    def begin(self):
+        """From now on the sets, masks and modules of the run stay as they are."""
+        self._under_way = True
+
+    def _refuse_late(self, verb):
+        if self._under_way:
+            raise MubenchError(f"context.{verb}() is for prepare(): the training has begun with what there was")
 
     def _adapters(self, start, **wanted):
         if start == "fresh":
@@ -109,6 +107,11 @@ class Context:
     def original(self):
         if self.step:
             raise MubenchError("context.original is a copy of the student before the first step: touch it in prepare()")
+        if self._altered:
+            raise MubenchError(
+                "context.original is a copy from before trainable() put modules into the student: a term that has the"
+                " original for a teacher, or wrap(), keeps one"
+            )
         if self.adapters:
             return lora.Unadapted(self.student, lambda: self.adapters)
         return frozen(copy.deepcopy(self.given).to(self.device))
@@ -116,7 +119,7 @@ class Context:
     def keep_original(self):
         """The original is held to the end of the run, with LoRA too a network of its own, for `Method.wrap`."""
         network = self.adapters.original() if self.adapters else copy.deepcopy(self.given)
-        self.original = frozen(network.to(self.device))
+        self.note(original=frozen(network.to(self.device)))
 
     @functools.cached_property
     def incompetent(self):
@@ -209,6 +212,7 @@ class Context:
 
         Raises `MubenchError` for a name or a shape that no trainable parameter has.
         """
+        self._refuse_late("mask")
         for name, m in mask.items():
             if name not in self.trainable or m.shape != self.trainable[name].shape or m.dtype != torch.bool:
                 raise MubenchError(f"the mask of {name} is not a boolean tensor of the shape of what may move there")
@@ -218,18 +222,37 @@ class Context:
         """Only parameters of these modules, and below them, are trained. The others have no gradients, and keep their
         running statistics, until the run is over.
         """
-        self._frozen = Frozen(self.student, modules)
+        self._refuse_late("train_only")
+        if not isinstance(modules, (list, tuple)) or not all(isinstance(m, torch.nn.Module) for m in modules):
+            raise MubenchError(
+                f"{modules!r:.80} is not what is trained: give a list of modules, such as [student.get_submodule(head)]"
+            )
+        self._frozen.append(Frozen(self.student, modules))
+
+    def hold_statistics(self):
+        """Running statistics of what is frozen already are kept."""
+        self._handles += keep_statistics(resting(self.student))
 
     def replace(self, forget=None, retain=None):
         """What is trained on: a part of a set, or other examples (None: as it is)."""
+        self._refuse_late("replace")
+        for view in (forget, retain):
+            if view is not None and not isinstance(view, View):
+                raise MubenchError(f"a set is replaced by a view of examples, not by a {type(view).__name__}")
         self.note(**{name: view for name, view in (("forget", forget), ("retain", retain)) if view is not None})
 
     def release(self):
         """The end of a run: adapters are merged into the weights, and all may be trained again that could before."""
         if self.adapters:
             self.adapters.merge()
-        if self._frozen:
-            self._frozen.release()
+        self.unfreeze()
+
+    def unfreeze(self):
+        """All may be trained again that could before, and statistics are counted again."""
+        for frozen_part in self._frozen:
+            frozen_part.release()
+        for handle in self._handles:
+            handle.remove()
         for parameter, flag in self._flags:
             parameter.requires_grad_(flag)
 

@@ -83,22 +83,37 @@ class Engine:
             if method.wrap:
                 context.keep_original()
             context.student.train(method.train_mode)
-            for term in method.terms:
-                if term.taught:
-                    context.teacher(term.target)  # a copy of the student, so before hooks change it
-            if method.trainable and (trained := method.trainable(context.student, context.task.head)) is not None:
-                context.train_only(trained)
-            method.prepare(context)
-            self.observer.before_training()
-            self.schedule = self.Schedule(method, context, self.shuffle)
-            total = sum(len(self.schedule.steps(epoch, count=True)) for epoch in range(1, self.recipe.epochs + 1))
-            if total:
-                self._train(total)
-            method.finish(context)
+            try:
+                self._prepare()
+                total = sum(len(self.schedule.steps(epoch, count=True)) for epoch in range(1, self.recipe.epochs + 1))
+                if total:
+                    self._train(total)
+                method.finish(context)
+            except BaseException:
+                context.unfreeze()  # the student may be somebody's own
+                raise
             context.release()
             self.model = self._wrapped()
         self.allowance.settle()
         return meter.costs
+
+    def _prepare(self):
+        """Teachers, what is trained, and what the method does before the first step."""
+        context, method = self.context, self.method
+        for term in method.terms:
+            if term.taught:
+                context.teacher(term.target)  # a copy of the student, so before hooks change it
+        context.hold_statistics()
+        if method.trainable:
+            modules = {*context.student.modules()}
+            trained = method.trainable(context.student, context.task.head)
+            context.note(_altered={*context.student.modules()} != modules)
+            if trained is not None:
+                context.train_only(trained)
+        method.prepare(context)
+        context.begin()
+        self.observer.before_training()
+        self.schedule = self.Schedule(method, context, self.shuffle)
 
     def _wrapped(self):
         """What the method leaves: the student, or the `Wrapper` that it makes."""
@@ -126,6 +141,8 @@ class Engine:
         if self.recipe.recompute:
             networks.recompute_activations(context.student)
         shards = Shards(context) if context.shard else None
+        if not context.trainable:
+            raise MubenchError(f"{self.method.name} leaves nothing to train: all parameters are frozen")
         optimizer = make_optimizer(self.recipe, [*context.trainable.values()])
         if shards:
             model, optimizer, self.observer.whole = shards.model, accelerator.prepare(optimizer), shards.whole

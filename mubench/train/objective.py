@@ -31,9 +31,12 @@ class Objective:
         self.numbers = {id(term): number for number, term in enumerate(every)}
         self.terms = [term for term in every if term.when(epoch)]
 
-    def __call__(self, piece, batch):
-        """The scalar of one piece of a batch (see `distributed.pieces`); those of all pieces add up to the mean."""
-        return self._total(piece.on, piece.positions, batch, piece.counts) / piece.batch * self.world
+    def __call__(self, piece, batch, counts=True):
+        """The scalar of one piece of a batch (see `distributed.pieces`); those of all pieces add up to the mean.
+
+        counts: whether its losses count for the curriculum.
+        """
+        return self._total(piece.on, piece.positions, batch, counts and piece.counts) / piece.batch * self.world
 
     @contextlib.contextmanager
     def counted(self, piece, batch, alone=False):

@@ -62,13 +62,24 @@ class Schedule:
         pairs = zip(cycle(forget), cycle(retain), strict=False)
         return [list(pair) for pair in islice(pairs, lengths[self.method.epoch_length])]
 
+    def _chosen(self, chosen, forget):
+        """What `select` gives as positions; raises where it is something else."""
+        positions = torch.as_tensor(chosen)
+        if not len(positions):
+            return positions.long()
+        if positions.is_floating_point() or positions.dtype == torch.bool or positions.ndim != 1:
+            raise MubenchError(f"select() of {self.method.name} gives {positions.dtype}: it gives positions in D_f")
+        if positions.min() < 0 or positions.max() >= forget:
+            raise MubenchError(f"select() of {self.method.name} gives a position outside of 0 to {forget - 1}")
+        return positions.long()
+
     def _of(self, on, count):
         """The batches of a set, (set, positions) each."""
         n, forget = len(self.views[on]), len(self.views["forget"])
         chosen = self.method.select(self.context) if on in ("forget", "union") and not count else None
         order = torch.arange(n)
         if chosen is not None:
-            order = torch.cat([torch.as_tensor(chosen, dtype=torch.long), order[forget:]])
+            order = torch.cat([self._chosen(chosen, forget), order[forget:]])
         if self.shuffle and not count:
             order = order[torch.randperm(len(order), generator=self.order)]
         size = self.context.forget_batch_size if on == "forget" else self.context.batch_size

@@ -10,7 +10,17 @@ def keep_statistics(modules):
     ends that.
     """
     counting = [m for m in modules if getattr(m, "running_mean", None) is not None]
-    return [m.register_forward_pre_hook(lambda m, _: m.train(False) and None) for m in counting]
+    return [m.register_forward_pre_hook(_rest) for m in counting]
+
+
+def _rest(module, _):
+    module.train(False)
+
+
+def resting(model):
+    """The modules that have parameters, none of which may move."""
+    own = {m: [*m.parameters(recurse=False)] for m in model.modules()}
+    return [m for m, parameters in own.items() if parameters and not any(p.requires_grad for p in parameters)]
 
 
 class Frozen:

@@ -294,6 +294,113 @@ def test_a_layer_that_the_model_lacks_is_refused():
         hooks.mubench.unlearn(hooks.Network(), data[:5], data[5:], Elsewhere(), head="classifier", progress=False)
 
 
+def tried(method):
+    """Run a method on the small problem."""
+    sets = hooks.examples(8, 0), hooks.examples(12, 1)
+    return hooks.mubench.unlearn(hooks.Network(), *sets, method, head="classifier", progress=False)
+
+
+@pytest.mark.parametrize(
+    "verb", ["replace(forget=context.forget)", "mask({})", "train_only([context.student.classifier])"]
+)
+@pytest.mark.parametrize("hook", ["after_epoch", "before_step"])
+def test_the_verbs_of_the_context_are_for_before_the_training(verb, hook):
+    late = lambda self, context, *_: eval(f"context.{verb}")
+    method = type("Late", (hooks.Joint,), {hook: late})(batch_size=5)
+    with pytest.raises(MubenchError, match=rf"context.{verb.partition('(')[0]}\(\) is for prepare\(\)"):
+        tried(method)
+
+
+@pytest.mark.parametrize("given", [[True, False] * 4, [-1], [8], [0.5], [[0], [1]]])
+def test_what_select_gives_is_positions(given):
+    method = type("Chooses", (hooks.Joint,), {"select": lambda self, context: torch.tensor(given)})()
+    with pytest.raises(MubenchError, match="select\\(\\) of chooses gives"):
+        tried(method)
+
+
+@pytest.mark.parametrize("hook", ["combine", "perturb"])
+@pytest.mark.parametrize("given", [None, [], {"nobody": torch.zeros(1)}, {"classifier.bias": torch.zeros(1)}])
+def test_what_hooks_give_fits_the_parameters(hook, given):
+    method = type("Wrong", (hooks.Joint,), {hook: lambda self, context, gradients: given})()
+    with pytest.raises(MubenchError, match=rf"{hook}\(\) of wrong gives .*: it must give name"):
+        tried(method)
+
+
+@pytest.mark.parametrize("given", ["classifier", ["classifier"], torch.nn.Linear(1, 1)])
+def test_what_is_trained_is_a_list_of_modules(given):
+    method = type("Wrong", (hooks.Joint,), {"trainable": lambda self, student, head: given})()
+    with pytest.raises(MubenchError, match="give a list of modules"):
+        tried(method)
+
+
+def test_nothing_to_train_is_refused():
+    method = type("Empty", (hooks.Joint,), {"trainable": lambda self, student, head: []})()
+    with pytest.raises(MubenchError, match="empty leaves nothing to train"):
+        tried(method)
+
+
+class Noisy(torch.nn.Module):
+    """Dropout and batch norm, in which a further pass could leave its trace."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.body = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5))
+            self.classifier = torch.nn.Linear(8, 4)
+        self.double()
+
+    def forward(self, x):
+        return self.classifier(self.body(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"curriculum": "superloss"}])
+def test_looking_at_the_gradient_leaves_no_trace(options):
+    def looks(self, context, gradients):
+        gradients()
+        return {}
+
+    found = []
+    for perturb in (lambda self, context, gradients: {}, looks):
+        method = type("Looks", (hooks.Joint,), {"perturb": perturb})(batch_size=5)
+        sets = hooks.examples(10, 0), hooks.examples(20, 1)
+        done = hooks.mubench.unlearn(Noisy(), *sets, method, head="classifier", progress=False, **options)
+        found.append(done.model.state_dict())
+    assert all(found[0][name].equal(found[1][name]) for name in found[0])
+
+
+def test_a_network_is_released_whatever_happens():
+    class Fails(hooks.Joint):
+        def trainable(self, student, head):
+            return [student.get_submodule(head)]
+
+        def prepare(self, context):
+            context.train_only([context.student.get_submodule("classifier")])
+
+        def after_epoch(self, context):
+            raise ValueError("in the middle")
+
+    sets, network = (hooks.examples(10, 0), hooks.examples(20, 1)), Noisy()
+    with pytest.raises(ValueError, match="in the middle"):
+        hooks.mubench.unlearn(network, *sets, Fails(), head="classifier", inplace=True, progress=False)
+    assert all(p.requires_grad for p in network.parameters())
+    assert not any(m._forward_pre_hooks for m in network.modules())
+
+
+def test_what_its_owner_has_frozen_keeps_its_statistics():
+    network, sets = Noisy(), (hooks.examples(10, 0), hooks.examples(20, 1))
+    network.body.requires_grad_(False)
+    before = network.body[1].running_mean.clone()
+    done = hooks.mubench.unlearn(network, *sets, hooks.Joint(), head="classifier", progress=False)
+    assert done.model.body[1].running_mean.equal(before) and not done.model.body[1].weight.requires_grad
+
+
+@pytest.mark.parametrize("name, value", [("batch_size", 0), ("accumulate", 0), ("lr", -1), ("epochs", -1)])
+def test_impossible_hyperparameters_are_refused(name, value):
+    with pytest.raises(MubenchError, match=f"{name}={value}.* must be at least"):
+        hooks.Joint(**{name: value})
+
+
 # --- what may move, of all methods ----------------------------------------------------------------------------------
 
 

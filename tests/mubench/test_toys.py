@@ -15,6 +15,7 @@ from mubench.errors import MubenchError
 from mubench.examples import Absent, Decoded, Examples, World
 from mubench.job import Job, train_original
 from mubench.leaderboard.board import board
+from mubench.leaderboard.trust.layout import FILES
 from mubench.leaderboard.trust.reading import read_run
 from mubench.measure.predict import _share, predict, scores, shown
 from mubench.models import originals
@@ -173,6 +174,20 @@ def test_the_original_is_trained_and_carded_in_the_whole_world_and_evaluated_in_
     assert here["retain"] < whole["train"]  # the graph has changed, the weights have not
     job = Job.of_original(task, "gcn")
     assert {id(view.world) for view in job.sets.values()} == {id(job.sets["train"].world)}
+
+
+def test_states_of_nodes_are_no_states_of_examples(trained):
+    job = Job.of(make_spec(task=GRAPH, method="rmu", ratio=10, unit="edge"), load_task(GRAPH))
+    with pytest.raises(MubenchError, match="gives 30 states for .* examples: they do not belong to examples"):
+        job.train(progress=False)
+
+
+@pytest.mark.parametrize(
+    "ratio, good", [("5", True), ("5-edge", True), ("file", True), ("5-", False), ("5-../x", False)]
+)
+def test_a_submission_has_a_place_for_units(ratio, good):
+    path = f"results/people/llama/neggrad/{ratio}/0123456789ab/result.json"
+    assert bool(FILES.fullmatch(path)) == good
 
 
 def test_a_teacher_answers_in_each_world(trained):

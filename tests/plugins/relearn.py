@@ -43,8 +43,10 @@ class Wild(Probe):
 
         import numpy as np
 
-        for parameter in job.context.student.parameters():
-            parameter.data.fill_(0)
+        networks = [fact for fact in job.checkpoint.values() if isinstance(fact, torch.nn.Module)]
+        for network in (job.context.student, job.original(), *networks):
+            for parameter in network.parameters():
+                parameter.data.fill_(0)
         torch.rand(7), np.random.rand(7), random.random()
         torch.manual_seed(1), np.random.seed(1), random.seed(1)
         job.sets.clear()

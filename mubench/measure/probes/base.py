@@ -3,10 +3,12 @@
 import contextlib
 import copy
 import dataclasses
+import io
 import random
 import re
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,6 +64,12 @@ class Probe(BaseModel):
     alters: ClassVar[bool] = True
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **options):
+        for fact in ("requires", "needs"):
+            if isinstance(getattr(cls, fact), str):
+                raise MubenchError(f"{cls.__name__}.{fact}={getattr(cls, fact)!r}: give several names, as a tuple")
+
+    @classmethod
     def checked(cls, options):
         """The probe with some options, name → value or text; raises `MubenchError` where they do not fit."""
         try:
@@ -75,8 +83,9 @@ class Probe(BaseModel):
     def run(self, job: Any):
         """Yields ``(step, sets)``: what is predicted of the model as it is at that moment.
 
-        job: the `mubench.job.Job`; its ``context.student`` is the model, its ``sets`` the examples by name, and
-            ``context.generator``, ``context.batch`` and ``task.forward`` are as methods use them.
+        job: the `mubench.job.Job`. Its ``context.student`` is the model, its ``original()`` the original, read anew,
+            and its ``sets`` are the examples by name. ``context.generator``, ``context.batch`` and ``task.forward``
+            are as methods use them.
 
         step: an integer that grows. sets: name → examples; or a frame of predictions, as `mubench.measure.predict`
         makes it. Random numbers are the probe's own.
@@ -189,7 +198,7 @@ def carry_out(probe, job):
     try:
         with _apart(probe, job) as place:
             finding.frame = _collected(probe, place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         finding.error = error
     finding.seconds, finding.cpu_seconds = time.perf_counter() - started[0], time.process_time() - started[1]
     return finding
@@ -214,7 +223,10 @@ def _apart(probe, job):
             np.random.seed(seed % 2**32)
             random.seed(seed)
             apart = Context(job.task, student, None, *views, context.seed, context.accelerator)
-            yield dataclasses.replace(job, context=apart, unlearned=Unlearned(student), sets=dict(job.sets))
+            facts = {name: fact for name, fact in (job.checkpoint or {}).items() if name != "network"}
+            yield dataclasses.replace(
+                job, context=apart, unlearned=Unlearned(student), sets=dict(job.sets), checkpoint=facts
+            )
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)
@@ -222,8 +234,13 @@ def _apart(probe, job):
 
 def _collected(probe, job):
     """All predictions of a probe as one frame with their ``step``."""
-    frames = {}
-    for step, given in probe.run(job):
+    frames, found = {}, probe.run(job)
+    if not isinstance(found, Iterator):
+        raise MubenchError(f"probe {probe.name}: run() gives a {type(found).__name__}: it yields (step, sets) each")
+    for pair in found:
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[1], (dict, pd.DataFrame)):
+            raise MubenchError(f"probe {probe.name}: run() yields (step, name → examples), or (step, frame)")
+        step, given = pair
         if type(step) is not int or step < 0 or step <= max(frames, default=-1):
             raise MubenchError(
                 f"probe {probe.name}: step {step!r} after {max(frames, default=None)}: steps grow from 0"
@@ -234,7 +251,12 @@ def _collected(probe, job):
             frame = predict(job.task, context.student, given, accelerator=context.accelerator)
         if missing := {*REQUIRED} - {*frame.columns}:
             raise MubenchError(f"probe {probe.name}: its predictions lack the column {min(missing)!r}")
-        Predictions(frame)
+        if not len(frame) or not frame["set"].map(lambda name: isinstance(name, str)).all():
+            raise MubenchError(f"probe {probe.name}: its predictions have no rows, or sets without a name")
+        predictions = Predictions(frame)
+        for name in frame["set"].unique():
+            predictions[name]["score"]
+        frame.to_parquet(io.BytesIO())  # what cannot be stored is said now
         frames[step] = frame.assign(step=step)
     if not frames:
         raise MubenchError(f"probe {probe.name} gave no predictions")
