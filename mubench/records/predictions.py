@@ -86,12 +86,15 @@ def score(
 
     Returns name → value. Raises `MubenchError` if a stored value differs by more than that.
     """
-    from mubench.measure.metrics import compute_all
+    from mubench.measure.metrics import METRICS, compute_all
 
     run, given = read_model(folder), {"original": original, "retrain": retrain}
     references = {role: [read_model(place) for place in _listed(places)] for role, places in given.items()}
     values = compute_all(run, references=references)
-    agree(folder, read(folder).metrics, values, tolerance)
+    claimed = read(folder).metrics
+    if unknown := sorted({*claimed} - {*METRICS} - {*values}):
+        raise MubenchError(f"{folder}: metric {unknown[0]} is not known here: install the package that brings it")
+    agree(folder, claimed, values, tolerance)
     return values
 
 

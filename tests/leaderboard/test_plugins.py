@@ -119,7 +119,8 @@ def test_from_the_command_line_to_the_board(installed, tmp_path, mubench):
     # and where the package is not installed, the records are read and its metrics are not shown
     without = mubench("board", "results", cwd=tmp_path)
     assert without.code == 0 and "loss_deviation" not in without.out and "left out" not in without.out
-    assert mubench("score", place, cwd=tmp_path).code == 0
+    refused = mubench("score", place, cwd=tmp_path)
+    assert refused.code == 1 and "metric relearned is not known here: install the package that brings it" in refused.err
 
 
 def test_names_of_installed_probes_and_metrics(installed, mubench, tmp_path):
