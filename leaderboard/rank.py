@@ -57,7 +57,10 @@ def _reasons(rows):
     texts = REASONS | {
         "few": [f"{seeds} of {SEEDS} seeds" for seeds in n],
         "wrapped": [f"{REASONS['wrapped']}: {name}" for name in rows["wrapper"]],
-        "apart": [f"retrain for {some} of {seeds} seeds" for some, seeds in zip(with_retrain, n, strict=True)],
+        "apart": [
+            f"retrain for {some} of {seeds} seeds" if retained else "nothing can be retrained without a retain set"
+            for some, seeds, retained in zip(with_retrain, n, rows["retain_score"].notna(), strict=True)
+        ],
     }
     rival = rows["reference"] == len(REFERENCES)
     shown = {name: np.where(rival & applies[name], texts[name], "") for name in REASONS}

@@ -6,7 +6,7 @@ import math
 import tempfile
 
 from mubench import registry
-from mubench.task_checks import check_apart, check_splits, check_world, sample_split
+from mubench.task_checks import check_apart, check_reads, check_splits, check_world, sample_split
 from mubench.task_checks import holds as _holds
 
 PROBLEM = {
@@ -192,6 +192,8 @@ def _check_model(task, name):
         _holds(shape and shape[0] == n and len(shape) == 2, f"{name}: features are [B, H]")
     if "labels" in task.provides:
         _check_corruption(task, name, model, batch, out, sets.get("retain", sets["forget"]))
+    if "world" in batch:
+        check_reads(task, name, model, batch)
     if not task.batchwise and n > 1:
         check_apart(task, name, model, task.drawn(batch, 0))
     columns = task.predict(model, batch)

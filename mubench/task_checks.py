@@ -39,6 +39,17 @@ def check_world(task):
     holds(same, "world(rows) is a function of the rows alone")
 
 
+def check_reads(task, name, model, batch):
+    """What a model gives depends on the world that it is given."""
+    import torch
+
+    dense = {k: v for k, v in batch["world"].items() if v.layout == torch.strided and v.is_floating_point()}
+    other = batch | {"world": type(batch["world"])(batch["world"] | {k: torch.rand_like(v) for k, v in dense.items()})}
+    with torch.no_grad():
+        apart = task.forward(model, other).loss - task.forward(model, batch).loss
+    holds(not dense or apart.abs().max() > 0, f"{name}: what the model gives depends on the world, or there is none")
+
+
 def check_apart(task, name, model, batch):
     """The loss of an example is the same without the others of its batch, which `take` leaves out."""
     import torch

@@ -273,6 +273,15 @@ def test_pairs_from_the_command_line_to_the_board(verbs, store):
     assert "forward, corrupt and predict" in verbs("check", PAIRS)
 
 
+def test_a_world_that_no_model_reads_is_caught(trained):
+    task = load_task(GRAPH)
+    task.forward = lambda model, batch, features=False: type(task).forward(
+        task, model, batch | {"world": task.sets("gcn")["train"].world}, features
+    )
+    with pytest.raises(MubenchError, match="gcn: what the model gives depends on the world, or there is none"):
+        list(check_behaviour(task))
+
+
 def test_a_batchwise_loss_that_is_not_declared_is_caught(trained):
     task = load_task(PAIRS)
     task.batchwise = False
