@@ -9,7 +9,7 @@ import sys
 import torch
 from safetensors.torch import save_file
 
-import mubench
+from mubench.api import unlearn
 from mubench.errors import MubenchError
 from mubench.methods.base import Method, Term
 from mubench.models.wrappers import Wrapper
@@ -174,7 +174,7 @@ def examples(n, seed):
 def unlearned(method, **options):
     """Name → weight of the student after a method has unlearned the problem, and its costs."""
     sets = examples(10, 0), examples(21, 1)
-    done = mubench.unlearn(
+    done = unlearn(
         Network(), *sets, METHODS[method](**options.pop("params", {})), head="classifier", progress=False, **options
     )
     return getattr(done.model, "student", done.model).state_dict(), done.costs

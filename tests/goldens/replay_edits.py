@@ -156,7 +156,7 @@ def multi_delete(entry, file):
     def step(**on):
         task, student = Pairs(inputs["perm"]), Fused(0.35)
         made = Context(task, student, lambda: student, Examples(columns, range(6)), Examples(columns, range(6, 12)))
-        made.original = Fused(0.0).to(made.device).eval().requires_grad_(False)
+        made.note(original=Fused(0.0).to(made.device).eval().requires_grad_(False))
         method = load_method("multi_delete", alone="pictures", epochs=1, **{"md": 0.0, "mkr": 0.0, "ukr": 0.0} | on)
         engine, norms = base.Recorder(method, made, method.recipe(replace(base.PLAIN, batch_size=6))), []
         student.Wi.register_hook(lambda gradient: norms.append(gradient))

@@ -245,7 +245,7 @@ def replay(name, file, student, views, labels=(), original=None, incompetent=Non
     for role, theta in {"original": original, "incompetent": incompetent}.items():
         if theta:
             teacher = theta if isinstance(theta, torch.nn.Module) else Net(file, theta)
-            setattr(context, role, teacher.to(context.device).eval().requires_grad_(False))
+            context.note(**{role: teacher.to(context.device).eval().requires_grad_(False)})
     engine = Recorder(method, context, method.recipe(PLAIN))
     engine.run()
     return engine

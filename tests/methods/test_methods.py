@@ -60,10 +60,11 @@ def views():
 def unlearn(method, behaviour=None, net=Net, seed=0, shuffle=True):
     context = Context(behaviour or Classes(), net(), net, *views(), seed, start=method.start, validation=views()[1])
     if not isinstance(context.original, Ledger):
-        context.before = {
+        before = {
             role: {k: v.clone() for k, v in getattr(context, role).state_dict().items()}
             for role in ("original", "incompetent")
         }
+        context.note(before=before)
     Engine(method, context, method.recipe(RECIPE), shuffle=shuffle, progress=False).run()
     return context
 

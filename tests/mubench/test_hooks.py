@@ -132,7 +132,7 @@ def test_a_hook_acts_and_works_with_lora(name):
     adapted(name)
     plain, _ = hooks.unlearned(name, **hooks.sizes())
     without = type("Joint", (hooks.Joint,), {"terms": hooks.METHODS[name]().terms})
-    joint = hooks.mubench.unlearn(
+    joint = hooks.unlearn(
         hooks.Network(), hooks.examples(10, 0), hooks.examples(21, 1), without(batch_size=8), head="classifier",
         progress=False,
     )  # fmt: skip
@@ -291,13 +291,13 @@ def test_a_layer_that_the_model_lacks_is_refused():
 
     with pytest.raises(MubenchError, match="unknown layer 'body.7': did you mean 'body.[01]'"):
         data = hooks.examples(20, 0)
-        hooks.mubench.unlearn(hooks.Network(), data[:5], data[5:], Elsewhere(), head="classifier", progress=False)
+        hooks.unlearn(hooks.Network(), data[:5], data[5:], Elsewhere(), head="classifier", progress=False)
 
 
 def tried(method):
     """Run a method on the small problem."""
     sets = hooks.examples(8, 0), hooks.examples(12, 1)
-    return hooks.mubench.unlearn(hooks.Network(), *sets, method, head="classifier", progress=False)
+    return hooks.unlearn(hooks.Network(), *sets, method, head="classifier", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_looking_at_the_gradient_leaves_no_trace(options):
     for perturb in (lambda self, context, gradients: {}, looks):
         method = type("Looks", (hooks.Joint,), {"perturb": perturb})(batch_size=5)
         sets = hooks.examples(10, 0), hooks.examples(20, 1)
-        done = hooks.mubench.unlearn(Noisy(), *sets, method, head="classifier", progress=False, **options)
+        done = hooks.unlearn(Noisy(), *sets, method, head="classifier", progress=False, **options)
         found.append(done.model.state_dict())
     assert all(found[0][name].equal(found[1][name]) for name in found[0])
 
@@ -382,7 +382,7 @@ def test_a_network_is_released_whatever_happens():
 
     sets, network = (hooks.examples(10, 0), hooks.examples(20, 1)), Noisy()
     with pytest.raises(ValueError, match="in the middle"):
-        hooks.mubench.unlearn(network, *sets, Fails(), head="classifier", inplace=True, progress=False)
+        hooks.unlearn(network, *sets, Fails(), head="classifier", inplace=True, progress=False)
     assert all(p.requires_grad for p in network.parameters())
     assert not any(m._forward_pre_hooks for m in network.modules())
 
@@ -391,7 +391,7 @@ def test_what_its_owner_has_frozen_keeps_its_statistics():
     network, sets = Noisy(), (hooks.examples(10, 0), hooks.examples(20, 1))
     network.body.requires_grad_(False)
     before = network.body[1].running_mean.clone()
-    done = hooks.mubench.unlearn(network, *sets, hooks.Joint(), head="classifier", progress=False)
+    done = hooks.unlearn(network, *sets, hooks.Joint(), head="classifier", progress=False)
     assert done.model.body[1].running_mean.equal(before) and not done.model.body[1].weight.requires_grad
 
 
@@ -432,7 +432,7 @@ FREEZING = [
 def test_what_is_frozen_keeps_its_statistics_too(name):
     network, data = Normed(), [{k: v.float() if k == "x" else v for k, v in e.items()} for e in hooks.examples(30, 0)]
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    done = hooks.mubench.unlearn(network, data[:10], data[10:], name, head="classifier", progress=False, batch_size=5)
+    done = hooks.unlearn(network, data[:10], data[10:], name, head="classifier", progress=False, batch_size=5)
     after, method = done.model.state_dict(), registry.load_method(name)
     method_modules = method.trainable(trained := Normed(), "classifier")
     inside = {id(m) for module in method_modules for m in module.modules()}
@@ -459,7 +459,7 @@ def test_a_method_that_finds_a_mask_says_so(name):
     watched = type("Watched", (type(method),), {"finish": lambda self, context: found.append(bool(context.masks))})
     data = hooks.examples(30, 0)
     options = {"validation": data, "fresh": hooks.Network, "head": "classifier", "max_steps": 1, "progress": False}
-    hooks.mubench.unlearn(hooks.Network(), data[:10], data[10:], watched(), **options)
+    hooks.unlearn(hooks.Network(), data[:10], data[10:], watched(), **options)
     assert found == [method.masks]
 
 
