@@ -31,6 +31,7 @@ test: install
 test-slow: install
 	$(BIN)/mubench fetch movie_snippets drug_interactions
 	$(BIN)/python -m pytest -m slow
+	MUBENCH_FUZZ=1 $(BIN)/python -m pytest tests/leaderboard/test_hostile.py
 
 docs: install
 	$(BIN)/mkdocs build --strict

@@ -155,8 +155,13 @@ def altered():
 
 
 def fuzz(examples):
+    """So many examples in `make test-slow`, a quarter of them otherwise."""
     return settings(
-        max_examples=examples, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples if os.environ.get("MUBENCH_FUZZ") else examples // 4,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
 
 

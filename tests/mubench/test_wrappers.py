@@ -248,6 +248,7 @@ def test_accumulation_gives_the_same_numbers(run):
     assert frame(one)["prediction"].equals(frame(two)["prediction"])
 
 
+@pytest.mark.slow  # the wrapper of `tests/hooks.py` is tried on two processes always
 def test_two_processes_give_the_same_numbers(run, tmp_path):
     params = {"batch_size": 12, "optimizer": "sgd", "lr": 0.01}
     words = ["run", "fashion", FILE, "--model", "vit", "--limit", LIMIT, "--save-model", "--out", tmp_path]
