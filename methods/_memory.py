@@ -22,8 +22,8 @@ def extraction(task, model, batch, n):
         said = task.complete(model, batch, given, len(true[0]) - given).tolist()
         for row, end in enumerate(ends):
             if end - given >= n:
-                theirs = grams(true[row][given:end])
+                wanted = grams(true[row][given:end])
                 found[row] += (
-                    sum(gram in set(theirs) for gram in grams(said[row][: end - given])) / len(theirs) / (end - n)
+                    sum(gram in set(wanted) for gram in grams(said[row][: end - given])) / len(wanted) / (end - n)
                 )
     return found

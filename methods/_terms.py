@@ -79,11 +79,11 @@ class Term:
     per: ``example`` (KL summed over classes) or ``class`` (averaged over them: PyTorch's default reduction, which some
         official codes use).
     redraw: draw ``wrong`` and ``random`` labels anew in every epoch instead of once.
-    how: what is made of the measure, ``how(context, batch, mine, theirs)`` → [B], where the paper has a formula of its
-        own (NPO's log-sigmoid, DELETE's edited teacher). ``mine`` and ``theirs`` are the `Output` of student and
-        teacher (None without one) for the term's rows of the ``batch``; with it ``loss`` may have a teacher for a
-        target, whose losses are the reference, and any measure ``none``: what it is pulled towards is ``how``'s own
-        business (RMU's random direction).
+    how: the paper's own formula of the measure, ``how(context, batch, student, teacher)`` → [B] (NPO's log-sigmoid,
+        DELETE's edited teacher). ``student`` and ``teacher`` are their `Output` (None without a teacher) for the term's
+        rows of the ``batch``. With it ``loss`` may have a teacher for a target, whose losses are the reference. Any
+        measure may have the target ``none``: then ``how`` alone says what it is pulled towards (RMU's random
+        direction).
     corruption: a `Corruption`, or a tuple of them, of a term on ``forget`` where neither weight nor target say it
         (``corruptions``), as ``how`` or a hook of the method hides it.
     layer: of a ``rep`` term, the hidden layer whose states are compared instead of the representation before the head:

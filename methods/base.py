@@ -220,9 +220,9 @@ class Method:
 
     def recipe(self, original):
         """The `Recipe` this method runs with, what it leaves open taken from the recipe of the original model."""
-        mine = {f.name: getattr(self, f.name) for f in fields(Recipe)}
-        mine["lr"] = original.lr * self.lr_factor if self.lr is None else self.lr
-        return replace(original, **{name: value for name, value in mine.items() if value is not None})
+        given = {f.name: getattr(self, f.name) for f in fields(Recipe)}
+        given["lr"] = original.lr * self.lr_factor if self.lr is None else self.lr
+        return replace(original, **{name: value for name, value in given.items() if value is not None})
 
     @property
     def needs(self):

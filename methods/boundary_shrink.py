@@ -53,15 +53,15 @@ class BoundaryShrink(Method):
         context.teacher("original")
         self.range = context.task.input_range(context.model_name) if self.units == "pixels" else None
 
-    def shrink(self, context, batch, mine, theirs):
+    def shrink(self, context, batch, student, teacher):
         from torch.nn.functional import cross_entropy
 
         from mubench.models.behaviour import masked_mean
 
         loss = cross_entropy(
-            mine.logits.movedim(-1, 1), self.nearest(context, batch), reduction="none", ignore_index=-100
+            student.logits.movedim(-1, 1), self.nearest(context, batch), reduction="none", ignore_index=-100
         )
-        return loss if mine.mask is None else masked_mean(loss, mine.mask)
+        return loss if student.mask is None else masked_mean(loss, student.mask)
 
     def nearest(self, context, batch):
         """The labels of the nearest wrong classes; of a sequence, for each token that counts."""

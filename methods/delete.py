@@ -42,8 +42,8 @@ class Delete(Method):
             ),
         )
 
-    def without_truth(self, context, batch, mine, theirs):
+    def without_truth(self, context, batch, student, teacher):
         truth = batch["labels"].clamp(min=0)[..., None]  # padding is -100, and counts nowhere
         return context.task.divergence(
-            mine, replace(theirs, logits=theirs.logits.scatter(-1, truth, -1e9)), self.temperature
+            student, replace(teacher, logits=teacher.logits.scatter(-1, truth, -1e9)), self.temperature
         )

@@ -61,12 +61,12 @@ class DeletionOperator(Method):
         at = torch.randint(len(context.retain), (len(context.forget),), generator=context.generator("partners"))
         self.partners = dict(zip(context.forget.rows.tolist(), at.tolist(), strict=True))
 
-    def consistent(self, context, batch, mine, theirs):
+    def consistent(self, context, batch, student, teacher):
         import torch
 
         partners = torch.tensor([self.partners[i] for i in batch["index"].tolist()])
         others = context.batch(context.retain, partners, f"partners/{context.step}")
-        return context.task.distance(mine, context.teacher("original").answer(others, slice(None), features=True))
+        return context.task.distance(student, context.teacher("original").answer(others, slice(None), features=True))
 
     def finish(self, context):
         from torch.nn.utils.parametrize import remove_parametrizations

@@ -44,11 +44,11 @@ class DPO(Method):
             "forget", "loss", "original", how=self.preference, corruption=(Corruption.DATA, Corruption.GRADIENT)
         ), *retained(self.retain)
 
-    def preference(self, context, batch, mine, theirs):
+    def preference(self, context, batch, student, teacher):
         from torch.nn.functional import logsigmoid
 
         refused = context.task.refuse(batch, slice(None))
         with context.counted("refused", refused):
             mine_refused = context.task.forward(context.student, refused)
         won = mine_refused.total - context.teacher("original").answer(refused, slice(None)).total
-        return -2 / self.beta * logsigmoid(self.beta * (mine.total - theirs.total - won))
+        return -2 / self.beta * logsigmoid(self.beta * (student.total - teacher.total - won))

@@ -34,11 +34,11 @@ class Esd(Method):
     def trainable(self, student, head):
         return [module for name, module in student.named_modules() if self.within in name.rpartition(".")[2]]
 
-    def erased(self, context, batch, mine, theirs):
+    def erased(self, context, batch, student, teacher):
         from mubench.models.behaviour import Output
 
         free = context.teacher("original").answer(context.task.asked(batch, "nothing"), slice(None))
-        return context.task.divergence(mine, Output(None, self.target(theirs.logits, free.logits)))
+        return context.task.divergence(student, Output(None, self.target(teacher.logits, free.logits)))
 
     def target(self, asked, free):
         return free - self.eta * (asked - free)

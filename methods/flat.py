@@ -60,11 +60,11 @@ class FLAT(Method):
         }
         return pairs[self.divergence]
 
-    def template(self, context, batch, mine, theirs):
-        return self.functions()[0](self.probability(batch, mine))
+    def template(self, context, batch, student, teacher):
+        return self.functions()[0](self.probability(batch, student))
 
-    def forgotten(self, context, batch, mine, theirs):
-        return self.functions()[1](self.probability(batch, mine))
+    def forgotten(self, context, batch, student, teacher):
+        return self.functions()[1](self.probability(batch, student))
 
     def probability(self, batch, out):
         """[B]: the mean probability of an answer's tokens."""

@@ -45,8 +45,8 @@ class ForgetMeNot(Method):
             for name, part in (("q", layer.to_q), ("k", layer.to_k))
         ]
 
-    def attention(self, context, batch, mine, theirs):
-        named = context.task.concepts(mine.loss.device)[batch["prompt"]]
+    def attention(self, context, batch, student, teacher):
+        named = context.task.concepts(student.loss.device)[batch["prompt"]]
         named = named.cumsum(1) > 0 if self.onward else named
         probabilities = []
         for layer in self.layers:

@@ -51,17 +51,17 @@ class Laf(Method):
     def prepare(self, context):
         self.retained, self.forgotten = (self.autoencoder(context, on) for on in ("retain", "forget"))
 
-    def unusual(self, context, batch, mine, theirs):
-        return unusualness(mine.features, reconstructed(self.retained, mine.features))
+    def unusual(self, context, batch, student, teacher):
+        return unusualness(student.features, reconstructed(self.retained, student.features))
 
-    def no_more_usual(self, context, batch, mine, theirs):
-        return unusualness(mine.features, reconstructed(self.forgotten, mine.features))
+    def no_more_usual(self, context, batch, student, teacher):
+        return unusualness(student.features, reconstructed(self.forgotten, student.features))
 
-    def turned(self, context, batch, mine, theirs):
-        return turning(mine.features, theirs.features)
+    def turned(self, context, batch, student, teacher):
+        return turning(student.features, teacher.features)
 
-    def all_turned(self, context, batch, mine, theirs):
-        return (turning(mine.features, theirs.features) / self.temperature).logsumexp(0).expand(len(mine.loss))
+    def all_turned(self, context, batch, student, teacher):
+        return (turning(student.features, teacher.features) / self.temperature).logsumexp(0).expand(len(student.loss))
 
     def autoencoder(self, context, on):
         """(encode, decode) of the original's representations of a set; an encoding is the mean and the log σ."""
@@ -115,11 +115,11 @@ def unusualness(features, reconstructed):
     return (error / (error + 1)).exp()
 
 
-def turning(mine, theirs):
+def turning(student, teacher):
     """[B]: 1 − cosine."""
     from torch.nn.functional import cosine_similarity
 
-    return 1 - cosine_similarity(mine, theirs, dim=-1)
+    return 1 - cosine_similarity(student, teacher, dim=-1)
 
 
 def vae_loss(out, given, mean, log_sigma):

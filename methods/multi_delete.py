@@ -44,20 +44,20 @@ class MultiDelete(Method):
             Term("retain", "rep", "original", weight=self.mkr),
         )
 
-    def decoupled(self, context, batch, mine, theirs):
+    def decoupled(self, context, batch, student, teacher):
         import torch
 
         order = torch.randperm(len(batch["index"]), generator=context.generator(f"pairs/{context.step}")).to(
             batch["index"].device
         )
         return context.task.distance(
-            mine, context.teacher("original").answer(context.task.paired(batch, order), slice(None), features=True)
+            student, context.teacher("original").answer(context.task.paired(batch, order), slice(None), features=True)
         )
 
-    def each_alone(self, context, batch, mine, theirs):
+    def each_alone(self, context, batch, student, teacher):
         return sum(self.kept(context, context.task.one_input(batch, what)) for what in self.alone.split())
 
     def kept(self, context, part):
         with context.counted("alone", part):
-            mine = context.task.forward(context.student, part, features=True)
-        return context.task.distance(mine, context.teacher("original").answer(part, slice(None), features=True))
+            student = context.task.forward(context.student, part, features=True)
+        return context.task.distance(student, context.teacher("original").answer(part, slice(None), features=True))

@@ -44,7 +44,7 @@ class NPO(Method):
             self.retain
         )
 
-    def bounded(self, context, batch, mine, theirs):
+    def bounded(self, context, batch, student, teacher):
         from torch.nn.functional import logsigmoid
 
-        return -2 / self.beta * logsigmoid(self.beta * (mine.total - theirs.total))
+        return -2 / self.beta * logsigmoid(self.beta * (student.total - teacher.total))

@@ -63,7 +63,7 @@ class Rmu(Method):
         direction = torch.rand(states.features.shape[-1], generator=context.generator("direction")).to(states.features)
         self.direction = self.scale * length * direction / direction.norm()
 
-    def misdirected(self, context, batch, mine, theirs):
+    def misdirected(self, context, batch, student, teacher):
         from mubench.models.behaviour import Output
 
-        return context.task.distance(mine, Output(None, features=self.direction))
+        return context.task.distance(student, Output(None, features=self.direction))

@@ -53,12 +53,12 @@ class SalUn(Method):
     def needs(self):
         return super().needs | ({"prompts"} if self.labels == "prompt" else set())
 
-    def misled(self, context, batch, mine, theirs):
+    def misled(self, context, batch, student, teacher):
         import torch
 
         with torch.no_grad():
             other = context.task.forward(context.student, context.task.asked(batch, "next"))
-        return context.task.divergence(mine, other)
+        return context.task.divergence(student, other)
 
     def prepare(self, context):
         context.mask(self.mask(context.saliency("forget")), hold=self.hold)

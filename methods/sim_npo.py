@@ -41,7 +41,7 @@ class SimNPO(Method):
             self.retain
         )
 
-    def bounded(self, context, batch, mine, theirs):
+    def bounded(self, context, batch, student, teacher):
         from torch.nn.functional import logsigmoid
 
-        return -2 / self.beta * logsigmoid(self.beta * (mine.loss - self.gamma))
+        return -2 / self.beta * logsigmoid(self.beta * (student.loss - self.gamma))

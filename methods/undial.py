@@ -28,7 +28,7 @@ class Undial(Method):
     def terms(self):
         return (Term("forget", "logit", "original", how=self.lowered, corruption=Corruption.DATA),)
 
-    def lowered(self, context, batch, mine, theirs):
+    def lowered(self, context, batch, student, teacher):
         truth = batch["labels"].clamp(min=0)[..., None]
-        lower = theirs.logits.scatter(-1, truth, theirs.logits.gather(-1, truth) - self.strength)
-        return context.task.divergence(mine, replace(theirs, logits=lower))
+        lower = teacher.logits.scatter(-1, truth, teacher.logits.gather(-1, truth) - self.strength)
+        return context.task.divergence(student, replace(teacher, logits=lower))

@@ -19,8 +19,8 @@ def _rest(module, _):
 
 def resting(model):
     """The modules that have parameters, none of which may move."""
-    own = {m: [*m.parameters(recurse=False)] for m in model.modules()}
-    return [m for m, parameters in own.items() if parameters and not any(p.requires_grad for p in parameters)]
+    parameters_of = {m: [*m.parameters(recurse=False)] for m in model.modules()}
+    return [m for m, parameters in parameters_of.items() if parameters and not any(p.requires_grad for p in parameters)]
 
 
 class Frozen:
