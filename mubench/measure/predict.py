@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import gather_object, send_to_device
-
 from mubench.errors import MubenchError
+from mubench.models.layout import channels_last
 from mubench.train.distributed import make_accelerator
-from mubench.train.loader import batches
+from mubench.train.loader import batches, moved
 
 SETS = ("test", "forget", "retain", "transfer")
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
@@ -32,6 +31,8 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
         if columns:
             frames.append(pd.DataFrame({"set": name, **columns}))
     if accelerator.num_processes > 1:
+        from accelerate.utils import gather_object
+
         frames = gather_object(frames)
     frame = pd.concat(frames, ignore_index=True)
     return frame.sort_values(["set", "index"], ignore_index=True)
@@ -44,17 +45,17 @@ def _share(task, n, rank, world):
     return torch.arange(rank, n, world).split(task.evaluation_batch)
 
 
-@torch.no_grad()
 def _columns(run, model, view, chunks, accelerator):
-    training = model.training
+    training, pieces = model.training, []
     model.to(accelerator.device).eval()
-    pieces = []
     asked = [(None, chunk) for chunk in chunks if len(chunk)]
-    for examples in batches({None: view}, asked, accelerator.device):
-        batch = send_to_device(examples, accelerator.device)
-        with accelerator.autocast():
-            piece = run(model, batch)
-        pieces.append({"index": batch["index"], **piece})
+    layout = channels_last(model, accelerator.device, accelerator.mixed_precision)
+    with layout, torch.inference_mode():  # in this order: nothing of the model is made in inference mode
+        for examples in batches({None: view}, asked, accelerator.device):
+            batch = moved(examples, accelerator.device)
+            with accelerator.autocast():
+                piece = run(model, batch)
+            pieces.append({"index": batch["index"], **piece})
     model.train(training)
     return {name: _stored([p[name] for p in pieces]) for name in (pieces[0] if pieces else ())}
 

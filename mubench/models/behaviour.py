@@ -254,6 +254,8 @@ def forward(task, model, batch, features=False, layers=()):
         places; the mask [B, T] is true where a state counts, or None where all do. Of a text that is answered the
         states that predict the answer count, of other texts those of no padding.
     """
+    if not layers:
+        return {None: task.forward(model, batch, features)}
     with contextlib.ExitStack() as stack:
         caught = {layer: stack.enter_context(Representation(model, layer, leaving=True)) for layer in layers}
         out = task.forward(model, batch, features)

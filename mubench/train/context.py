@@ -6,7 +6,6 @@ import functools
 import hashlib
 
 import torch
-from accelerate.utils import send_to_device
 
 from mubench.errors import MubenchError, nearest
 from mubench.examples import View
@@ -14,7 +13,7 @@ from mubench.models import networks
 from mubench.train import lora
 from mubench.train.costs import Meter
 from mubench.train.distributed import make_accelerator
-from mubench.train.loader import batches
+from mubench.train.loader import batches, moved
 from mubench.train.teachers import Teacher
 from mubench.train.trainable import Frozen, keep_statistics, resting
 
@@ -167,8 +166,11 @@ class Context:
 
     def generator(self, purpose):
         """A generator seeded by the run's seed and a purpose, the same on every process."""
-        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        return torch.Generator().manual_seed(self._number(purpose))
+
+    def _number(self, purpose):
+        """The seed that the run's own seed and a purpose make."""
+        return int.from_bytes(hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()[:7], "big")
 
     def own_randomness(self):
         """Inside, random numbers are drawn that nobody outside misses."""
@@ -177,12 +179,12 @@ class Context:
     @contextlib.contextmanager
     def _seeded(self, purpose):
         with self.own_randomness():
-            torch.manual_seed(self.generator(purpose).initial_seed())
+            torch.manual_seed(self._number(purpose))
             yield
 
     def ready(self, examples, purpose):
         """A batch as a view gives it, on the device, with what a forward pass draws at random."""
-        return send_to_device(self.task.drawn(examples, self.generator(purpose).initial_seed()), self.device)
+        return moved(self.task.drawn(examples, self._number(purpose)), self.device)
 
     def batch(self, view, positions, purpose):
         """The examples at some positions of a view, `ready`."""

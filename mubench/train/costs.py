@@ -149,17 +149,14 @@ class Allowance:
         costs.stopped_by = over[0] if over else "epochs"
         return self.used_up
 
-    def count(self, step, before, loss):
-        """A step is done: its examples and all further passes over them are counted. Returns the loss of all processes.
+    def count(self, step, before):
+        """A step is done: its examples and all further passes over them are counted.
 
         before: the count when it began.
-        loss: the sum over this process's pieces.
         """
-        examples, more = sum(len(positions) for _, positions in step), self.meter.examples - before
-        loss, more = summed(self.accelerator, loss, more)
+        examples, (more,) = sum(len(at) for _, at in step), summed(self.accelerator, self.meter.examples - before)
         self.meter.examples = before + examples + more
         self._passes[tuple(on for on, _ in step)] = (examples + more) / examples
-        return loss / self.accelerator.num_processes
 
     def settle(self):
         """The run is over: FLOPs are added up, and what a hook, which is never cut, used beyond the budget is said."""

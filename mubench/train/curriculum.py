@@ -48,7 +48,7 @@ class SuperLoss:
         except (TypeError, ValueError):
             raise MubenchError(f"curriculum tau {tau!r}: it must be mean, log_classes or a number") from None
         self.lam, self.counting = lam, True
-        self._sums, self._seen = {}, {}  # term → (sum, count) of earlier steps' losses, and of this one's
+        self._sums, self._seen = {}, {}  # term → [sum, count] of earlier steps' losses, and of this one's
 
     def __call__(self, losses, term=0):
         if self.tau == "mean" and self.counting:
@@ -57,9 +57,11 @@ class SuperLoss:
             )
         if self.tau == "mean" and term not in self._sums:
             return losses
-        tau = self._sums[term][0] / self._sums[term][1] if self.tau == "mean" else self.tau
+        total, count = self._sums[term] if self.tau == "mean" else (self.tau, None)
+        tau = total if count is None else (total / count.clamp(min=1)).to(losses)
         w = lambert((losses.detach() - tau) / (2 * self.lam))
-        return (-w).exp().to(losses.dtype) * (losses - tau) + self.lam * w.square().to(losses.dtype)
+        weighted = (-w).exp().to(losses.dtype) * (losses - tau) + self.lam * w.square().to(losses.dtype)
+        return weighted if count is None else torch.where(count > 0, weighted, losses)
 
     def step(self, terms=(0,), gather=None, device=None):
         """A step is done: its losses of the ``terms`` join their means.
@@ -69,10 +71,8 @@ class SuperLoss:
         if self.tau != "mean":
             return
         seen = torch.stack([self._seen.pop(term, torch.zeros(2, dtype=torch.double, device=device)) for term in terms])
-        for term, (total, count) in zip(terms, (gather(seen) if gather else seen).tolist(), strict=True):
-            if count:
-                before = self._sums.get(term, (0, 0))
-                self._sums[term] = before[0] + total, before[1] + count
+        for term, counted in zip(terms, gather(seen) if gather else seen, strict=True):
+            self._sums[term] = self._sums.get(term, 0) + counted
 
 
 def make_curriculum(name=None, lam=1.0, tau="mean", classes=None):

@@ -7,16 +7,43 @@ import os
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mubench.errors import MubenchError
 from mubench.models import networks
 
 
+LAUNCHERS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # say how many processes run
+
+
+class Alone:
+    """What stands for `accelerate.Accelerator` where one process runs in float32: nothing is shared, cast or scaled."""
+
+    num_processes, process_index, is_main_process, mixed_precision = 1, 0, True, "no"
+
+    def __init__(self):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def prepare(self, *objects):
+        return objects if len(objects) > 1 else objects[0]
+
+    def backward(self, loss):
+        loss.backward()
+
+    def clip_grad_norm_(self, parameters, most):
+        torch.nn.utils.clip_grad_norm_(parameters, most)
+
+    def reduce(self, tensor, reduction="sum"):
+        return tensor
+
+    def autocast(self):
+        return contextlib.nullcontext()
+
+    def no_sync(self, model):
+        return contextlib.nullcontext()
+
+
 def make_accelerator(precision="no"):
-    """The process's `accelerate.Accelerator`.
+    """The process's `accelerate.Accelerator`; `Alone` where one process runs in float32.
 
     precision: ``no`` (float32), ``bf16`` or ``fp16``, both mixed.
 
@@ -29,6 +56,11 @@ def make_accelerator(precision="no"):
                 f"a run is not shared out by the launcher's {other}: start it with --multi_gpu, and with mubench's"
                 " --shard for a model that one GPU does not hold"
             )
+    if precision == "no" and all(int(os.environ.get(name) or 1) == 1 for name in LAUNCHERS):
+        return Alone()
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
     state = AcceleratorState._shared_state  # accelerate has no public way to another precision in the same process
     if state and state.get("_mixed_precision") != precision:
         AcceleratorState._reset_state()
@@ -199,11 +231,13 @@ def refuse_shards(method, context):
 
 def own(tensor):
     """This process's shard of a tensor, which other processes may hold parts of."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def own_part(tensor, like):
     """The part of a tensor, the same on all processes, that belongs to this process's shard of another."""
-    return (
-        distribute_tensor(tensor, like.device_mesh, like.placements).to_local() if isinstance(like, DTensor) else tensor
-    )
+    if not hasattr(like, "to_local"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, like.device_mesh, like.placements).to_local()

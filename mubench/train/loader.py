@@ -7,9 +7,22 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mubench.errors import MubenchError
-from mubench.examples import NOTHING
+from mubench.examples import NOTHING, World
 
 WORKERS = 4  # at most; each holds two batches in advance
+
+
+def on_device(tensor, device):
+    """A tensor of main memory on a device, copied while both go on."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def moved(batch, device):
+    """A batch on a device, its `World` too."""
+    if device.type == "cpu":
+        return batch
+    places = {torch.Tensor: lambda v: on_device(v, device), World: lambda v: v.to(device)}
+    return {name: places.get(type(v), lambda v: v)(v) for name, v in batch.items()}
 
 
 class Views(Dataset):

@@ -1,11 +1,18 @@
-"""The one training loop: epoch → batch → loss → step."""
+"""The one training loop: epoch → batch → loss → step.
+
+A step never waits for the device: losses stay there, and are looked at together every `LOOK` steps.
+"""
 
 import math
+
+import torch
 
 from mubench.errors import MubenchError
 from mubench.train.distributed import pieces
 from mubench.train.loader import batches
 from mubench.train.optimizer import rate
+
+LOOK = 16  # steps between two looks at the losses
 
 
 class NonFiniteLoss(MubenchError):
@@ -47,7 +54,7 @@ class Loop:
 
     def epoch(self):
         """The steps of the present epoch."""
-        context, costs, losses = self.context, self.context.meter.costs, []
+        context, costs, self._losses, self._unseen = self.context, self.context.meter.costs, [], []
         self.objective.begin(context.epoch)
         steps = [
             (step, pieces(step, self.largest, self.recipe.accumulate, self.accelerator))
@@ -58,26 +65,30 @@ class Loop:
         for step, parts in steps:
             if self.allowance.refuses(step):
                 break
-            losses.append(self.step(step, parts, examples))
+            loss = self.step(step, parts, examples)
             context.note(step=context.step + 1)
             costs.steps = context.step
-            self._check(losses[-1])
+            self._unseen.append((loss, context.step, self.rate))
+            if len(self._unseen) == LOOK or self.observer.looks:
+                self._look()
             self.observer.after_step()
             self.bar.update()
-        if losses:
-            costs.losses.append(sum(losses) / len(losses))
+        if self._losses or self._unseen:
+            self._look()
+            costs.losses.append(sum(self._losses) / len(self._losses))
             self.observer.after_epoch()
 
     def step(self, step, parts, examples):
-        """One step of the optimiser; returns its loss.
+        """One step of the optimiser; returns the loss of this process's pieces, on the device.
 
         step: its batches, (set, positions) each.
         parts: the pieces of them that this process runs.
         examples: gives the rows of each.
         """
         context, counted_before = self.context, self.context.meter.examples
+        self.rate = rate(self.recipe, context.step / self.bar.total, context.epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate = rate(self.recipe, context.step / self.bar.total, context.epoch)
+            group["lr"] = self.rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.backward(parts, examples)
         if self.method.before_step:
@@ -88,14 +99,21 @@ class Loop:
         self.optimizer.step()
         self.masks.put_back()
         self.objective.end_step()
-        return self.allowance.count(step, counted_before, loss)
+        self.allowance.count(step, counted_before)
+        return loss
 
-    def _check(self, loss):
-        if math.isfinite(loss):
+    def _look(self):
+        """The losses since the last look join those of the epoch. Raises `NonFiniteLoss` at the first that is none."""
+        if not self._unseen:
             return
-        self.context.meter.costs.losses.append(loss)
-        raise NonFiniteLoss(
-            f"{self.method.name}: the loss is {loss} at step {self.context.step} with lr {self.rate:g}: "
-            f"try a smaller rate, --set lr={self.rate / 10:g}",
-            self.context.meter.costs,
-        )
+        (losses, steps, rates), self._unseen = zip(*self._unseen, strict=True), []
+        found = self.accelerator.reduce(torch.stack(losses), "sum") / self.accelerator.num_processes
+        for loss, step, lr in zip(found.tolist(), steps, rates, strict=True):
+            self._losses.append(loss)
+            if not math.isfinite(loss):
+                self.context.meter.costs.losses.append(loss)
+                raise NonFiniteLoss(
+                    f"{self.method.name}: the loss is {loss} at step {step} with lr {lr:g}: "
+                    f"try a smaller rate, --set lr={lr / 10:g}",
+                    self.context.meter.costs,
+                )

@@ -23,8 +23,13 @@ class Observer:
         if self.every:
             self._show()
 
+    @property
+    def looks(self):
+        """Whether the present step is one to be looked at."""
+        return bool(self.every) and self.context.step % self.every == 0
+
     def after_step(self):
-        if self.every and self.context.step % self.every == 0:
+        if self.looks:
             self._show()
 
     def after_epoch(self):

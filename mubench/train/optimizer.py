@@ -7,16 +7,21 @@ import torch
 from mubench.errors import MubenchError
 from mubench.train.sophia import Sophia
 
+FUSED = ("cpu", "cuda")  # devices with fused kernels
+
 
 def make_optimizer(recipe, parameters):
     """The optimiser that a recipe names. Raises `MubenchError` where there is none of that name."""
     options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sophia":
+        return Sophia(parameters, **options)
+    known = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    if recipe.optimizer not in known:
+        raise MubenchError(f"optimizer {recipe.optimizer!r}: {', '.join(known)} or sophia")
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=recipe.momentum, **options)
-    others = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sophia": Sophia}
-    if recipe.optimizer not in others:
-        raise MubenchError(f"optimizer {recipe.optimizer!r}: {', '.join(others)} or sgd")
-    return others[recipe.optimizer](parameters, **options)
+        options["momentum"] = recipe.momentum
+    fused = all(p.is_floating_point() and p.device.type in FUSED for p in parameters)  # all parameters in one kernel
+    return known[recipe.optimizer](parameters, fused=fused, **options)
 
 
 def rate(recipe, progress, epoch):

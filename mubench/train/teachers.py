@@ -41,13 +41,13 @@ class Teacher:
             self.context.forget_incompetent()
         return self._outputs[key][1]
 
-    @torch.no_grad()
     def _of_all(self, view, features):
         context, parts = self.context, []
-        for batch in context.batches(view, 2 * context.batch_size, "teacher"):
-            counted = context.counted(("teacher", features), batch, gradient=False)
-            with counted, context.accelerator.autocast(), self._answering() as model:
-                parts.append(context.task.forward(model, batch, features))
+        with torch.inference_mode():
+            for batch in context.batches(view, 2 * context.batch_size, "teacher"):
+                counted = context.counted(("teacher", features), batch, gradient=False)
+                with counted, context.accelerator.autocast(), self._answering() as model:
+                    parts.append(context.task.forward(model, batch, features))
         joined = {
             name: None if getattr(parts[0], name) is None else torch.cat([getattr(part, name) for part in parts])
             for name in ("loss", "logits", "mask", "features")

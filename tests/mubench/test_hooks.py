@@ -241,11 +241,10 @@ def test_a_batch_of_both_sets_is_not_perturbed():
 @pytest.mark.parametrize("name", ["BeforeStep", "Combine", "Perturb"])
 def test_scaled_gradients_are_refused(name):
     context = Context(Squares(), Line(), Line, *(Examples({"x": torch.zeros(2, 2)}, [i]) for i in range(2)))
-    context.accelerator.state._mixed_precision = "fp16"
+    context.accelerator.mixed_precision = "fp16"
     with pytest.raises(MubenchError, match="looks at gradients, which float16 scales"):
         method = hooks.METHODS[name]()
         Engine(method, context, method.recipe(Recipe(lr=1, epochs=1, batch_size=1)))
-    context.accelerator.state._mixed_precision = "no"
 
 
 @pytest.mark.parametrize("fact", ["retain", "forget", "task", "student", "batch_size", "masks", "epoch"])
