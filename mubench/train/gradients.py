@@ -2,8 +2,6 @@
 influence need.
 """
 
-import functools
-
 import torch
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,6 +15,7 @@ NUMBERS = {
     "cuda": 2**26,
 }  # of gradients held at once, 32 and 256 MiB: on a CPU core more were no faster, and bert and llama slower
 EXAMPLES = 128  # run at once
+LARGE = 32  # examples of a group from which on a pass for each group is faster than one for all
 
 
 class _Loss(torch.nn.Module):
@@ -38,8 +37,8 @@ def gradients(context, view, size=1, change=None):
     change: batch → the batch whose loss is meant (other labels).
 
     Yields (batch, parameter name → [G, …]) for as many of the groups at a time as fit: one pass of `torch.func`'s vmap;
-    models that it cannot take (their control flow depends on the data) are run group by group. Raises `MubenchError`
-    where an example has no loss of its own.
+    large groups, and models that it cannot take (their control flow depends on the data), are run group by group.
+    Raises `MubenchError` where an example has no loss of its own.
     """
     if context.task.batchwise:
         raise MubenchError(
@@ -47,11 +46,15 @@ def gradients(context, view, size=1, change=None):
             " whose loss is per example"
         )
     loss, training = _Loss(context.task, context.student), context.student.training
-    params = {f"model.{n}": p.detach() for n, p in context.student.named_parameters() if p.requires_grad}
-    single = grad(lambda params, batch: functional_call(loss, {n: p.view_as(p) for n, p in params.items()}, (batch,)))
+    trained = {f"model.{n}": p for n, p in context.student.named_parameters() if p.requires_grad}
+    params = {n: p.detach() for n, p in trained.items()}
+    traced = grad(lambda params, batch: functional_call(loss, {n: p.view_as(p) for n, p in params.items()}, (batch,)))
+    alone = torch.enable_grad()(
+        lambda group: torch.autograd.grad(loss(group), [*trained.values()], materialize_grads=True)
+    )
     numbers = NUMBERS.get(context.device.type, NUMBERS["cpu"]) // sum(p.numel() for p in params.values())
     together = max(1, min(numbers, EXAMPLES // size))
-    many = True
+    many = size < LARGE
     context.student.eval()
     try:
         asked = [(None, positions) for positions in _pieces(len(view), size, together)]
@@ -60,29 +63,28 @@ def gradients(context, view, size=1, change=None):
             given = change(batch) if change else batch
             groups = [context.task.take(given, rows) for rows in torch.arange(len(batch["index"])).split(size)]
             count = len(groups)
-            plain = functools.partial(single, params, groups[0]), len(groups[0]["index"])
+            plain = (lambda groups=groups: alone(groups[0])), len(groups[0]["index"])
             with (
                 context.accelerator.autocast(),
                 torch.random.fork_rng(devices=[]),
                 context.counted(("gradients", size), batch, plain=plain),
             ):
-                found = _at_once(single, params, groups, context.student) if count > 1 and many else None
+                found = _at_once(traced, params, groups, context.student) if count > 1 and many else None
                 if found is None:
                     many = many and count == 1  # else not tried again
-                    each = [single(params, group) for group in groups]
-                    found = {name: torch.stack([one[name] for one in each]) for name in params}
+                    found = dict(zip(trained, map(torch.stack, zip(*map(alone, groups), strict=True)), strict=True))
             yield batch, {name.removeprefix("model."): values.detach() for name, values in found.items()}
     finally:
         context.student.train(training)
 
 
-def _at_once(single, params, groups, student):
+def _at_once(traced, params, groups, student):
     """The gradients of all groups, or None where vmap cannot take the model, or groups that differ in their shapes."""
     first = groups[0]
     try:
         own = {name: torch.stack([group[name] for group in groups]) for name in first if _apart(name, groups)}
         axes = {name: 0 if name in own else None for name in first}  # what belongs to no example is the same for all
-        many = vmap(single, in_dims=(None, axes), randomness="same")
+        many = vmap(traced, in_dims=(None, axes), randomness="same")
         with sdpa_kernel(SDPBackend.MATH), networks.whole_masks(student):
             return many(params, first | own)
     except (RuntimeError, ValueError):
