@@ -2,6 +2,7 @@
 reported.
 """
 
+import gc
 import statistics
 import time
 
@@ -17,3 +18,26 @@ def ratio(ours, theirs, pairs=5):
             seconds[name] = time.perf_counter() - start
         ratios.append(seconds["ours"] / seconds["theirs"])
     return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def cpu_seconds(sides, rounds):
+    """Name → CPU seconds of each round, the order of the sides swapped every time.
+
+    sides: name → a function that sets up, and returns the function that is timed.
+    """
+    seconds = {name: [] for name in sides}
+    for i in range(rounds):
+        for name in [*sides][:: -1 if i % 2 else 1]:
+            timed = sides[name]()
+            gc.collect()
+            start = time.process_time()
+            timed()
+            seconds[name].append(time.process_time() - start)
+    return seconds
+
+
+def judged(ratios, least):
+    """Whether ratios reach the least that is asked for: ``not resolved`` where it lies within their range."""
+    if min(ratios) >= least:
+        return "reached"
+    return "missed" if max(ratios) < least else "not resolved"
