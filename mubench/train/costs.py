@@ -5,6 +5,7 @@ import math
 import resource
 import sys
 import time
+import weakref
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -42,12 +43,27 @@ class Costs:
     asdict = asdict
 
 
+# task → (what is run) → what its passes take, traced once for all runs in this process
+TRACED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 class Meter:
     """Fills in a `Costs` while the work is done."""
 
     def __init__(self, device):
         self.costs, self.device, self._flops, self._still = Costs(), device, {}, None
         self.examples = 0.0  # with a gradient; what a smaller network sees counts for a part of one
+
+    def share(self, task, student, *facts):
+        """From now on FLOPs are those that an earlier run has traced of the same.
+
+        task: whose network is run; it is what the runs share.
+        student: the network, as it is to be trained from here on.
+        facts: all else that decides what a pass does.
+        """
+        weights = [(name, tuple(p.shape), str(p.dtype), p.requires_grad) for name, p in student.named_parameters()]
+        key = repr((*facts, student, weights))
+        self._flops = TRACED.setdefault(task, {}).setdefault(key, {})
 
     @contextlib.contextmanager
     def flops(self, key, examples, plain=None):

@@ -108,6 +108,7 @@ class Engine:
             if term.taught:
                 context.teacher(term.target)  # a copy of the student, so before hooks change it
         context.hold_statistics()
+        self._share_flops()
         if method.trainable:
             modules = {*context.student.modules()}
             trained = method.trainable(context.student, context.task.head)
@@ -116,8 +117,16 @@ class Engine:
                 context.train_only(trained)
         method.prepare(context)
         context.begin()
+        self._share_flops()
         self.observer.before_training()
         self.schedule = self.Schedule(method, context, self.shuffle)
+
+    def _share_flops(self):
+        """What passes take is traced once for all runs of this process that do the same."""
+        context, method = self.context, self.method
+        if not (context.forget.world or context.retain.world):  # with which the work is not proportional to examples
+            facts = type(method), method.hyperparameters(), self.recipe, self.accelerator.mixed_precision
+            context.meter.share(context.task, context.student, *facts)
 
     def _wrapped(self):
         """What the method leaves: the student, or the `Wrapper` that it makes."""
