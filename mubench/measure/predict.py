@@ -49,11 +49,10 @@ def _columns(run, model, view, chunks, accelerator):
     training, pieces = model.training, []
     model.to(accelerator.device).eval()
     asked = [(None, chunk) for chunk in chunks if len(chunk)]
-    layout = channels_last(model, accelerator.device, accelerator.mixed_precision)
-    with layout, torch.inference_mode():  # in this order: nothing of the model is made in inference mode
+    with channels_last(model, accelerator.device, accelerator.mixed_precision):
         for examples in batches({None: view}, asked, accelerator.device):
             batch = moved(examples, accelerator.device)
-            with accelerator.autocast():
+            with accelerator.autocast(), torch.inference_mode():
                 piece = run(model, batch)
             pieces.append({"index": batch["index"], **piece})
     model.train(training)

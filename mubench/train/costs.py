@@ -43,8 +43,7 @@ class Costs:
     asdict = asdict
 
 
-# task → (what is run) → what its passes take, traced once for all runs in this process
-TRACED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+TRACED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # task → what is run → what its passes take
 
 
 class Meter:
@@ -54,16 +53,16 @@ class Meter:
         self.costs, self.device, self._flops, self._still = Costs(), device, {}, None
         self.examples = 0.0  # with a gradient; what a smaller network sees counts for a part of one
 
-    def share(self, task, student, *facts):
-        """From now on FLOPs are those that an earlier run has traced of the same.
+    def share(self, task, student, method, *facts):
+        """From now on FLOPs are those that an earlier run in this process has traced of the same.
 
         task: whose network is run; it is what the runs share.
         student: the network, as it is to be trained from here on.
-        facts: all else that decides what a pass does.
+        method, facts: what decides, with it, what a pass does.
         """
         weights = [(name, tuple(p.shape), str(p.dtype), p.requires_grad) for name, p in student.named_parameters()]
-        key = repr((*facts, student, weights))
-        self._flops = TRACED.setdefault(task, {}).setdefault(key, {})
+        run = type(method), repr((method.hyperparameters(), *facts, student, weights))
+        self._flops = TRACED.setdefault(task, {}).setdefault(run, {})
 
     @contextlib.contextmanager
     def flops(self, key, examples, plain=None):

@@ -125,8 +125,7 @@ class Engine:
         """What passes take is traced once for all runs of this process that do the same."""
         context, method = self.context, self.method
         if not (context.forget.world or context.retain.world):  # with which the work is not proportional to examples
-            facts = type(method), method.hyperparameters(), self.recipe, self.accelerator.mixed_precision
-            context.meter.share(context.task, context.student, *facts)
+            context.meter.share(context.task, context.student, method, self.recipe, self.accelerator.mixed_precision)
 
     def _wrapped(self):
         """What the method leaves: the student, or the `Wrapper` that it makes."""

@@ -5,6 +5,7 @@ import contextlib
 import torch
 
 from mubench.models.behaviour import Output, forward
+from mubench.models.layout import channels_last
 from mubench.train import lora
 
 
@@ -43,10 +44,10 @@ class Teacher:
 
     def _of_all(self, view, features):
         context, parts = self.context, []
-        with torch.inference_mode():
+        with self._answering() as model, channels_last(model, context.device, context.accelerator.mixed_precision):
             for batch in context.batches(view, 2 * context.batch_size, "teacher"):
                 counted = context.counted(("teacher", features), batch, gradient=False)
-                with counted, context.accelerator.autocast(), self._answering() as model:
+                with counted, context.accelerator.autocast(), torch.inference_mode():
                     parts.append(context.task.forward(model, batch, features))
         joined = {
             name: None if getattr(parts[0], name) is None else torch.cat([getattr(part, name) for part in parts])

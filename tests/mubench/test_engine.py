@@ -20,8 +20,10 @@ from mubench.registry import load_method
 from mubench.spec import Budget
 from mubench.train.context import Context
 from mubench.train.costs import Meter
+from mubench.train.distributed import LAUNCHERS, Alone, make_accelerator
 from mubench.train.engine import Engine
-from mubench.train.loop import NonFiniteLoss
+from mubench.train.loop import LOOK, Loop, NonFiniteLoss
+from mubench.train.optimizer import make_optimizer
 from mubench.train.recipe import Recipe
 
 CLASSES = 3
@@ -332,6 +334,40 @@ def test_a_loss_that_is_not_finite_stops_with_what_it_cost(value):
     assert not np.isfinite(costs.losses[-1])
 
 
+def test_losses_are_looked_at_together_and_the_step_that_spoilt_them_is_named(monkeypatch):
+    looks, look = [], Loop._look
+    monkeypatch.setattr(Loop, "_look", lambda loop: looks.append(loop.context.step) or look(loop))
+    with pytest.raises(NonFiniteLoss, match="step 3 with"):
+        prepared("finetune", behaviour=Spoilt(float("nan")), retain=200, batch_size=2).run()
+    assert looks == [LOOK]
+    engine = prepared("finetune", retain=80, batch_size=2)
+    costs = engine.run()
+    assert looks[1:] == [16, 32, 40, 56, 72, 80] and len(costs.losses) == 2
+
+
+def test_one_process_in_float32_needs_no_accelerator(monkeypatch):
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    assert isinstance(make_accelerator(), Alone) and not isinstance(make_accelerator("bf16"), Alone)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32])
+def test_fused_optimisers_take_the_same_steps(optimizer, kind):
+    recipe = replace(RECIPE, optimizer=optimizer, momentum=0.9)
+    plain = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
+    options = {"momentum": 0.9} if optimizer == "sgd" else {}
+    one, other = (torch.nn.Parameter(torch.linspace(-1, 1, 50, dtype=kind)) for _ in "ab")
+    ours = make_optimizer(recipe, [one])
+    theirs = plain([other], lr=0.05, weight_decay=0.01, foreach=False, **options)
+    assert ours.defaults["fused"]
+    for _ in range(20):
+        for weight, stepped in ((one, ours), (other, theirs)):
+            weight.grad = (3 * weight.detach()).sin()
+            stepped.step()
+    torch.testing.assert_close(one, other, rtol=1e-12 if kind == torch.float64 else 1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("method", ["neggrad", "salun", "scrub"])
 def test_an_empty_forget_set_is_refused(method):
     with pytest.raises(MubenchError, match=f"forget set is empty.*{method}"):
@@ -426,6 +462,21 @@ def test_flops_of_a_shape_are_traced_once_and_counted_every_time(method, monkeyp
         costs = engine.run()
     assert costs.flops == everything.get_total_flops() > 0
     assert len(traced) == len(engine.context.meter._flops) < costs.steps
+
+
+def test_flops_are_traced_once_for_all_runs_that_do_the_same(monkeypatch):
+    traced, behaviour = [], Classes()
+    monkeypatch.setattr(
+        "mubench.train.costs.FlopCounterMode", lambda **options: traced.append(1) or FlopCounterMode(**options)
+    )
+    first, times = prepared("salun", behaviour=behaviour).run().flops, len(traced)
+    assert prepared("salun", behaviour=behaviour, seed=1).run().flops == first and len(traced) == times > 0
+    alone = prepared("salun", batch_size=5).run().flops  # another task: nobody has traced it
+    times = len(traced)
+    assert prepared("salun", behaviour=behaviour, batch_size=5).run().flops == alone and len(traced) > times
+    frozen = Mlp(seed=1)
+    frozen.hidden.requires_grad_(False)
+    assert prepared("salun", behaviour=behaviour, student=frozen).run().flops < first
 
 
 def test_flops_are_those_of_the_matrix_products():
