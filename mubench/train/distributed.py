@@ -68,7 +68,7 @@ def make_accelerator(precision="no"):
         return Accelerator(
             mixed_precision=precision,
             cpu=not torch.cuda.is_available(),
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            kwargs_handlers=[DistributedDataParallelKwargs()],
         )
     except ValueError as error:
         raise MubenchError(f"precision {precision!r} is not to be had here: {error}") from error
@@ -127,6 +127,23 @@ def pieces(step, largest, accumulate, accelerator):
         most = len(positions[::world].chunk(parts))  # of the first process
         found += cut + [(on, positions[:1], math.inf)] * (most - len(cut))
     return [Piece(*piece, last=number == len(found) - 1) for number, piece in enumerate(found)]
+
+
+def search_unused(context, method):
+    """Processes that exchange gradients look for parameters without one in each pass, if there may be such: where a
+    term is not of the model's outputs, or the loss of an example does not reach all that is trained.
+    """
+    if context.accelerator.num_processes == 1:
+        return
+    handler = context.accelerator.ddp_handler
+    handler.find_unused_parameters = any(term.measure == "rep" or term.how for term in method.terms)
+    if not handler.find_unused_parameters:
+        batch = context.batch(context.forget if len(context.forget) else context.retain, torch.arange(1), "unused")
+        with context.own_randomness():
+            loss = context.task.forward(context.student.eval(), batch).loss.sum()
+        found = torch.autograd.grad(loss, [*context.trainable.values()], allow_unused=True)
+        handler.find_unused_parameters = any(gradient is None for gradient in found)
+        context.student.train(method.train_mode)
 
 
 def summed(accelerator, *values):

@@ -12,7 +12,7 @@ from mubench.models.wrappers import ORIGINAL, TABLE, Wrapper
 from mubench.spec import Budget, refuse_cut
 from mubench.train.backward import Backward
 from mubench.train.costs import Allowance
-from mubench.train.distributed import Shards, refuse_shards
+from mubench.train.distributed import Shards, refuse_shards, search_unused
 from mubench.train.loop import Loop
 from mubench.train.objective import Objective
 from mubench.train.observer import Observer
@@ -159,6 +159,7 @@ class Engine:
         if shards:
             model, optimizer, self.observer.whole = shards.model, accelerator.prepare(optimizer), shards.whole
         else:
+            search_unused(context, self.method)
             model, optimizer = accelerator.prepare(context.student, optimizer)
         objective = Objective(self.method, context, self.schedule.views, model, self.curriculum, bool(shards))
         backward = Backward(self.method, context, objective)
