@@ -48,7 +48,7 @@ class Columns(Placed):
     """The columns of a set in main memory, name → tensor of n rows, shared by all views of it."""
 
     def on(self, device, names):
-        """Those of some names on a device; none of them where they would take more than `HELD` of a GPU's free memory."""
+        """Those of some names on a device; none of them where they need more than `HELD` of a GPU's free memory."""
         return self._placed((str(device), names), lambda: self._copied(device, [n for n in names if n in self]))
 
     def _copied(self, device, names):

@@ -17,6 +17,15 @@ META = torch.device("meta")
 DEVICE = torch.device("cuda") if torch.cuda.is_available() else META
 MADE = (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)  # of numbers of the host
 aten = torch.ops.aten
+NONE = torch.zeros(1, dtype=torch.long, device=META)
+FAKES = {  # whose results depend on values → some result
+    aten.nonzero: lambda values: NONE.expand(1, values.ndim),
+    aten.masked_select: lambda values: values.flatten()[:1],
+    aten.equal: lambda values: True,
+    aten.is_nonzero: lambda values: True,
+    aten._unique2: lambda values: (values.flatten()[:1], NONE, NONE),
+    aten.bincount: lambda values: NONE,
+}
 
 
 class _Made(TorchFunctionMode):
@@ -45,10 +54,9 @@ class _StandIn(TorchDispatchMode):
         if packet is aten._local_scalar_dense and on(META, first):
             self.told("a number is read")
             return first.dtype.is_floating_point and 0.5 or 1
-        if packet in (aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero) and on(META, first):
+        if packet in FAKES and on(META, first):
             self.told(packet.__name__)
-            fake = {aten.nonzero: _places(first), aten.masked_select: first.flatten()[:1]}
-            return fake.get(packet, True)
+            return FAKES[packet](first)
         if packet is aten._to_copy and "device" in kwargs and first.device != kwargs["device"]:
             if not kwargs.get("non_blocking") and META in (first.device, kwargs["device"]):
                 self.told(f"copy from {first.device} to {kwargs['device']}")
@@ -70,7 +78,7 @@ class _StandIn(TorchDispatchMode):
             self.told("an index of the host")
         elif index.dtype in (torch.bool, torch.uint8):
             self.told("a mask as an index")
-            return torch.zeros(1, dtype=torch.long, device=META)
+            return NONE
         return index
 
 
@@ -78,14 +86,13 @@ def on(device, value):
     return isinstance(value, torch.Tensor) and value.device == device
 
 
-def _places(values):
-    return torch.zeros(1, values.ndim, dtype=torch.long, device=META)
-
-
 def _line():
-    """Where the program is: file, line and function outside of libraries."""
-    own = [f for f in traceback.extract_stack() if "-packages" not in f.filename and f.filename != __file__]
-    return f"{'/'.join(own[-1].filename.split('/')[-3:])}:{own[-1].lineno} {own[-1].name}"
+    """Where the program is: the line of this project and, where that called a library, its file in there."""
+    frames = [f for f in traceback.extract_stack() if f.filename != __file__]
+    own = max(number for number, frame in enumerate(frames) if "-packages" not in frame.filename)
+    inner = [f for f in frames[own:] if "/torch/" not in f.filename][-1]
+    called = f", of {'/'.join(inner.filename.split('/')[-3:])}:{inner.lineno}" if inner is not frames[own] else ""
+    return f"{'/'.join(frames[own].filename.split('/')[-3:])}:{frames[own].lineno} {frames[own].name}{called}"
 
 
 @contextlib.contextmanager
@@ -126,5 +133,3 @@ def of_steps():
             yield steps
     finally:
         handle.remove()
-
-

@@ -65,9 +65,7 @@ def _made_there(views, asked, device, read=None):
         columns = next(read) if read else view.fetch(positions, there) if there else view.fetch(positions)
         columns |= {column: values[index] for column, values in there.items()}
         columns |= {column: sent(columns[column], device) for column in view.resident if column in columns}
-        yield {column: _sent(values, device) for column, values in view.made(columns).items()} | view.beside(
-            positions, device
-        )
+        yield moved(view.made(columns), device) | view.beside(positions, device)
 
 
 def _rows(views, asked, device):
@@ -76,11 +74,12 @@ def _rows(views, asked, device):
     return sent(torch.cat(rows), device).split([len(some) for some in rows])
 
 
-def _sent(values, device):
-    """A column on a device, where it is a tensor or holds some."""
-    if isinstance(values, torch.Tensor):
-        return sent(values, device)
-    return send_to_device(values, device, non_blocking=True)
+def moved(batch, device):
+    """A batch on a device, all but its ``index``: copied without a wait; what is there already stays what it is."""
+    send = lambda values: (
+        sent(values, device) if isinstance(values, torch.Tensor) else send_to_device(values, device, non_blocking=True)
+    )
+    return {name: values if name == "index" else send(values) for name, values in batch.items()}
 
 
 def _read_ahead(views, asked, device):

@@ -27,7 +27,9 @@ class Drawing:
         scheduler = DDIMScheduler(**self.noise)
         scheduler.set_timesteps(self.steps)
         times = scheduler.timesteps
-        for time, number in zip(sent(times, latents.device), times.tolist(), strict=True):  # the scheduler's own: no wait
+        for time, number in zip(
+            sent(times, latents.device), times.tolist(), strict=True
+        ):  # the scheduler's own: no wait
             noise = model(torch.cat([drawing, drawing]), time, encoder_hidden_states=conditions).sample.float()
             free, asked = noise.chunk(2)
             drawing = scheduler.step(free + self.guidance * (asked - free), number, drawing).prev_sample
