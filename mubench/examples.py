@@ -11,7 +11,7 @@ import torch
 
 from mubench.errors import MubenchError
 
-HELD = 1 / 4  # the most of a GPU's free memory that the columns of one set may take
+HELD = 1 / 20  # of a GPU's free memory, for the columns of one set: two fit into what `mubench.sweep.memory` leaves
 
 
 def sent(tensor, device):

@@ -2,6 +2,11 @@
 
 import dataclasses
 import functools
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -112,8 +117,8 @@ def test_a_set_is_copied_once_for_all_its_views_and_only_where_there_is_room(mon
     held = [view.held(META) for view in (forget, retain, forget + retain)]
     assert {*held[0]} == {"x", "labels"} and all(one is held[0] for one in held)
     assert (forget + retain).columns is columns
-    room = 4 * sum(columns[name].nbytes for name in held[0])
-    for free, kept in ((room, 2), (room - 4, 0)):
+    room = 20 * sum(columns[name].nbytes for name in held[0])
+    for free, kept in ((room, 2), (room - 20, 0)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
         monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
         assert len(type(columns)(columns).on(torch.device("cuda"), train.resident)) == kept
@@ -169,3 +174,36 @@ def test_no_step_of_any_model_waits_for_the_device(name, model, method):
     task = load_task(name)
     build = functools.partial(task.build, model)
     assert waits(task, task.prepared(model, "train"), build, model, method) == [[]] * (STEPS - 2)
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_a_gpu_measures_all_parts(tmp_path):
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    words = [sys.executable, str(script), "--device", "cpu", "--small", "--out", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert not done.returncode and found["left_out"] == []
+    assert {row["what"] for row in found["rows"]} >= {
+        "engine",
+        "bare loop",
+        "bare loop, compiled",
+        "JPEG files, decoded",
+    }
+    assert all(row["middle"] > 0 for row in found["rows"] if row["unit"] != "waits a step")
+    assert (tmp_path / "gpu.md").read_text().count("|") > 8 * len(found["rows"])
+
+
+def test_the_benchmark_says_what_it_left_out(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    gpu = importlib.import_module("gpu")
+    bench = gpu.Bench(CPU, False, tmp_path, seconds=5)
+
+    def late():
+        bench.end = 0
+        yield from bench.alternating({"a step": lambda: 1.0})
+        raise TimeoutError("the time was over")
+
+    bench.part("first", 1, late)
+    bench.part("second", 1, late)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["left_out"] == ["first (TimeoutError: the time was over)", "second"]
