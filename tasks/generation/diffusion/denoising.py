@@ -74,11 +74,12 @@ class Denoising:
 
         other: of examples that show something else.
         """
-        labels, true = batch["labels"].cpu(), batch["latents"].cpu()
+        true, labels = batch["latents"], batch["labels"]
 
         def same(drawn, rows):
-            return (drawn["labels"] == labels[rows]) | (drawn["latents"] == true[rows]).flatten(1).all(1)
+            rows, pictures, shown = (sent(v, true.device) for v in (rows, drawn["latents"], drawn["labels"]))
+            return (shown == labels[rows]) | (pictures == true[rows]).flatten(1).all(1)
 
-        drawn, latents = others(self, batch, rows, draw, pool, same if other else None), batch["latents"].clone()
-        latents[rows] = drawn["latents"].to(latents.device)
+        drawn, latents = others(self, batch, rows, draw, pool, same if other else None), true.clone()
+        latents[sent(rows, true.device)] = sent(drawn["latents"], true.device)
         return batch | {"latents": latents}
