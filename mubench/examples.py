@@ -5,24 +5,60 @@ A view goes into a data loader as it is: ``DataLoader(view, sampler=chunks, batc
 """
 
 import copy
+import math
 
 import torch
 
 from mubench.errors import MubenchError
 
+HELD = 1 / 20  # of a GPU's free memory, for the columns of one set: two fit into what `mubench.sweep.memory` leaves
 
-class World(dict):
-    """Tensors that belong to no example (a graph's adjacency), name → tensor; moved to a device once, not per batch."""
+
+def sent(tensor, device):
+    """A tensor on a device, copied without a wait: a GPU copies from memory that is pinned while the host goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu" and tensor.layout == torch.strided:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type != "mps")
+
+
+class Placed(dict):
+    """Tensors by name that are copied to a device once, not per batch. A pickle has none of the copies."""
+
+    def __reduce__(self):
+        return type(self), (dict(self),)
+
+    def _placed(self, place, make):
+        places = vars(self).setdefault("places", {})
+        if place not in places:
+            with torch.inference_mode(False):  # else they could not be trained on later
+                places[place] = make()
+        return places[place]
+
+
+class World(Placed):
+    """Tensors that belong to no example (a graph's adjacency), name → tensor."""
 
     def to(self, device, non_blocking=False):
         """The same on a device."""
-        places, place = vars(self).setdefault("places", {}), str(device)
-        if place not in places:
-            moved = {name: tensor.to(device) for name, tensor in self.items()}
-            places[place] = None if all(moved[name] is self[name] for name in self) else World(moved)
-        return self if places[place] is None else places[place]
+        moved = self._placed(str(device), lambda: World({name: tensor.to(device) for name, tensor in self.items()}))
+        return self if all(moved[name] is self[name] for name in self) else moved
 
 
+class Columns(Placed):
+    """The columns of a set in main memory, name → tensor of n rows, shared by all views of it."""
+
+    def on(self, device, names):
+        """Those of some names on a device; none of them where they need more than `HELD` of a GPU's free memory."""
+        return self._placed((str(device), names), lambda: self._copied(device, [n for n in names if n in self]))
+
+    def _copied(self, device, names):
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+        if sum(self[name].nbytes for name in names) > HELD * free:
+            return {}
+        return {name: self[name].to(device) for name in names}
+
+
+CPU = torch.device("cpu")
 NOTHING = World()  # the world of tasks whose examples are all there is
 
 
@@ -33,6 +69,8 @@ class View(torch.utils.data.Dataset):
     decodes: whether a batch is decoded when it is asked for (files are opened, pictures unpacked). Only then do worker
         processes save time.
     world: what its examples are seen with, a `World`: handed on whole, as ``world`` of each batch, unless it is empty.
+    resident: names of the columns that `made` is given on the device where the batch goes (see
+        `mubench.train.loader.batches`), the others in main memory.
 
     ``view[positions]`` is a batch: a dict of tensors, with ``index``, the row of each example in the whole set. It
     depends on the positions alone, in every thread and in every process; where ``decodes``, the view can be pickled.
@@ -40,6 +78,7 @@ class View(torch.utils.data.Dataset):
 
     decodes = False
     world = NOTHING
+    resident: tuple = ()
 
     def __init__(self, n, rows=None):
         self.rows = torch.arange(n) if rows is None else torch.as_tensor(rows, dtype=torch.long)
@@ -48,7 +87,19 @@ class View(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, positions):
+        return self.made(self.fetch(positions)) | self.beside(positions)
+
+    def fetch(self, positions):
+        """The columns of some examples as they are stored, in main memory."""
         raise NotImplementedError
+
+    def made(self, columns):
+        """What the model takes: the columns of `fetch`, wherever they are, made ready."""
+        return columns
+
+    def held(self, device):
+        """The columns of the whole set that are kept on a device, name → tensor."""
+        return {}
 
     def select(self, positions):
         """The examples at some positions, as a view of the same kind."""
@@ -64,9 +115,10 @@ class View(torch.utils.data.Dataset):
         view.world = world
         return view
 
-    def _beside(self, rows):
-        """What a batch holds beside its columns."""
-        return {"index": rows, "world": self.world} if self.world else {"index": rows}
+    def beside(self, positions, device=CPU):
+        """What a batch has that is no column: ``index``, which stays in main memory, and the ``world``, on a device."""
+        rows = self.rows[positions]
+        return {"index": rows, "world": self.world.to(device)} if self.world else {"index": rows}
 
     def _joined(self, other):
         """The world of both views; there is no batch of examples of two."""
@@ -94,7 +146,7 @@ class Absent(View):
     def __bool__(self):
         return False
 
-    __len__ = __getitem__ = __add__ = __radd__ = select = within = _refuse
+    __len__ = __getitem__ = __add__ = __radd__ = select = within = fetch = _refuse
 
 
 class Examples(View):
@@ -103,55 +155,64 @@ class Examples(View):
     columns: name → tensor of n rows; one of them ``labels`` where the task has labels.
     rows: the rows this view shows, in order (default: all).
     collate: columns of a batch → what the model takes (normalised pixels, trimmed text); default: as they are.
+    resident: names of the columns that are kept on the device where there is room, and that ``collate`` is given there.
     """
 
-    def __init__(self, columns, rows=None, collate=None):
+    def __init__(self, columns, rows=None, collate=None, resident=()):
         n = len(next(iter(columns.values())))
         if any(len(c) != n for c in columns.values()):
             raise MubenchError(f"columns differ in length: { {k: len(c) for k, c in columns.items()} }")
         super().__init__(n, rows)
-        self.columns, self.collate = columns, collate
+        self.columns = columns if isinstance(columns, Columns) else Columns(columns)
+        self.collate, self.resident = collate, resident
 
-    def __getitem__(self, positions):
+    def fetch(self, positions, without=()):
+        """The columns of some examples; ``without``: names of columns that are left out."""
         rows = self.rows[positions]
-        batch = {name: column[rows] for name, column in self.columns.items()}
-        return (self.collate(batch) if self.collate else batch) | self._beside(rows)
+        return {name: column[rows] for name, column in self.columns.items() if name not in without}
+
+    def made(self, columns):
+        return self.collate(columns) if self.collate else columns
+
+    def held(self, device):
+        return self.columns.on(device, self.resident)
 
     def __add__(self, other):
-        world = self._joined(other)
-        if other.columns is self.columns:
-            return Examples(self.columns, torch.cat([self.rows, other.rows]), self.collate).within(world)
-        columns = {name: torch.cat([column, other.columns[name]]) for name, column in self.columns.items()}
-        first = len(next(iter(self.columns.values())))
-        return Examples(columns, torch.cat([self.rows, other.rows + first]), self.collate).within(world)
+        world, columns, first = self._joined(other), self.columns, 0
+        if any(other.columns.get(name) is not column for name, column in columns.items()):
+            columns = {name: torch.cat([column, other.columns[name]]) for name, column in columns.items()}
+            first = len(next(iter(self.columns.values())))
+        rows = torch.cat([self.rows, other.rows + first])
+        return Examples(columns, rows, self.collate, self.resident).within(world)
 
 
 class Decoded(View):
     """Rows of a set that is too large to be held prepared; each batch is decoded when it is asked for.
 
     dataset: the whole set, a ``datasets.Dataset``.
-    decode: some of its rows, a ``datasets.Dataset`` → what the model takes; it must pickle.
+    prepare: some of its rows, a ``datasets.Dataset`` → columns; it must pickle, as all that follow.
     rows: the rows this view shows, in order (default: all).
+    collate, resident: as of `Examples`.
     """
 
     decodes = True
+    made = Examples.made
 
-    def __init__(self, dataset, decode, rows=None):
+    def __init__(self, dataset, prepare, rows=None, collate=None, resident=()):
         super().__init__(len(dataset), rows)
-        self.dataset, self.decode = dataset, decode
+        self.dataset, self.prepare, self.collate, self.resident = dataset, prepare, collate, resident
 
-    def __getitem__(self, positions):
-        rows = self.rows[positions]
-        return self.decode(self.dataset.select(rows.tolist())) | self._beside(rows)
+    def fetch(self, positions):
+        return self.prepare(self.dataset.select(self.rows[positions].tolist()))
 
     def __add__(self, other):
-        world = self._joined(other)
-        if other.dataset is self.dataset:
-            return Decoded(self.dataset, self.decode, torch.cat([self.rows, other.rows])).within(world)
-        from datasets import concatenate_datasets
+        world, dataset, first = self._joined(other), self.dataset, 0
+        if other.dataset is not dataset:
+            from datasets import concatenate_datasets
 
-        both = concatenate_datasets([self.dataset, other.dataset])
-        return Decoded(both, self.decode, torch.cat([self.rows, other.rows + len(self.dataset)])).within(world)
+            dataset, first = concatenate_datasets([dataset, other.dataset]), len(dataset)
+        rows = torch.cat([self.rows, other.rows + first])
+        return Decoded(dataset, self.prepare, rows, self.collate, self.resident).within(world)
 
 
 class Wrapped(View):
@@ -169,9 +230,8 @@ class Wrapped(View):
         super().__init__(len(dataset), rows)
         self.dataset, self.collate = dataset, collate or torch.utils.data.default_collate
 
-    def __getitem__(self, positions):
-        rows = self.rows[positions]
-        batch = self.collate([self.dataset[int(row)] for row in rows])
+    def fetch(self, positions):
+        batch = self.collate([self.dataset[int(row)] for row in self.rows[positions]])
         if not isinstance(batch, dict) and not hasattr(batch, "keys"):
             raise MubenchError(
                 f"a batch must be a dict of tensors, this data set gives {type(batch).__name__}: pass collate=, a "
@@ -180,7 +240,7 @@ class Wrapped(View):
         batch = dict(batch)
         if "label" in batch:
             batch["labels"] = batch.pop("label")
-        return batch | self._beside(rows)
+        return batch
 
     def __add__(self, other):
         world, both = self._joined(other), torch.utils.data.ConcatDataset([self.dataset, other.dataset])

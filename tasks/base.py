@@ -48,6 +48,8 @@ class Task(Data, Sets, Models, Behaviour):
     threads: of the CPU, in a run; None: as many as torch takes. One for tiny models: their results then do not depend
         on the number of cores, and a busy machine does not slow them down many times.
     lazy: whether rows are decoded batch by batch (large pictures, videos) instead of prepared once and for all
+    resident: the columns of `prepare` that `collate` gets on the device: kept there as they are where there is room.
+        The others it gets in main memory, where it may look at their values (how long a text is) without a wait.
     """
 
     version = 1
@@ -74,6 +76,7 @@ class Task(Data, Sets, Models, Behaviour):
     evaluation_batch = 256
     threads = 1
     lazy = False
+    resident: tuple = ()
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -5,8 +5,8 @@ import functools
 
 import torch
 
+from mubench.examples import sent
 from mubench.models.behaviour import forward
-from mubench.train.loader import on_device
 
 EVERY = slice(None)
 
@@ -68,7 +68,7 @@ class Objective:
             forgotten = positions < len(self.views["forget"])
             chosen = {"forget": forgotten.nonzero().flatten(), "retain": (~forgotten).nonzero().flatten()}
             device = self.context.device
-            parts = {on: (on_device(rows, device), positions[rows]) for on, rows in chosen.items() if len(rows)}
+            parts = {on: (sent(rows, device), positions[rows]) for on, rows in chosen.items() if len(rows)}
         terms = [t for t in self.terms if t.on in parts]
         if not terms:
             return self.context.task.forward(self.model, batch).loss.sum() * 0
@@ -123,7 +123,7 @@ class Objective:
             return teacher.answer(batch, rows, features, layer)  # states are as many as the longest text of a batch
         before = len(self.views["forget"]) if "union" in self.views and term.on == "retain" else 0
         outputs = teacher.outputs(getattr(self.context, term.on), features)
-        return outputs[on_device(positions - before, outputs.loss.device)]
+        return outputs[sent(positions - before, outputs.loss.device)]
 
     def _corrupted(self, batch, rows, positions, term):
         """The batch with some rows corrupted, by draws that depend on seed, epoch and example alone."""
@@ -135,5 +135,5 @@ class Objective:
         if purpose not in self._draws:
             view = self.views["union" if "union" in self.views else term.on]
             self._draws[purpose] = torch.rand(len(view), generator=context.generator(purpose))
-        draw = on_device(self._draws[purpose][positions], context.device)
+        draw = sent(self._draws[purpose][positions], context.device)
         return task.corrupt(batch, rows, draw, context.retain or context.forget, term.target == "wrong")

@@ -19,9 +19,10 @@ class Sets:
         """
         from mubench.examples import Decoded, Examples
 
+        finish = {"collate": functools.partial(self.collate, model=model), "resident": self.resident}
         if self.lazy:
-            return Decoded(self.data[name], functools.partial(self.decode, model=model))
-        return Examples(self._columns(model, name), collate=functools.partial(self.collate, model=model))
+            return Decoded(self.data[name], functools.partial(self.prepare, model=model), **finish)
+        return Examples(self._columns(model, name), **finish)
 
     def decode(self, rows, model):
         """Some rows of `read` as a batch for a model."""

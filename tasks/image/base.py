@@ -1,8 +1,9 @@
 """Image classification: pictures kept as bytes, normalised in the batch."""
 
 from mubench.models import networks
-from mubench.models.behaviour import pixel_range
+from mubench.models.behaviour import per_channel, pixel_range
 from mubench.tasks.base import Task
+from mubench.tasks.contract.caching import cached_method
 
 
 class ImageClassification(Task):
@@ -16,6 +17,7 @@ class ImageClassification(Task):
 
     modality = "image"
     provides = Task.provides | {"signal", "pixels"}
+    resident = ("pixels", "labels")
 
     def with_corrupted(self, data):
         """``data`` with a transfer set: the rows that count in D_t, each under one corruption.
@@ -68,11 +70,16 @@ class ImageClassification(Task):
         return {"pixels": pixels.permute(0, 3, 1, 2), "labels": torch.tensor(dataset["label"])}
 
     def collate(self, batch, model):
-        import torch
         import torch.nn.functional as F
 
-        inputs, pixels = self.inputs(model), batch["pixels"].float() / 255
-        if inputs.get("size", pixels.shape[-1]) != pixels.shape[-1]:
-            pixels = F.interpolate(pixels, size=(inputs["size"],) * 2, mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(inputs[k]).reshape(-1, 1, 1) for k in ("mean", "std"))
+        pixels = batch["pixels"].float() / 255
+        size, mean, std = self._scale(model, pixels.device)
+        if size and size != pixels.shape[-1]:
+            pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
         return {"pixel_values": (pixels - mean) / std, "labels": batch["labels"]}
+
+    @cached_method
+    def _scale(self, model, device):
+        """The size of a model's pictures, or None where it is their own, their mean and their std, on a device."""
+        inputs = self.inputs(model)
+        return inputs.get("size"), *per_channel(inputs["mean"], inputs["std"], device)

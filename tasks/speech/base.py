@@ -17,6 +17,7 @@ class SpeechClassification(Task):
 
     modality = "speech"
     provides = Task.provides | {"signal"}
+    resident = ("input_values", "input_features", "labels")  # a waveform or a spectrogram
     noise: dict = {}
 
     def prepare(self, dataset, model):

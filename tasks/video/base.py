@@ -1,8 +1,9 @@
 """Video classification: clips as film strips or video files, normalised in the batch."""
 
 from mubench.models import networks
-from mubench.models.behaviour import pixel_range
+from mubench.models.behaviour import per_channel, pixel_range
 from mubench.tasks.base import Task
+from mubench.tasks.contract.caching import cached_method
 from mubench.tasks.video.readers.clips import read_clips
 
 
@@ -21,6 +22,7 @@ class VideoClassification(Task):
 
     modality = "video"
     provides = Task.provides | {"signal", "pixels"}
+    resident = ("frames", "labels")
     stride = 4
 
     def preparation(self, model):
@@ -41,11 +43,14 @@ class VideoClassification(Task):
         return {"frames": frames.permute(0, 2, 4, 1, 3), "labels": labels}
 
     def collate(self, batch, model):
-        import torch
-
-        inputs = self.inputs(model)
-        mean, std = (torch.tensor(inputs[k]).reshape(-1, 1, 1) for k in ("mean", "std"))
+        mean, std = self._scale(model, batch["frames"].device)
         return {"pixel_values": (batch["frames"].float() / 255 - mean) / std, "labels": batch["labels"]}
+
+    @cached_method
+    def _scale(self, model, device):
+        """The mean and the std of a model's pixels, on a device."""
+        inputs = self.inputs(model)
+        return per_channel(inputs["mean"], inputs["std"], device)
 
     def input_range(self, model):
         inputs = self.inputs(model)

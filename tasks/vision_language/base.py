@@ -22,6 +22,7 @@ class PairClassification(Tokenized, Task):
 
     modality = "vision_language"
     provides = Task.provides | {"pairs", "pixels"}
+    resident = ("pixels", "pixel_values", "pixel_mask", "labels")
 
     def preparation(self, model):
         return [self.models[model].inputs.get("size"), self.tokens_hash(model)]
@@ -81,7 +82,8 @@ class PairClassification(Tokenized, Task):
         import torch
 
         # ViLT takes the patches in random order, which changes last bits: the same order every time.
-        with torch.random.fork_rng(devices=[] if batch["labels"].device.type == "cpu" else [batch["labels"].device]):
+        device = batch["labels"].device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(0)
             return super().forward(model, batch, features)
 

@@ -44,6 +44,14 @@ def test_retrain_of_the_same_precision_is_preferred(stored):
     assert found["gap_to_retrain"] == score(salun, half)["gap_to_retrain"]
 
 
+def test_runs_of_two_precisions_are_in_two_rows(stored):
+    for seed, precision in ((0, "no"), (1, "no"), (2, "bf16"), (3, "fp16")):
+        stored("salun", seed, precision=precision)
+    made = board(stored.root)
+    names = ("salun", "salun (precision=bf16)", "salun (precision=fp16)")
+    assert [row(made, name)["n"] for name in names] == [2, 1, 1]
+
+
 def test_retrain_of_other_examples_gives_no_distances_but_a_note(stored):
     stored("retrain", frame=stored.predictions(5).query("index > 0").reset_index(drop=True))
     stored("salun")

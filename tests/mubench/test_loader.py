@@ -25,12 +25,12 @@ class Decoded(Examples):
 
     decodes = True
 
-    def __getitem__(self, positions):
-        return super().__getitem__(positions) | {"process": torch.full((len(positions),), os.getpid())}
+    def fetch(self, positions, without=()):
+        return super().fetch(positions, without) | {"process": torch.full((len(positions),), os.getpid())}
 
 
 class Damaged(Decoded):
-    def __getitem__(self, positions):
+    def fetch(self, positions, without=()):
         raise MubenchError("clip.avi is no video that can be decoded")
 
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 
+from mubench.examples import sent
 from mubench.tasks.generation._others import others
 
 
@@ -32,6 +33,7 @@ class Denoising:
         kept = torch.tensor([float(torch.rand((), generator=g)) >= self.dropped for g in draws])
         times = torch.stack([torch.randint(levels, (1,), generator=g) for g in draws])
         noise = torch.stack([torch.randn(1, *shape, generator=g) for g in draws])
+        kept, times, noise = (sent(values, batch["latents"].device) for values in (kept, times, noise))
         return batch | {"prompt": batch["prompt"] * kept, "timesteps": times, "noise": noise}
 
     def evaluated(self, batch):
@@ -44,7 +46,7 @@ class Denoising:
             [torch.randn(shape, generator=generator("evaluation", index)) for index in batch["index"].tolist()]
         )
         times = torch.tensor([round(level * most) for level in self.levels]).expand(len(latents), -1)
-        return batch | {"noise": noise.to(latents.device), "timesteps": times.to(latents.device)}
+        return batch | {"noise": sent(noise, latents.device), "timesteps": sent(times, latents.device)}
 
     def forward(self, model, batch, features=False):
         from mubench.models.behaviour import Output, Representation
@@ -72,11 +74,12 @@ class Denoising:
 
         other: of examples that show something else.
         """
-        labels, true = batch["labels"].cpu(), batch["latents"].cpu()
+        true, labels = batch["latents"], batch["labels"]
 
         def same(drawn, rows):
-            return (drawn["labels"] == labels[rows]) | (drawn["latents"] == true[rows]).flatten(1).all(1)
+            rows, pictures, shown = (sent(v, true.device) for v in (rows, drawn["latents"], drawn["labels"]))
+            return (shown == labels[rows]) | (pictures == true[rows]).flatten(1).all(1)
 
-        drawn, latents = others(self, batch, rows, draw, pool, same if other else None), batch["latents"].clone()
-        latents[rows] = drawn["latents"].to(latents.device)
+        drawn, latents = others(self, batch, rows, draw, pool, same if other else None), true.clone()
+        latents[sent(rows, true.device)] = sent(drawn["latents"], true.device)
         return batch | {"latents": latents}

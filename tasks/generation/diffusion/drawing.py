@@ -2,6 +2,7 @@
 
 import functools
 
+from mubench.examples import sent
 from mubench.tasks.generation.diffusion.contact_sheet import contact_sheet
 from mubench.tasks.generation.diffusion.denoising import generator
 from mubench.tasks.generation.diffusion.frozen import fastest_device
@@ -21,14 +22,17 @@ class Drawing:
         latents = batch["latents"]
         shape, numbers = latents.shape[1:], batch["index"].tolist()
         drawing = torch.stack([torch.randn(shape, generator=generator("picture", number)) for number in numbers])
-        drawing, texts = drawing.to(latents.device), self.texts(latents.device)
+        drawing, texts = sent(drawing, latents.device), self.texts(latents.device)
         conditions = torch.cat([texts[:1].expand(len(latents), -1, -1), texts[batch["prompt"]]])
         scheduler = DDIMScheduler(**self.noise)
         scheduler.set_timesteps(self.steps)
-        for time in scheduler.timesteps:
+        times = scheduler.timesteps
+        for time, number in zip(
+            sent(times, latents.device), times.tolist(), strict=True
+        ):  # the scheduler's own: no wait
             noise = model(torch.cat([drawing, drawing]), time, encoder_hidden_states=conditions).sample.float()
             free, asked = noise.chunk(2)
-            drawing = scheduler.step(free + self.guidance * (asked - free), time, drawing).prev_sample
+            drawing = scheduler.step(free + self.guidance * (asked - free), number, drawing).prev_sample
         return self._decoded(drawing)
 
     def exhibits(self, before, after, sets, most=20):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mubench.models.behaviour import per_channel
 from mubench.tasks.contract.caching import cached_method
 
 
@@ -40,13 +41,21 @@ class Frozen:
         """What models are told of each of the prompts: [prompts, tokens, channels]."""
         import torch
 
+        with torch.inference_mode(False):  # a model that listens to them is trained later
+            return self._encoded_texts().to(device)
+
+    @cached_method
+    def _encoded_texts(self):
+        """The `texts`, in main memory."""
+        import torch
+
         if self.autoencoder:
             encoder = self._frozen("CLIPTextModel", self.encoder, "text_encoder")
             tokens = self._tokens(self.encoder, "tokenizer")
         else:
             encoder, tokens = self._frozen("CLIPModel", self.encoder).text_model, self._tokens(self.encoder)
         with torch.no_grad():
-            return encoder(tokens).last_hidden_state.to(device)
+            return encoder(tokens).last_hidden_state
 
     @cached_method
     def concepts(self, device):
@@ -92,13 +101,17 @@ class Frozen:
 
     def _normal(self, pictures, side):
         """Pictures in [0, 1] as the frozen models take them, ``side`` pixels wide."""
-        import torch
         from torch.nn.functional import interpolate
 
         if pictures.shape[-1] != side:
             pictures = interpolate(pictures, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
-        mean, std = (torch.tensor(self.pixels[k], device=pictures.device).reshape(-1, 1, 1) for k in ("mean", "std"))
+        mean, std = self._scale(pictures.device)
         return (pictures - mean) / std
+
+    @cached_method
+    def _scale(self, device):
+        """The mean and the std of the pixels that the frozen models take, on a device."""
+        return per_channel(self.pixels["mean"], self.pixels["std"], device)
 
     def _encoded(self, pixels):
         """Pictures as bytes, [B, H, W] or [B, H, W, 3], as what models draw: pixels in [-1, 1], or the mean of their

@@ -37,6 +37,7 @@ class ImageGeneration(Denoising, Drawing, Frozen, Task):
     metric = "clip_score"
     also = ("accuracy",)
     keeps_outputs = False
+    resident = ("latents", "prompt", "labels")
     templates: tuple = ()
     encoder = autoencoder = clip = classifier = ""
     colour = "RGB"
@@ -88,7 +89,7 @@ class ImageGeneration(Denoising, Drawing, Frozen, Task):
         }
 
     def sets(self, model, split=None, limit=None):
-        self.texts("cpu")  # encoded before any clock runs
+        self._encoded_texts()  # before any clock runs
         return super().sets(model, split, limit)
 
     def asked(self, batch, what):
