@@ -33,6 +33,7 @@ class View(torch.utils.data.Dataset):
     decodes: whether a batch is decoded when it is asked for (files are opened, pictures unpacked). Only then do worker
         processes save time.
     world: what its examples are seen with, a `World`: handed on whole, as ``world`` of each batch, unless it is empty.
+    lengths: how long each example is, [n], where a batch is padded to its longest; else None.
 
     ``view[positions]`` is a batch: a dict of tensors, with ``index``, the row of each example in the whole set. It
     depends on the positions alone, in every thread and in every process; where ``decodes``, the view can be pickled.
@@ -40,6 +41,7 @@ class View(torch.utils.data.Dataset):
 
     decodes = False
     world = NOTHING
+    lengths = None
 
     def __init__(self, n, rows=None):
         self.rows = torch.arange(n) if rows is None else torch.as_tensor(rows, dtype=torch.long)
@@ -103,14 +105,19 @@ class Examples(View):
     columns: name → tensor of n rows; one of them ``labels`` where the task has labels.
     rows: the rows this view shows, in order (default: all).
     collate: columns of a batch → what the model takes (normalised pixels, trimmed text); default: as they are.
+    lengths: how long each row of the set is, a tensor, or None (see `View`).
     """
 
-    def __init__(self, columns, rows=None, collate=None):
+    def __init__(self, columns, rows=None, collate=None, lengths=None):
         n = len(next(iter(columns.values())))
         if any(len(c) != n for c in columns.values()):
             raise MubenchError(f"columns differ in length: { {k: len(c) for k, c in columns.items()} }")
         super().__init__(n, rows)
-        self.columns, self.collate = columns, collate
+        self.columns, self.collate, self._lengths = columns, collate, lengths
+
+    @property
+    def lengths(self):
+        return None if self._lengths is None else self._lengths[self.rows]
 
     def __getitem__(self, positions):
         rows = self.rows[positions]
@@ -120,10 +127,13 @@ class Examples(View):
     def __add__(self, other):
         world = self._joined(other)
         if other.columns is self.columns:
-            return Examples(self.columns, torch.cat([self.rows, other.rows]), self.collate).within(world)
+            rows = torch.cat([self.rows, other.rows])
+            return Examples(self.columns, rows, self.collate, self._lengths).within(world)
         columns = {name: torch.cat([column, other.columns[name]]) for name, column in self.columns.items()}
-        first = len(next(iter(self.columns.values())))
-        return Examples(columns, torch.cat([self.rows, other.rows + first]), self.collate).within(world)
+        lengths = [self._lengths, other._lengths]
+        lengths = None if any(some is None for some in lengths) else torch.cat(lengths)
+        rows = torch.cat([self.rows, other.rows + len(next(iter(self.columns.values())))])
+        return Examples(columns, rows, self.collate, lengths).within(world)
 
 
 class Decoded(View):

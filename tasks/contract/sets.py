@@ -21,7 +21,8 @@ class Sets:
 
         if self.lazy:
             return Decoded(self.data[name], functools.partial(self.decode, model=model))
-        return Examples(self._columns(model, name), collate=functools.partial(self.collate, model=model))
+        columns, collate = self._columns(model, name), functools.partial(self.collate, model=model)
+        return Examples(columns, collate=collate, lengths=self.lengths(columns))
 
     def decode(self, rows, model):
         """Some rows of `read` as a batch for a model."""
