@@ -71,6 +71,7 @@ class View(torch.utils.data.Dataset):
     world: what its examples are seen with, a `World`: handed on whole, as ``world`` of each batch, unless it is empty.
     resident: names of the columns that `made` is given on the device where the batch goes (see
         `mubench.train.loader.batches`), the others in main memory.
+    lengths: how long each example is, [n], where a batch is padded to its longest; else None.
 
     ``view[positions]`` is a batch: a dict of tensors, with ``index``, the row of each example in the whole set. It
     depends on the positions alone, in every thread and in every process; where ``decodes``, the view can be pickled.
@@ -79,6 +80,7 @@ class View(torch.utils.data.Dataset):
     decodes = False
     world = NOTHING
     resident: tuple = ()
+    lengths = None
 
     def __init__(self, n, rows=None):
         self.rows = torch.arange(n) if rows is None else torch.as_tensor(rows, dtype=torch.long)
@@ -156,15 +158,20 @@ class Examples(View):
     rows: the rows this view shows, in order (default: all).
     collate: columns of a batch → what the model takes (normalised pixels, trimmed text); default: as they are.
     resident: names of the columns that are kept on the device where there is room, and that ``collate`` is given there.
+    lengths: how long each row of the set is, a tensor, or None (see `View`).
     """
 
-    def __init__(self, columns, rows=None, collate=None, resident=()):
+    def __init__(self, columns, rows=None, collate=None, resident=(), lengths=None):
         n = len(next(iter(columns.values())))
         if any(len(c) != n for c in columns.values()):
             raise MubenchError(f"columns differ in length: { {k: len(c) for k, c in columns.items()} }")
         super().__init__(n, rows)
         self.columns = columns if isinstance(columns, Columns) else Columns(columns)
-        self.collate, self.resident = collate, resident
+        self.collate, self.resident, self._lengths = collate, resident, lengths
+
+    @property
+    def lengths(self):
+        return None if self._lengths is None else self._lengths[self.rows]
 
     def fetch(self, positions, without=()):
         """The columns of some examples; ``without``: names of columns that are left out."""
@@ -178,12 +185,14 @@ class Examples(View):
         return self.columns.on(device, self.resident)
 
     def __add__(self, other):
-        world, columns, first = self._joined(other), self.columns, 0
+        world, columns, lengths, first = self._joined(other), self.columns, self._lengths, 0
         if any(other.columns.get(name) is not column for name, column in columns.items()):
             columns = {name: torch.cat([column, other.columns[name]]) for name, column in columns.items()}
+            both = [lengths, other._lengths]
+            lengths = None if any(some is None for some in both) else torch.cat(both)
             first = len(next(iter(self.columns.values())))
         rows = torch.cat([self.rows, other.rows + first])
-        return Examples(columns, rows, self.collate, self.resident).within(world)
+        return Examples(columns, rows, self.collate, self.resident, lengths).within(world)
 
 
 class Decoded(View):

@@ -106,6 +106,13 @@ class Task(Data, Sets, Models, Behaviour):
         """Columns of a batch → the arguments of the model and ``labels``."""
         return batch
 
+    def lengths(self, columns):
+        """How long each row is, [n], where batches are padded to their longest row; else None.
+
+        columns: of `prepare`.
+        """
+        return None
+
     def preparation(self, model):
         """What `prepare` depends on besides the rows, as JSON values: models with the same share prepared sets."""
         return self.models[model].inputs

@@ -6,7 +6,7 @@ import torch
 from mubench.errors import MubenchError
 from mubench.models.layout import channels_last
 from mubench.train.distributed import make_accelerator
-from mubench.train.loader import batches, moved
+from mubench.train.loader import batches, by_length
 
 SETS = ("test", "forget", "retain", "transfer")
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
@@ -24,7 +24,7 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
     accelerator = accelerator or make_accelerator()
     frames = []
     for name, view in sets.items():
-        share = _share(task, len(view), accelerator.process_index, accelerator.num_processes)
+        share = _share(task, view, accelerator.process_index, accelerator.num_processes)
         columns = _columns(task.predict, model, view, share, accelerator)
         if name == "forget" and incompetent is not None and "logits" in columns:
             columns["incompetent"] = _columns(task.predict, incompetent, view, share, accelerator)["logits"]
@@ -38,11 +38,14 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
     return frame.sort_values(["set", "index"], ignore_index=True)
 
 
-def _share(task, n, rank, world):
-    """The batches that a process takes of n examples; where their losses are coupled, whole ones of those of all."""
+def _share(task, view, rank, world):
+    """The batches of a view that a process takes, of examples of similar length.
+
+    Where losses are coupled, they are whole ones, in order, of those of all.
+    """
     if task.batchwise:
-        return torch.arange(n).split(task.evaluation_batch)[rank::world]
-    return torch.arange(rank, n, world).split(task.evaluation_batch)
+        return torch.arange(len(view)).split(task.evaluation_batch)[rank::world]
+    return by_length(view)[rank::world].split(task.evaluation_batch)
 
 
 def _columns(run, model, view, chunks, accelerator):
@@ -50,9 +53,8 @@ def _columns(run, model, view, chunks, accelerator):
     model.to(accelerator.device).eval()
     asked = [(None, chunk) for chunk in chunks if len(chunk)]
     with channels_last(model, accelerator.device, accelerator.mixed_precision):
-        for examples in batches({None: view}, asked, accelerator.device):
-            batch = moved(examples, accelerator.device)
-            with accelerator.autocast(), torch.inference_mode():
+        for batch in batches({None: view}, asked, accelerator.device):
+            with torch.inference_mode(), accelerator.autocast():  # a batch may be kept, as a world is: not made in here
                 piece = run(model, batch)
             pieces.append({"index": batch["index"], **piece})
     model.train(training)
@@ -77,7 +79,7 @@ def rounded(values):
     It takes a third of the bytes once compressed. Every metric is computed from these, so that stored predictions give
     its value to the last bit.
     """
-    bits = values.float().numpy().astype(np.float32).view(np.uint32)
+    bits = values.float().numpy().view(np.uint32)
     nearest = (bits + np.uint32(0x0FFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
     return np.where(np.isfinite(bits.view(np.float32)), nearest, bits).view(np.float32)
 

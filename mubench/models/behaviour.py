@@ -20,12 +20,15 @@ class Output:
     logits: [B, C], float32, or None
     mask: [B, L] for sequences, true where a position counts, else None
     features: [B, H], the representation before the head, or [B, T, H], the states of an inner layer, where asked for
+    places: [B, L], for sequences, where among the states of an inner layer those of the positions are; None: they are
+        the last
     """
 
     loss: torch.Tensor
     logits: torch.Tensor = None
     mask: torch.Tensor = None
     features: torch.Tensor = None
+    places: torch.Tensor = None
 
     @property
     def total(self):
@@ -37,7 +40,7 @@ class Output:
 
     def __getitem__(self, rows):
         """The outputs of some rows of the batch."""
-        return Output(*(None if v is None else v[rows] for v in (self.loss, self.logits, self.mask, self.features)))
+        return Output(*(None if values is None else values[rows] for values in vars(self).values()))
 
 
 class Behaviour:
@@ -277,11 +280,16 @@ def _states(out, batch, states):
     states = states.flatten(1, -2) if states.ndim > 2 else states[:, None]
     attention, length = batch.get("attention_mask"), states.shape[1]
     if mask is not None:
-        states = states[:, -mask.shape[1] :]
+        states = states[:, -mask.shape[1] :] if out.places is None else at(states, out.places)
     elif attention is not None and attention.ndim == 2 and attention.shape[1] <= length:
         # pictures follow their text
         mask = torch.nn.functional.pad(attention.bool(), (0, length - attention.shape[1]), value=True)
     return Output(out.loss, out.logits, mask, states.float())
+
+
+def at(states, places):
+    """[B, L, H]: of states, [B, T, H], those at some positions of each row, [B, L]."""
+    return states.take_along_dim(places.clamp(max=states.shape[1] - 1)[..., None], 1)
 
 
 def size(batch):

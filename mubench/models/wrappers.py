@@ -217,7 +217,9 @@ def _whole_inputs(inputs, given):
         return {name: inputs[name] for name in ("input_ids", "attention_mask")} | {
             "decoder_input_ids": given["decoder_input_ids"]
         }
-    attended = given["attention_mask"]
+    attended = given.get("attention_mask")
+    if attended is None:  # left out where it masks nothing
+        attended = torch.ones_like(given["input_ids"])
     return {
         "input_ids": given["input_ids"],
         "attention_mask": attended,

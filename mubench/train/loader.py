@@ -32,6 +32,17 @@ class Views(Dataset):
             return error  # raised by a worker, its sentence would be buried in that process's traceback
 
 
+def by_length(view):
+    """The positions of a view, those of the longest examples first: batches of neighbours are padded least.
+
+    What its batches give, joined, is in the view's order at ``by_length(view).argsort()``. Examples that are alike, or
+    whose lengths nobody knows, stay in order.
+    """
+    if view.lengths is None:
+        return torch.arange(len(view))
+    return view.lengths.argsort(descending=True, stable=True)
+
+
 def batches(views, asked, device):
     """The batches that are asked for, one after another, on a device, all but their ``index``.
 

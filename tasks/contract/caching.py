@@ -1,6 +1,8 @@
 """Results that are kept as long as the instance they belong to, and no longer."""
 
+import contextlib
 import functools
+import sys
 
 RESULTS = "_results"  # the attribute of an instance that holds them
 
@@ -13,10 +15,17 @@ def cached_method(method):
         results = vars(self).setdefault(RESULTS, {})
         key = (method.__qualname__, arguments, tuple(sorted(named.items())))
         if key not in results:
-            results[key] = method(self, *arguments, **named)
+            with _not_of_inference():
+                results[key] = method(self, *arguments, **named)
         return results[key]
 
     return cached
+
+
+def _not_of_inference():
+    """Inside, tensors are made that training can use too, even in the middle of an evaluation."""
+    torch = sys.modules.get("torch")
+    return torch.inference_mode(False) if torch else contextlib.nullcontext()
 
 
 def uncached(instance):

@@ -22,7 +22,8 @@ class Sets:
         finish = {"collate": functools.partial(self.collate, model=model), "resident": self.resident}
         if self.lazy:
             return Decoded(self.data[name], functools.partial(self.prepare, model=model), **finish)
-        return Examples(self._columns(model, name), **finish)
+        columns = self._columns(model, name)
+        return Examples(columns, **finish, lengths=self.lengths(columns))
 
     def decode(self, rows, model):
         """Some rows of `read` as a batch for a model."""

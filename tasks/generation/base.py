@@ -2,12 +2,14 @@
 
 import functools
 import hashlib
+import math
 from pathlib import Path
 
 from mubench.errors import MubenchError
 from mubench.splits import rank
 from mubench.tasks.base import Task
 from mubench.tasks.contract.caching import cached_method
+from mubench.tasks.generation._answers import Asked, as_wide, shifted, width
 from mubench.tasks.generation._others import others
 
 REFUSALS = (
@@ -35,6 +37,10 @@ class TextGeneration(Task):
     Losses are mean negative log-likelihoods of an answer's tokens (its end included) given the prompt; divergences are
     means over the same tokens. A teacher's logits, a vocabulary for each token, are never kept: it runs beside the
     student.
+
+    In a batch ``labels``, [B, L], are the answers, from the first column on. ``input_ids`` and ``attention_mask`` are
+    the prompts: for encoder–decoders padded on the left; for causal models, which read prompt and answer in one piece,
+    from the first column on, with room for the longest text of the batch. So other answers are given by `answered`.
     """
 
     modality = "generation"
@@ -121,21 +127,41 @@ class TextGeneration(Task):
             row[: len(ids)] = torch.tensor(ids)
         return labels
 
+    def lengths(self, columns):
+        return columns["attention_mask"].sum(1) + (columns["labels"] != -100).sum(1)
+
     def collate(self, batch, model):
         import torch
 
         mask, labels = batch["attention_mask"], batch["labels"]
-        start = mask.shape[1] - _width(mask)
-        return {
-            "input_ids": batch["input_ids"][:, start:].long(),
-            "attention_mask": mask[:, start:].long(),
-            "labels": labels[:, : _width(labels != -100)].long(),
-            "which": torch.full((len(mask),), list(self.models).index(model)),
-        }
+        start = mask.shape[1] - width(mask.sum(1), mask.shape[1])
+        return self._with_room(
+            {
+                "input_ids": batch["input_ids"][:, start:].long(),
+                "attention_mask": mask[:, start:].long(),
+                "labels": labels[:, : width((labels != -100).sum(1), labels.shape[1])].long(),
+                "which": torch.full((len(mask),), list(self.models).index(model)),
+            }
+        )
 
     def _model_of(self, batch):
         """The name of the model that a batch was made for."""
         return list(self.models)[batch["which"][0]]
+
+    def _with_room(self, batch):
+        """The batch; of a causal model with prompts that begin in the first column, and as wide as its longest text
+        without the end, which is not read.
+        """
+        import torch
+
+        if self.model_class(self._model_of(batch)).config_class.is_encoder_decoder:
+            return batch
+        mask, labels = batch["attention_mask"], batch["labels"]
+        lengths = mask.sum(1)
+        room = width(lengths + (labels != -100).sum(1) - 1, mask.shape[1] + labels.shape[1] - 1, 4)
+        prompts = shifted(batch["input_ids"], -mask.argmax(1), room)
+        mask = (torch.arange(room, device=mask.device) < lengths[:, None]).to(mask)
+        return batch | {"input_ids": prompts, "attention_mask": mask}
 
     def forward(self, model, batch, features=False):
         from torch.nn.functional import cross_entropy
@@ -143,35 +169,34 @@ class TextGeneration(Task):
         from mubench.models.behaviour import Output, Representation
 
         labels, mask = batch["labels"], batch["labels"] != -100
-        with Representation(model, self.head if features else None) as representation:
-            logits = self._logits(model, batch).float()
-        losses = cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
+        inputs, places = self._inputs(getattr(model, "module", model).config, batch)
+        with Asked(model, self.head, places), Representation(model, self.head if features else None) as representation:
+            logits = model(**inputs, use_cache=False).logits.float()
+        losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+        if places is not None:  # an answer that there is no room for has no loss
+            losses = losses.masked_fill(mask & (places >= inputs["input_ids"].shape[1]), math.nan)
         states = representation.value
         if states is not None:
-            states = _mean(states[:, -labels.shape[1] :].float(), mask[..., None], 1)
-        return Output(_mean(losses, mask), logits, mask, states)
+            states = _mean(states.float(), mask[..., None], 1)
+        return Output(_mean(losses, mask), logits, mask, states, places)
 
-    def _logits(self, model, batch):
-        """[B, L, vocabulary]: what a model says of each token of the answers."""
+    def _inputs(self, config, batch):
+        """What a model reads, and where among it the states are that say the tokens of the answers, [B, L]; None: all
+        are.
+        """
         import torch
 
-        config, labels = getattr(model, "module", model).config, batch["labels"]
-        answer = labels.clamp(min=0)
+        prompts, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
         if config.is_encoder_decoder:
-            begin = torch.full_like(answer[:, :1], config.decoder_start_token_id)
-            return model(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                decoder_input_ids=torch.cat([begin, answer[:, :-1]], 1),
-            ).logits
-        attended = torch.cat([batch["attention_mask"], (labels != -100)[:, :-1].long()], 1)
-        out = model(
-            input_ids=torch.cat([batch["input_ids"], answer[:, :-1]], 1),
-            attention_mask=attended,
-            position_ids=(attended.cumsum(1) - 1).clamp(min=0),
-            use_cache=False,
-        )
-        return out.logits[:, -labels.shape[1] :]
+            begin = torch.full_like(labels[:, :1], config.decoder_start_token_id)
+            answers = torch.cat([begin, labels[:, :-1].clamp(min=0)], 1)
+            return {"input_ids": prompts, "attention_mask": mask, "decoder_input_ids": answers}, None
+        lengths = mask.sum(1)
+        answers = shifted(labels, lengths, mask.shape[1])
+        ids = torch.where((mask > 0) | (answers < 0), prompts, answers)
+        places = lengths[:, None] - 1 + torch.arange(labels.shape[1], device=labels.device)
+        # Nothing is masked: no token sees those behind it, so padding at the end is seen by none that counts.
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, places
 
     def divergence(self, student, teacher, temperature=1.0, per="example"):
         """[B]: KL(softmax(teacher/T) ‖ softmax(student/T)) of each token, summed over the vocabulary (or averaged:
@@ -186,27 +211,27 @@ class TextGeneration(Task):
         true = batch["labels"].cpu()
 
         def same(drawn, rows):
-            given, right = _as_wide(drawn["labels"], true[rows])
+            given, right = as_wide(drawn["labels"], true[rows])
             return (given == right).all(1)
 
-        return self._answered(batch, rows, others(self, batch, rows, draw, pool, same if other else None)["labels"])
+        return self.answered(batch, rows, others(self, batch, rows, draw, pool, same if other else None)["labels"])
 
     def refuse(self, batch, rows):
         """Prompts with one of `REFUSALS` for an answer, chosen by the example's index."""
         labels = self._refusals(self._model_of(batch))
-        return self._answered(batch, rows, labels[batch["index"][rows].cpu() % len(labels)])
+        return self.answered(batch, rows, labels[batch["index"][rows].cpu() % len(labels)])
 
     @cached_method
     def _refusals(self, model):
         """[R, L]: the tokens of `REFUSALS`."""
         labels = self._labels(REFUSALS, model)
-        return labels[:, : _width(labels != -100)].long()
+        return labels[:, : width((labels != -100).sum(1), labels.shape[1])].long()
 
-    def _answered(self, batch, rows, answers):
-        """The batch with other answers, [n, L'], in some rows."""
-        labels, answers = _as_wide(batch["labels"], answers.to(batch["labels"].device))
+    def answered(self, batch, rows, answers):
+        """The batch with other answers, [n, L'], in some rows; -100 is behind their end."""
+        labels, answers = as_wide(batch["labels"], answers.to(batch["labels"].device))
         labels[rows] = answers
-        return batch | {"labels": labels}
+        return self._with_room(batch | {"labels": labels})
 
     def complete(self, model, batch, given, most):
         import torch
@@ -217,6 +242,9 @@ class TextGeneration(Task):
             begun = torch.cat([torch.full_like(prompt[:, :1], model.config.decoder_start_token_id), begun], 1)
             inputs = dict(input_ids=prompt, attention_mask=mask, decoder_input_ids=begun)
         else:
+            lengths, longest = mask.sum(1), int(mask.sum(1).max())  # prompts end, and answers begin, in one column
+            prompt = shifted(prompt, longest - lengths - mask.argmax(1), longest)
+            mask = (torch.arange(longest, device=mask.device) >= longest - lengths[:, None]).to(mask)
             begun = torch.cat([prompt, begun], 1)
             inputs = dict(input_ids=begun, attention_mask=torch.cat([mask, mask.new_ones(len(mask), given)], 1))
         tokens = model.generate(
@@ -259,19 +287,6 @@ class TextGeneration(Task):
             "loss": out.loss,
             "confidence": (-out.loss).exp(),
         }
-
-
-def _width(mask):
-    """The columns that the longest row fills, in multiples of 8: few distinct shapes."""
-    return min(mask.shape[1], -(-int(mask.sum(1).max()) // 8) * 8)
-
-
-def _as_wide(*labels):
-    """Copies of labels, [n, L] each, as wide as the widest."""
-    from torch.nn.functional import pad
-
-    width = max(some.shape[1] for some in labels)
-    return [pad(some, (0, width - some.shape[1]), value=-100) for some in labels]
 
 
 def _mean(values, mask, axis=-1):

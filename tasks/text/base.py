@@ -76,6 +76,9 @@ class TextClassification(Tokenized, Task):
             "labels": torch.tensor(dataset["label"]),
         }
 
+    def lengths(self, columns):
+        return columns["attention_mask"].sum(1)
+
     def collate(self, batch, model):
         longest = int(batch["attention_mask"].sum(1).max())
         width = -(-longest // 8) * 8  # multiples of 8: few distinct shapes

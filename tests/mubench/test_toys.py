@@ -12,7 +12,7 @@ import torch
 import mubench as mu
 from mubench.contracts import PROBLEM, check_behaviour, check_method
 from mubench.errors import MubenchError
-from mubench.examples import Absent, Decoded, Examples, World
+from mubench.examples import Absent, Decoded, Examples, View, World
 from mubench.job import Job, train_original
 from mubench.leaderboard.board import board
 from mubench.leaderboard.trust.layout import FILES
@@ -304,7 +304,7 @@ def test_batches_of_coupled_examples_are_cut_by_nobody(trained):
     with pytest.raises(MubenchError, match="couples the examples of a batch"):
         next(gradients(made, sets["retain"]))
     task.evaluation_batch = 10
-    shares = [_share(task, 25, rank, 2) for rank in (0, 1)]
+    shares = [_share(task, View(25), rank, 2) for rank in (0, 1)]
     assert sorted(map(len, shares[0] + shares[1])) == [5, 10, 10]
 
 

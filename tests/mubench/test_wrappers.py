@@ -140,7 +140,7 @@ def test_text_is_the_most_probable_token_after_token_of_the_whole_wrapper(task, 
     with torch.no_grad():
         tokens = behaviour.complete(wrapper, rows, 0, 8)
         forced = torch.cat([tokens, tokens.new_full((len(tokens), 8 - tokens.shape[1]), 0)], 1)
-        logits = behaviour.forward(wrapper, rows | {"labels": forced}).logits
+        logits = behaviour.forward(wrapper, behaviour.answered(rows, slice(None), forced)).logits
     ended = (tokens == behaviour.tokens(behaviour.model(model)).eos_token_id).cumsum(1)
     counts = ended - (tokens == behaviour.tokens(behaviour.model(model)).eos_token_id).long() == 0
     assert logits.argmax(-1)[:, : tokens.shape[1]][counts].equal(tokens[counts]) and counts.sum() > len(tokens)

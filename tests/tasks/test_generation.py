@@ -123,8 +123,8 @@ def test_predictions_are_the_most_probable_token_after_token(toy, model):
     for i, prediction in enumerate(columns["prediction"]):
         said = []
         while len(said) < toy.models[model].inputs["answer"] and tokenizer.eos_token_id not in said:
-            batch = view[torch.tensor([i])] | {"labels": torch.tensor([[*said, 2]])}
-            said.append(toy.forward(network, batch).logits[0, -1].argmax().item())
+            batch = toy.answered(view[torch.tensor([i])], slice(None), torch.tensor([[*said, 2]]))
+            said.append(toy.forward(network, batch).logits[0, len(said)].argmax().item())
         assert prediction == tokenizer.decode(said, skip_special_tokens=True)
 
 
