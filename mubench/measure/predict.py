@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import torch
+
 from mubench.errors import MubenchError
 from mubench.models.layout import channels_last
 from mubench.train.distributed import make_accelerator

@@ -8,12 +8,12 @@ import hashlib
 import torch
 
 from mubench.errors import MubenchError, nearest
-from mubench.examples import View
+from mubench.examples import View, sent
 from mubench.models import networks
 from mubench.train import lora
 from mubench.train.costs import Meter
 from mubench.train.distributed import make_accelerator
-from mubench.train.loader import batches, moved
+from mubench.train.loader import batches, by_length, moved
 from mubench.train.teachers import Teacher
 from mubench.train.trainable import Frozen, keep_statistics, resting
 
@@ -191,8 +191,8 @@ class Context:
         return self.ready(view[positions], purpose)
 
     def batches(self, view, size, purpose):
-        """A whole view in batches of some size, in order, each `ready`."""
-        for examples in batches({None: view}, [(None, p) for p in torch.arange(len(view)).split(size)], self.device):
+        """A whole view in batches of some size and of similar length (`by_length`), each `ready`."""
+        for examples in batches({None: view}, [(None, some) for some in by_length(view).split(size)], self.device):
             yield self.ready(examples, purpose)
 
     def sample(self, view, share):
@@ -327,7 +327,7 @@ class Context:
             with self.counted(("measure", what), batch, gradient=False), self.accelerator.autocast():
                 parts.append(what(self.task, self.student, batch))
         self.student.train(training)
-        return torch.cat(parts)
+        return torch.cat(parts)[sent(by_length(view).argsort(), self.device)]
 
 
 def frozen(model):

@@ -11,7 +11,6 @@ import torch
 from mubench.errors import MubenchError
 from mubench.models import networks
 
-
 LAUNCHERS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # say how many processes run
 
 

@@ -4,9 +4,11 @@ import contextlib
 
 import torch
 
+from mubench.examples import sent
 from mubench.models.behaviour import Output, forward
 from mubench.models.layout import channels_last
 from mubench.train import lora
+from mubench.train.loader import by_length
 
 
 class Teacher:
@@ -49,11 +51,9 @@ class Teacher:
                 counted = context.counted(("teacher", features), batch, gradient=False)
                 with counted, context.accelerator.autocast(), torch.inference_mode():
                     parts.append(context.task.forward(model, batch, features))
-        joined = {
-            name: None if getattr(parts[0], name) is None else torch.cat([getattr(part, name) for part in parts])
-            for name in ("loss", "logits", "mask", "features")
-        }
-        return Output(**joined)
+        fields = zip(*([part.loss, part.logits, part.mask, part.features] for part in parts), strict=True)
+        whole = Output(*(None if values[0] is None else torch.cat(values) for values in fields))
+        return whole if view.lengths is None else whole[sent(by_length(view).argsort(), context.device)]
 
     def _answering(self):
         """The model as it answers: with LoRA the student, its adapters off."""

@@ -120,7 +120,9 @@ def main():
         verdict = judged([1 / r for r in ratios], least=1 / 1.05) if step >= 10 else "a step below 10 ms"
         missed += [name] if verdict == "missed" else []
         middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
-        print(f"{name}: engine / loop {middle:.3f} ({low:.3f} to {high:.3f}), {step:.1f} ms a step: {verdict}", flush=True)
+        print(
+            f"{name}: engine / loop {middle:.3f} ({low:.3f} to {high:.3f}), {step:.1f} ms a step: {verdict}", flush=True
+        )
     random = torch.Generator().manual_seed(0)
     rows = {"x": torch.randn(6400, 2, generator=random), "labels": torch.randint(3, (6400,), generator=random)}
     view, forget = Examples(rows, range(3200, 6400)), Examples(rows, range(3200))

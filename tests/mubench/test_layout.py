@@ -30,7 +30,11 @@ def test_the_weights_lie_last_inside_and_as_before_outside():
     model = network()
     before, values = strides(model), [p.detach().clone() for p in model.parameters()]
     with channels_last(model, CPU):
-        assert [m.weight.stride() for m in model if hasattr(m, "weight")] == [(9, 1, 3, 1), (4, 1, 4, 4), (54, 1, 18, 6)]
+        assert [m.weight.stride() for m in model if hasattr(m, "weight")] == [
+            (9, 1, 3, 1),
+            (4, 1, 4, 4),
+            (54, 1, 18, 6),
+        ]
         inside = strides(model)
         with channels_last(model, CPU):
             assert strides(model) == inside
