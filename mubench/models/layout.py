@@ -28,6 +28,6 @@ def _channels_last(model):
 
 
 def _lies_last(weight):
-    """Whether the channels of a kernel [O, C, H, W] are last: asked of its strides, since one channel lies both ways."""
+    """Whether the channels of a kernel [O, C, H, W] are last, by its strides: a single one lies both ways."""
     _, c, h, w = weight.shape
     return weight.stride() == (h * w * c, 1, w * c, c)

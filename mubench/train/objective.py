@@ -116,7 +116,7 @@ class Objective:
         return task.divergence(student, teacher, term.temperature, term.per)
 
     def _teacher_output(self, term, batch, rows, positions):
-        """What a term's teacher gives for some rows: read, where the task keeps outputs, from those of the whole set."""
+        """What a term's teacher gives for some rows: where the task keeps outputs, read from those of the whole set."""
         teacher, layer = self.context.teacher(term.target), self.context.layer(term.layer)
         features = term.measure == "rep" and not layer
         if layer or not teacher.keeps_outputs:

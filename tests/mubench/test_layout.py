@@ -1,4 +1,4 @@
-"""Convolutions with their channels last: the same values, weights that lie as before, nothing left in inference mode."""
+"""Convolutions with channels last: the same values, weights that lie as before, nothing left in inference mode."""
 
 import copy
 
