@@ -3,10 +3,10 @@
 MU-Bench (CLU-UML/MU-Bench, mubench/trainer): losses of neggrad, random_label, bad_teaching, scrub and salun, the last
     three with what they run beside the student. AdamW, linear decay, clipping at 1, batches of 128 and weight decay
     1e-4 as its CIFAR-100 configurations say; the optimiser is the installed library's default. As published it scores
-    D_t and D_f after every epoch, saves a checkpoint, goes back to the best one, and at the end scores D_t, D_f, D_r and
-    the transfer set, with 500 draws each of its knowledge gap and its zero-retrain forgetting. Departures: all batches
-    of D_f count for the saliency (its first is lost), SCRUB finds D_f, and its two phases have as many epochs as they
-    are given.
+    D_t and D_f after every epoch, saves a checkpoint, goes back to the best one, and at the end scores D_t, D_f, D_r
+    and the transfer set, with 500 draws each of its knowledge gap and its zero-retrain forgetting. Departures: all
+    batches of D_f count for the saliency (its first is lost), SCRUB finds D_f, and its two phases have as many epochs
+    as they are given.
 open-unlearning (locuslab/open-unlearning, src/trainer/unlearn): GradDiff and NPO with the loss of D_r, each item of D_f
     with one of D_r drawn at random, text padded on the right to the longest of a batch; no evaluation.
 
