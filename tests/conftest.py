@@ -19,6 +19,7 @@ from mubench.cache import cache_dir
 from mubench.cli import main
 from mubench.models import originals
 from mubench.registry import load_task
+from mubench.sweep import dry_run
 
 # Before torch is imported anywhere; processes started by tests inherit it.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -32,12 +33,25 @@ for stream, path in ((1, folder + "/out"), (2, folder + "/err")):
     os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
 exec(code)
 """
-HEAVY = [
-    "mubench.runner",
+COMMAND = """
+import os, sys
+os.chdir(folder)
+os.environ.clear()
+os.environ.update(environment)
+sys.path[:0] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
+for stream, path in ((1, output), (2, errors)):
+    os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
+from mubench.cli import main
+main(words)
+"""
+LIBRARIES = [  # what a run imports, and takes most of its seconds to; of mubench nothing, which may differ by a process
+    "accelerate",
     "datasets",
     "evaluate",
-    "sklearn.linear_model",
+    "optuna",
     "pyarrow.parquet",
+    "sklearn.linear_model",
+    "torch",
     "transformers.models.resnet.modeling_resnet",
 ]
 
@@ -116,10 +130,34 @@ def hub(tmp_path):
 
 @pytest.fixture(scope="session")
 def server():
-    """Processes forked from one that has imported everything start at once, and never inherit this one's state."""
+    """Processes forked from one that has imported all libraries start at once, and never inherit this one's state."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
+    context.set_forkserver_preload(LIBRARIES)
     return context
+
+
+@pytest.fixture
+def forked(server, tmp_path):
+    """Runs a command line in a process of its own whose libraries are imported already: not for what they read as they
+    are imported (a hub's address), nor for how Python starts.
+    """
+
+    def run(*words, cwd=".", env=None):
+        output, errors = (tmp_path / f"forked.{kind}" for kind in ("out", "err"))
+        names = {"words": [*map(str, words)], "output": str(output), "errors": str(errors)}
+        names |= {"folder": str(Path(cwd).resolve()), "environment": dict(env or os.environ)}
+        process = server.Process(target=exec, args=(COMMAND, names))
+        process.start()
+        process.join(300)
+        return Done(process.exitcode, output.read_text(), errors.read_text())
+
+    return run
+
+
+@pytest.fixture
+def foretold(server, monkeypatch):
+    """A dry run forecasts in a process whose libraries are imported already."""
+    monkeypatch.setattr(dry_run.multiprocessing, "get_context", lambda _: server)
 
 
 @pytest.fixture
