@@ -290,20 +290,23 @@ def main():
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     transformers.utils.logging.disable_progress_bar()
-    print("| against | evaluation | peer / mubench | asked for | CPU s of mubench | of the peer |")
-    print("| --- | --- | --- | --- | --- | --- |")
     with contextlib.redirect_stdout(io.StringIO()):
         cpu_seconds(ROWS["MU-Bench neggrad"].sides, 1)  # all is imported
-    medians = []
+    print("| against | evaluation | peer / mubench | asked for | CPU s of mubench | of the peer |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    medians, missed = [], False
     for name, row in ROWS.items():
         if asked.only.lower() in name.lower():
             check(row)
             for evaluation, (ratios, cells) in compare(row, asked.rounds).items():
                 print(f"| {name} | {cells} |", flush=True)
                 medians += [statistics.median(ratios)] if evaluation == "as published" else []
-    if medians:
+                missed |= judged(ratios, row.asked[evaluation] or 0) == "missed"
+    if len(medians) > 1:
         print(f"\nMedian of MU-Bench's trainers as published: {statistics.median(medians):.2f}; asked for: 2")
+    return missed or len(medians) > 1 and statistics.median(medians) < 2
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as tempfile.tempdir:  # what both sides write is gone afterwards
+        raise SystemExit(main())
