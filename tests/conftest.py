@@ -3,7 +3,6 @@ in another.
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +19,8 @@ from mubench.cache import cache_dir
 from mubench.cli import main
 from mubench.models import originals
 from mubench.registry import load_task
+from mubench.sweep import dry_run
+from preloaded import Preloaded, command
 
 # Before torch is imported anywhere; processes started by tests inherit it.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -32,15 +34,6 @@ for stream, path in ((1, folder + "/out"), (2, folder + "/err")):
     os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), stream)
 exec(code)
 """
-HEAVY = [
-    "mubench.runner",
-    "datasets",
-    "evaluate",
-    "sklearn.linear_model",
-    "pyarrow.parquet",
-    "transformers.models.resnet.modeling_resnet",
-]
-
 SEEDS = 41  # of which fashion's resnet has an original at hand: training one takes a quarter of a minute
 
 
@@ -116,10 +109,30 @@ def hub(tmp_path):
 
 @pytest.fixture(scope="session")
 def server():
-    """Processes forked from one that has imported everything start at once, and never inherit this one's state."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
-    return context
+    """Processes forked from one that has imported all libraries start at once, and never inherit this one's state."""
+    return Preloaded()
+
+
+@pytest.fixture
+def forked(server, tmp_path):
+    """Runs a command line in a process of its own whose libraries are imported already: not for what they read as they
+    are imported (a hub's address), nor for how Python starts.
+    """
+
+    def run(*words, cwd=".", env=None):
+        output, errors = (tmp_path / f"forked.{kind}" for kind in ("out", "err"))
+        process = server.Process(command, ([*map(str, words)], cwd, output, errors), env)
+        process.start()
+        process.join(300)
+        return Done(process.exitcode, output.read_text(), errors.read_text())
+
+    return run
+
+
+@pytest.fixture
+def foretold(server, monkeypatch):
+    """A dry run forecasts in a process whose libraries are imported already."""
+    monkeypatch.setattr(dry_run, "multiprocessing", SimpleNamespace(get_context=lambda _: server))
 
 
 @pytest.fixture
@@ -132,7 +145,7 @@ def background(server, tmp_path):
     def start(code, **names):
         folder = tmp_path / f"process{len(started)}"
         folder.mkdir()
-        process = server.Process(target=exec, args=(IN_BACKGROUND, {"code": code, "folder": str(folder), **names}))
+        process = server.Process(exec, (IN_BACKGROUND, {"code": code, "folder": str(folder), **names}))
         process.start()
         process.folder = folder
         started.append(process)

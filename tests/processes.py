@@ -1,4 +1,4 @@
-"""Started by `test_distributed` on one process or on several: makes one run of each case, all in one start."""
+"""Of `test_distributed`: makes one run of each case, started on several processes, or in one that is there."""
 
 import sys
 
@@ -47,16 +47,15 @@ def spec(name):
     return make_spec(**case | {"params": {"epochs": 1} | case["params"]})
 
 
-if __name__ == "__main__":
+def run(folder, shard=False):
+    """Make a run of each case."""
     for name in CASES:
-        run_spec(
-            spec(name),
-            Store(sys.argv[1]),
-            save_model=True,
-            progress=False,
-            shard=SHARD,
-            eval_every=2 if CASES[name].get("observed") else None,
-        )
+        every = 2 if CASES[name].get("observed") else None
+        run_spec(spec(name), Store(folder), save_model=True, progress=False, shard=shard, eval_every=every)
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], SHARD)
     if SHARD:
         try:
             run_spec(make_spec(**COMMON, method="l1_sparse"), Store(sys.argv[1]), progress=False, shard=True)

@@ -109,7 +109,7 @@ SLOW = [p for p in PAGES if any(b.mark == "slow" for b in blocks(p))]
 
 
 @pytest.mark.parametrize("path", RUN, ids=lambda p: p.stem)
-def test_a_page_can_be_followed(path, tmp_path, monkeypatch):
+def test_a_page_can_be_followed(path, tmp_path, monkeypatch, foretold):
     follow(path, tmp_path, monkeypatch, slow=False)
 
 

@@ -28,9 +28,9 @@ def test_listings_are_not_stale(what):
     assert shown[what] == show(what) + "\n", "python tests/test_readme.py renews the README"
 
 
-def test_its_python_and_commands_run_in_order(tmp_path, monkeypatch, capsys):
-    """One after the other in one folder, as a reader would; grids and runs on few rows, everything else as it
-    stands.
+def test_its_python_and_commands_run_in_order(tmp_path, monkeypatch, capsys, foretold):
+    """One after the other in one folder, as a reader would; grids and runs on few rows and in this process, everything
+    else as it stands.
     """
     from mubench.cli import main
 
@@ -49,6 +49,7 @@ def test_its_python_and_commands_run_in_order(tmp_path, monkeypatch, capsys):
             assert words[0] == "mubench"
             if words[1] in ("run", "tune"):
                 words += ["--limit", "64", "--out", "trials"] + ["--trials", "2"] * (words[1] == "tune")
+                words += ["--workers", "1"] * ("--workers" in words)
             if words[1] == "board" or words[1] == "score":
                 main(["run", "fashion", "original,finetune", "--max-steps", "1"])  # a few results for it to read
             main(words[1:])

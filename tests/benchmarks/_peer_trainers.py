@@ -1,12 +1,12 @@
 """Two suites' trainers on the Hugging Face `Trainer`, written anew from what those do.
 
 MU-Bench (CLU-UML/MU-Bench, mubench/trainer): losses of neggrad, random_label, bad_teaching, scrub and salun, the last
-    three with what they run beside the student. AdamW, linear decay, clipping at 1, batches of 128 and weight decay 1e-4
-    as its CIFAR-100 configurations say; the optimiser is the installed library's default. As published it scores D_t
-    and D_f after every epoch, saves a checkpoint, goes back to the best one, and at the end scores D_t, D_f, D_r and
-    the transfer set, with 500 draws each of its knowledge gap and its zero-retrain forgetting. Departures: all batches
-    of D_f count for the saliency (its first is lost), SCRUB finds D_f, and its two phases have as many epochs as they
-    are given.
+    three with what they run beside the student. AdamW, linear decay, clipping at 1, batches of 128 and weight decay
+    1e-4 as its CIFAR-100 configurations say; the optimiser is the installed library's default. As published it scores
+    D_t and D_f after every epoch, saves a checkpoint, goes back to the best one, and at the end scores D_t, D_f, D_r
+    and the transfer set, with 500 draws each of its knowledge gap and its zero-retrain forgetting. Departures: all
+    batches of D_f count for the saliency (its first is lost), SCRUB finds D_f, and its two phases have as many epochs
+    as they are given.
 open-unlearning (locuslab/open-unlearning, src/trainer/unlearn): GradDiff and NPO with the loss of D_r, each item of D_f
     with one of D_r drawn at random, text padded on the right to the longest of a batch; no evaluation.
 
@@ -59,11 +59,11 @@ class MuBench(Trainer):
     sets: name → `Rows`: forget, retain, test, transfer.
     folder: where it writes.
     epochs: passes over its training set.
-    evaluation: ``""``, none; ``"end"``, the four sets are scored when all is over; ``"published"``, all that it does.
+    published: whether it does all that it is published to do, or only trains and scores its sets at the end.
     """
 
-    def __init__(self, model, sets, folder, epochs, evaluation=""):
-        self.sets, self.classes, self.evaluation = sets, model.config.num_labels, evaluation
+    def __init__(self, model, sets, folder, epochs, published=False):
+        self.sets, self.classes, self.published = sets, model.config.num_labels, published
         each = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
         arguments = TrainingArguments(
             output_dir=folder,
@@ -73,7 +73,7 @@ class MuBench(Trainer):
             learning_rate=1e-5,
             weight_decay=1e-4,
             metric_for_best_model="overall",
-            **(each if evaluation == "published" else {"eval_strategy": "no", "save_strategy": "no"}),
+            **(each if published else {"eval_strategy": "no", "save_strategy": "no"}),
             **ARGUMENTS,
         )
         super().__init__(
@@ -89,8 +89,6 @@ class MuBench(Trainer):
 
     def unlearn(self):
         self.train()
-        if self.evaluation:
-            self.final_scores()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if not model.training:
@@ -110,6 +108,7 @@ class MuBench(Trainer):
         return found.predictions, found.label_ids
 
     def evaluate(self, *_, **__):
+        """D_t and D_f, after an epoch."""
         scores = {f"eval_{name}_accuracy": right(*self.logits(name)).mean() for name in ("test", "forget")}
         test, forget = (
             1 - abs(value - aim) for value, aim in zip(scores.values(), (0.9, 1 / self.classes), strict=True)
@@ -123,7 +122,7 @@ class MuBench(Trainer):
         found = {name: self.logits(name) for name in ("test", "forget", "retain", "transfer")}
         for name, (logits, labels) in found.items():
             self.save_metrics(name, {f"{name}_accuracy": right(logits, labels).mean()})
-        if self.evaluation == "published":
+        if self.published:
             self.drawn_scores(found)
 
     def drawn_scores(self, found):
@@ -196,7 +195,7 @@ class SalUn(RandomLabel):
 class BadTeaching(MuBench):
     """As many rows of D_r as of D_f. Each kind is seen apart, by the student and by its teacher, at every step.
 
-    Its divergence takes logits for probabilities, so that its value means nothing and may be NaN; its gradient is finite.
+    Its divergence takes logits for probabilities: its value means nothing and may be NaN; its gradient is finite.
     """
 
     def training_set(self):

@@ -212,7 +212,7 @@ def test_the_analysis_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 
-def test_ablate_runs_draws_and_skips_what_is_done(tmp_path, capsys):
+def test_ablate_runs_draws_and_skips_what_is_done(tmp_path, capsys, foretold):
     from mubench import cli
 
     line = [

@@ -60,13 +60,13 @@ def values(text):
     return {name: float(value) for name, value in re.findall(r"^  (\w+) +(-?[\d.]+)$", text, re.M)}
 
 
-def test_from_the_command_line_to_the_board(installed, tmp_path, mubench):
+def test_from_the_command_line_to_the_board(installed, tmp_path, forked):
     here = {"cwd": tmp_path, "env": installed}
-    assert mubench("new", "task", "my_task", **here).code == 0
+    assert forked("new", "task", "my_task", **here).code == 0
     task = tmp_path / "my_task.py"
     task.write_text(re.sub(r"epochs=\d+", "epochs=2", task.read_text()))
-    assert mubench("original", "my_task.py:MyTask", "--train", **here).code == 0
-    done = mubench("run", "my_task.py:MyTask", "neggrad,retrain", "--seed", 0, 1, "--attack", RELEARN, **here)
+    assert forked("original", "my_task.py:MyTask", "--train", **here).code == 0
+    done = forked("run", "my_task.py:MyTask", "neggrad,retrain", "--seed", 0, 1, "--attack", RELEARN, **here)
     assert done.code == 0, done.err
     assert re.search(r"loss_deviation ↓ +relearned +relearn_gap ↓", done.out)
     folder = {
@@ -77,7 +77,7 @@ def test_from_the_command_line_to_the_board(installed, tmp_path, mubench):
     }
     assert len(folder) == 4
 
-    made = mubench("board", "results", "--out", "tables", **here)
+    made = forked("board", "results", "--out", "tables", **here)
     assert made.code == 0, made.err
     rows = pd.read_csv(tmp_path / "tables/board.csv").set_index("method")
     runs = pd.read_parquet(tmp_path / "tables/runs.parquet").set_index(["method", "seed"])
@@ -98,15 +98,15 @@ def test_from_the_command_line_to_the_board(installed, tmp_path, mubench):
 
     place = folder["neggrad", 1]
     beside = [folder["retrain", 1], folder["retrain", 0]]
-    scored = values(mubench("score", place, "--retrain", *beside, **here).out)
+    scored = values(forked("score", place, "--retrain", *beside, **here).out)
     for name in ("loss_deviation", "relearned", "relearn_gap", "gap_to_retrain"):
         assert scored[name] == pytest.approx(runs.loc[("neggrad", 1), name], abs=1e-4)
-    assert "loss_deviation" not in values(mubench("score", place, "--retrain", beside[0], **here).out)
+    assert "loss_deviation" not in values(forked("score", place, "--retrain", beside[0], **here).out)
 
     # a retrained model more is another population: nothing old is taken from the cache
-    more = mubench("run", "my_task.py:MyTask", "retrain", "--seed", 2, "--out", "more", **here)
+    more = forked("run", "my_task.py:MyTask", "retrain", "--seed", 2, "--out", "more", **here)
     assert more.code == 0, more.err
-    mubench("board", "results", "more", "--out", "tables", **here)
+    forked("board", "results", "more", "--out", "tables", **here)
     again = pd.read_parquet(tmp_path / "tables/runs.parquet").set_index(["method", "seed"])
     third = losses(next((tmp_path / "more").rglob("result.json")).parent)
     expected = np.abs(losses(place) - np.mean([*retrained, third], 0)).mean()
@@ -117,15 +117,15 @@ def test_from_the_command_line_to_the_board(installed, tmp_path, mubench):
     pd.testing.assert_frame_equal(first.drop(columns=shares), second.drop(columns=shares))
 
     # and where the package is not installed, the records are read and its metrics are not shown
-    without = mubench("board", "results", cwd=tmp_path)
+    without = forked("board", "results", cwd=tmp_path)
     assert without.code == 0 and "loss_deviation" not in without.out and "left out" not in without.out
-    refused = mubench("score", place, cwd=tmp_path)
+    refused = forked("score", place, cwd=tmp_path)
     assert refused.code == 1 and "metric relearned is not known here: install the package that brings it" in refused.err
 
 
-def test_names_of_installed_probes_and_metrics(installed, mubench, tmp_path):
-    assert re.search(r"^loss_deviation +lower +Mean distance", mubench("ls", "metrics", env=installed).out, re.M)
-    done = mubench("run", "fashion", "original", "--limit", 10, "--out", tmp_path, "--attack", "again", env=installed)
+def test_names_of_installed_probes_and_metrics(installed, forked, tmp_path):
+    assert re.search(r"^loss_deviation +lower +Mean distance", forked("ls", "metrics", env=installed).out, re.M)
+    done = forked("run", "fashion", "original", "--limit", 10, "--out", tmp_path, "--attack", "again", env=installed)
     assert done.code == 0, done.err
     [path] = tmp_path.rglob("result.json")
     assert [*read(path.parent).probes] == ["again"] and read(path.parent).command.endswith("--attack again")
@@ -139,8 +139,8 @@ def test_names_of_installed_probes_and_metrics(installed, mubench, tmp_path):
         ("[mubench.metrics]\nfall = population:fall\n", "fall .*is no function of that name"),
     ],
 )
-def test_packages_whose_metrics_are_none_are_named(points, complaint, tmp_path, mubench):
-    done = mubench("ls", "metrics", env=install(tmp_path, points))
+def test_packages_whose_metrics_are_none_are_named(points, complaint, tmp_path, forked):
+    done = forked("ls", "metrics", env=install(tmp_path, points))
     assert done.code == 1 and re.search(f"metric {complaint}", done.err)
 
 
@@ -165,17 +165,17 @@ def check(folder, **options):
     return "\n".join(submission.check(folder, **options))
 
 
-def test_a_submission_carries_what_probes_predicted(installed, attacked, tmp_path, mubench):
+def test_a_submission_carries_what_probes_predicted(installed, attacked, tmp_path, forked):
     assert attacked.path("probes/relearn.parquet").is_file()
     assert "recomputed: " in check(attacked.root, record=True)
     assert level_of(attacked.result)[0] is Level.RECOMPUTED
     assert [*read_run(attacked.result).probes] == ["relearn"]
     zipped = tmp_path / "zipped.zip"
-    done = mubench("submit", attacked.root / "results", "--name", "Attacked", "--out", zipped, env=installed)
+    done = forked("submit", attacked.root / "results", "--name", "Attacked", "--out", zipped, env=installed)
     assert done.code == 0, done.err
     assert "recomputed: " in check(zipped)
     # its metrics are recomputed where they are known, also those that the record does not claim
-    assert "relearned" in values(mubench("score", attacked.result, env=installed).out)
+    assert "relearned" in values(forked("score", attacked.result, env=installed).out)
 
 
 def test_metrics_that_are_not_known_here_are_not_shown(attacked):
@@ -185,9 +185,9 @@ def test_metrics_that_are_not_known_here_are_not_shown(attacked):
     assert run.unknown == ["relearned"] and "relearned" not in run.metrics
 
 
-def test_a_claim_about_a_probe_is_held_to_its_predictions(attacked, installed, mubench):
+def test_a_claim_about_a_probe_is_held_to_its_predictions(attacked, installed, forked):
     attacked.edit(metrics=lambda found: found | {"relearned": 0.25})
-    done = mubench("check", attacked.root, env=installed)
+    done = forked("check", attacked.root, env=installed)
     assert done.code == 1 and "metric relearned is 0.25 in result.json but" in done.err
 
 

@@ -488,7 +488,7 @@ def state():
     ],
     ids=lambda words: words if isinstance(words, str) else " ".join(words),
 )
-def test_a_command_leaves_the_process_as_it_was(cli, tmp_path, monkeypatch, words):
+def test_a_command_leaves_the_process_as_it_was(cli, tmp_path, monkeypatch, words, foretold):
     import datasets  # noqa: F401 (what libraries do when they are imported is theirs)
     import diffusers  # noqa: F401
     import optuna
@@ -679,7 +679,7 @@ def test_a_result_folder_that_cannot_be_written(cli, tmp_path):
     sentence(cli("original", "fashion", "--train", "--out", tmp_path / "file"), f"cannot write {tmp_path / 'file'}")
 
 
-def test_dry_run_lists_and_touches_nothing(cli, tmp_path):
+def test_dry_run_lists_and_touches_nothing(cli, tmp_path, foretold):
     words = ("run", "fashion", "original,salun", "--seed", 0, 1, "--limit", 32, "--out", tmp_path / "out", "--dry-run")
     lines = cli(*words).out.partition("\n\n")[0].splitlines()
     assert len(lines) == 4 and all("to do" in line for line in lines) and not (tmp_path / "out").exists()

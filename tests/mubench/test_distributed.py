@@ -26,29 +26,24 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory):
-    """How the cases are run → (their store, what was printed); each way is started once."""
+    """How the cases are run → (their store, what was printed); each way is started once, ``one`` in this process."""
     stores = {}
 
     def started(way):
         if way not in stores:
             folder = tmp_path_factory.mktemp(way)
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    *(TORCHRUN if way != "one" else []),
-                    SCRIPT,
-                    str(folder),
-                    *["--shard"] * (way == "fsdp"),
-                ],
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            assert not done.returncode, done.stderr[-3000:]
-            stores[way] = Store(folder), done.stdout
+            stores[way] = Store(folder), processes.run(folder) if way == "one" else shared(folder, way == "fsdp")
         return stores[way]
 
     return started
+
+
+def shared(folder, shard):
+    """Run the cases on two processes; returns what was printed."""
+    words = [sys.executable, *TORCHRUN, SCRIPT, str(folder), *["--shard"] * shard]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.fixture(scope="module")

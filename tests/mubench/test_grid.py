@@ -242,7 +242,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path, plugin, background):
 
 
 @pytest.mark.parametrize("death, code", [("Killed", -9), pytest.param("Exits", 9, marks=pytest.mark.slow)])
-def test_a_worker_that_dies_is_replaced(tmp_path, plugin, death, code):
+def test_a_worker_that_dies_is_replaced(tmp_path, plugin, capfd, death, code):
     log = tmp_path / "log"
     deadly, others = spec(f"{plugin}:{death}"), [spec(f"{plugin}:Counts", seed, log=str(log)) for seed in range(4)]
     done, before, failed = sweep([deadly, *others], tmp_path / "out", workers=2)
@@ -250,6 +250,12 @@ def test_a_worker_that_dies_is_replaced(tmp_path, plugin, death, code):
     assert re.fullmatch(f"the worker process died with exit code {code}{NEEDS}", reason(deadly, tmp_path / "out"))
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3"]
     assert sorted(Store(tmp_path / "out").results()) == sorted(Store(tmp_path / "out").path(s) for s in others)
+    lines = [
+        re.search(r"\[(\d)/5(, 1 failed)?(, ~.+ left)?\]$", line) for line in capfd.readouterr().out.splitlines()
+    ]
+    counts = [int(line[1]) for line in lines]  # of both workers together, and of the dead one's run
+    assert len(counts) == 4 and counts == sorted({*counts}) and counts[-1] >= 4
+    assert all(bool(line[3]) == (line[1] < "5") for line in lines)
 
 
 @pytest.mark.slow
@@ -289,13 +295,12 @@ def test_a_curve_is_recorded_off_the_clock_and_changes_nothing(tmp_path):
 
 def test_lines_say_how_far_the_sweep_is(tmp_path, plugin, capfd):
     specs = [spec("original"), spec(f"{plugin}:Raises"), spec("neggrad"), spec("neggrad", 1)]
-    sweep(specs[:1], tmp_path / "one")
-    for out, workers in (("one", 1), ("two", 2)):
-        capfd.readouterr()
-        sweep(specs, tmp_path / out, workers)
-        lines = capfd.readouterr().out.splitlines()
-        assert lines[-1].endswith("[4/4, 1 failed]") and all("left]" in line for line in lines[:-1])
-        assert re.search(r" s \[3/4(, 1 failed)?, ~\d+ s left\]$", lines[-2])
+    sweep(specs[:1], tmp_path / "out")
+    capfd.readouterr()
+    sweep(specs, tmp_path / "out")
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-1].endswith("[4/4, 1 failed]") and all("left]" in line for line in lines[:-1])
+    assert re.search(r" s \[3/4, 1 failed, ~\d+ s left\]$", lines[-2])
 
 
 @pytest.mark.parametrize(

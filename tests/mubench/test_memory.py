@@ -269,7 +269,7 @@ def test_the_report_says_what_it_does_not_know(monkeypatch):
     assert "activations not estimated: the data are not here: `mubench fetch language`" in text and "GiB:" not in text
 
 
-def test_a_dry_run_estimates_once_per_model_and_leaves_nothing(cli, tmp_path, monkeypatch):
+def test_a_dry_run_estimates_once_per_model_and_leaves_nothing(cli, tmp_path, monkeypatch, foretold):
     monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
     done = cli(
         "run",
@@ -303,7 +303,7 @@ def test_a_dry_run_estimates_once_per_model_and_leaves_nothing(cli, tmp_path, mo
     assert not any(tmp_path.iterdir())
 
 
-def test_where_the_data_are_not_the_rest_of_the_grid_is_still_estimated(cli, tmp_path, monkeypatch):
+def test_where_the_data_are_not_the_rest_of_the_grid_is_still_estimated(cli, tmp_path, monkeypatch, foretold):
     monkeypatch.setenv("MUBENCH_CACHE", str(tmp_path / "cache"))
     done = cli("run", "movie_snippets,fashion", "finetune", "--dry-run", "--out", tmp_path / "out")
     assert "330,562 parameters" in done.out and "not fetched yet: run `mubench fetch movie_snippets`" in done.out

@@ -25,7 +25,7 @@ def file(tmp_path):
     return write
 
 
-def test_a_file_is_the_same_sweep_as_its_flags(file, cli, tmp_path):
+def test_a_file_is_the_same_sweep_as_its_flags(file, cli, tmp_path, foretold):
     text = SWEEP.replace("set: {lr: 1e-3}\n", "") + f"out: {tmp_path / 'out'}\n"
     said = cli("run", "--from", file(text), "--dry-run")
     typed = cli(

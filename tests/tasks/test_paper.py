@@ -34,7 +34,17 @@ def test_contract_of_task(name, sample):
     assert len(list(check_behaviour(sample(name)))) == 1 + len(task.unit_kinds) + len(task.models)
 
 
-@pytest.mark.parametrize("name, model", [(t, m) for t in PAPER for m in load_task(t).models])
+def models():
+    """(task, model) of all; of models of one architecture the first, as the others' samples are of the same size."""
+    for name in PAPER:
+        declared, seen = load_task(name).models, set()
+        for model in declared:
+            again = declared[model].architecture in seen
+            seen.add(declared[model].architecture)
+            yield pytest.param(name, model, marks=[pytest.mark.slow] * again)
+
+
+@pytest.mark.parametrize("name, model", models())
 def test_methods_unlearn_from_loading_to_the_result(name, model, sample):
     methods = one_per_schedule(load_task(name))
     methods = methods[:2] if model == load_task(name).model() else methods[:1]
