@@ -250,9 +250,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path, plugin, capfd, death, code):
     assert re.fullmatch(f"the worker process died with exit code {code}{NEEDS}", reason(deadly, tmp_path / "out"))
     assert sorted(log.read_text().split()) == ["0", "1", "2", "3"]
     assert sorted(Store(tmp_path / "out").results()) == sorted(Store(tmp_path / "out").path(s) for s in others)
-    lines = [
-        re.search(r"\[(\d)/5(, 1 failed)?(, ~.+ left)?\]$", line) for line in capfd.readouterr().out.splitlines()
-    ]
+    lines = [re.search(r"\[(\d)/5(, 1 failed)?(, ~.+ left)?\]$", line) for line in capfd.readouterr().out.splitlines()]
     counts = [int(line[1]) for line in lines]  # of both workers together, and of the dead one's run
     assert len(counts) == 4 and counts == sorted({*counts}) and counts[-1] >= 4
     assert all(bool(line[3]) == (line[1] < "5") for line in lines)
