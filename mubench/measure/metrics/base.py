@@ -25,14 +25,16 @@ class Rows:
     """
 
     def __init__(self, frame):
-        self._frame, self._arrays, self._widths = frame, {}, {}
+        self._frame, self._arrays, self._widths, self._there = frame, {}, {}, {}
 
     def __len__(self):
         return len(self._frame)
 
     def has(self, column):
         """Whether the column was recorded here; one that is null (or NaN) in every row was not."""
-        return column in self._frame and bool(self._frame[column].notna().any())
+        if column not in self._there:
+            self._there[column] = column in self._frame and bool(self._frame[column].notna().any())
+        return self._there[column]
 
     def __getitem__(self, column):
         if column not in self._arrays:
@@ -82,7 +84,7 @@ class Predictions:
 
     def __init__(self, frame, facts=None, probes=None, settings=None, seed=None):
         self.facts, self.settings, self.seed = dict(facts or {}), dict(settings or {}), seed
-        self._probes, self._steps = dict(probes or {}), {}
+        self._probes, self._steps, self._values = dict(probes or {}), {}, {}
         if missing := {"set", "index"} - set(frame.columns):
             raise MubenchError(f"predictions lack the column {min(missing)!r}")
         if (twice := frame.duplicated(["set", "index"])).any():
@@ -99,6 +101,12 @@ class Predictions:
 
     def __getitem__(self, name):
         return self._sets[name]
+
+    def value(self, metric):
+        """What a metric's function gives without references; computed once."""
+        if metric not in self._values:
+            self._values[metric] = float(metric(self, {}))
+        return self._values[metric]
 
     @property
     def probes(self):
@@ -269,7 +277,7 @@ def compute_all(predictions, facts=None, references=None, known=None):
         if name in known:
             values[name] = known[name]
         elif (models := m.usable(run, references)) is not None:
-            value = float(m.compute(run, models))
+            value = float(m.compute(run, models)) if m.references else run.value(m.compute)
             values[name] = value if math.isfinite(value) else None
     return values | _further(run)
 
