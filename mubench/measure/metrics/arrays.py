@@ -68,7 +68,9 @@ def svc_attack(shadow_members, shadow_nonmembers, members=None, nonmembers=None)
     shadow = np.concatenate(table[:2])
     attack = SVC(C=3, kernel="precomputed", random_state=0)  # without it fit draws from the global generator
     attack.fit(_rbf(shadow, shadow), np.repeat([1, 0], [len(table[0]), len(table[1])]))
-    called = [(attack.predict(_rbf(a, shadow)), label) for a, label in zip(table[2:], [1, 0]) if a is not None]
+    called = [
+        (attack.predict(_rbf(a, shadow)), label) for a, label in zip(table[2:], [1, 0], strict=True) if a is not None
+    ]
     return np.mean([np.mean(prediction == label) for prediction, label in called])
 
 
