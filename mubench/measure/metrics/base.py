@@ -78,13 +78,14 @@ class Predictions:
     probes: name of a probe → its predictions: a frame as ``frame`` is, with a column ``step``.
     settings: name of a probe → its version, options and fingerprint; those of a reference count where they are equal.
     seed: of the run (None: not said).
+    values: function of a metric → its value without references, where that is known.
 
     Raises `MubenchError` where a set holds an example twice.
     """
 
     def __init__(self, frame, facts=None, probes=None, settings=None, seed=None):
         self.facts, self.settings, self.seed = dict(facts or {}), dict(settings or {}), seed
-        self._probes, self._steps, self._values = dict(probes or {}), {}, {}
+        self._probes, self._steps, self.values = dict(probes or {}), {}, {}
         if missing := {"set", "index"} - set(frame.columns):
             raise MubenchError(f"predictions lack the column {min(missing)!r}")
         if (twice := frame.duplicated(["set", "index"])).any():
@@ -104,9 +105,9 @@ class Predictions:
 
     def value(self, metric):
         """What a metric's function gives without references; computed once."""
-        if metric not in self._values:
-            self._values[metric] = float(metric(self, {}))
-        return self._values[metric]
+        if metric not in self.values:
+            self.values[metric] = float(metric(self, {}))
+        return self.values[metric]
 
     @property
     def probes(self):
@@ -276,6 +277,8 @@ def compute_all(predictions, facts=None, references=None, known=None):
     for name, m in METRICS.items():
         if name in known:
             values[name] = known[name]
+            if not m.references:
+                run.values[m.compute] = math.nan if known[name] is None else known[name]
         elif (models := m.usable(run, references)) is not None:
             value = float(m.compute(run, models)) if m.references else run.value(m.compute)
             values[name] = value if math.isfinite(value) else None
