@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mubench import registry
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
 from mubench.leaderboard.escape import one_line
@@ -117,11 +118,18 @@ def _frame(runs):
     columns = {name: [fact[name] for fact in facts] for name in COLUMNS}
     columns |= {name: [place[name] for place in around] for name in AROUND}
     columns |= {name: [run.values.get(name) for run in runs] for name in (*VALUES, *more)}
-    columns["roc"] = [run.roc for run in runs]
+    modality = functools.cache(_modality)
+    columns |= {"modality": [modality(fact["task"]) for fact in facts], "roc": [run.roc for run in runs]}
     frame = pd.DataFrame(columns if runs else (), columns=[*RUN_COLUMNS, *more])
     floats = (*VALUES, *more, "random_guess", "original_score", "parameters", "share", "engine")
     counts = ("seed", "trials", "version", "task_version", "schema")
     return frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "int64") | {"anchor": bool})
+
+
+def _modality(task):
+    """That of a task by its name, with its version if not 1."""
+    name = task.partition(" ")[0]
+    return registry.tasks.get(name).modality if name in registry.tasks.names() else "other"
 
 
 def _one_each(runs, notes):
@@ -222,11 +230,14 @@ def relate(runs):
             if run.anchor and comparable(run) and run.values[cost]:
                 place = retraining.setdefault((run.group, comparable(run)), {})
                 place.setdefault(run.submission, []).append(run.values[cost])
+        means = {
+            key: {who: float(np.mean(np.sort(c))) for who, c in place.items()} for key, place in retraining.items()
+        }
         for run in runs:
-            place = retraining.get((run.group, comparable(run)), {})
-            costs = place.get(OWN) or place.get(run.submission)
-            if costs and run.values[cost] is not None:
-                run.values[share] = run.values[cost] / float(np.mean(np.sort(costs)))
+            place = means.get((run.group, comparable(run)), {})
+            mean = place.get(OWN) or place.get(run.submission)
+            if mean and run.values[cost] is not None:
+                run.values[share] = run.values[cost] / mean
 
 
 def of_one_code(runs):

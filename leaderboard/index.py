@@ -50,7 +50,9 @@ class Index:
     def __init__(self, root):
         self.root, self.path = Path(root), Path(root) / INDEX
         self.lines, self.runs, self.kept, total = {}, {}, [], 0
-        self._submission = functools.cache(lambda store: submission_of(store / "task/model/method/ratio/id"))
+        self.submission = submission_of(
+            self.root / "task/model/method/ratio/id"
+        )  # of what lies at its place in a store
         for line in self._read():
             total += 1
             with contextlib.suppress(ValueError):
@@ -90,13 +92,12 @@ class Index:
 
     def _believed(self, name, lines):
         """The run that some lines are of, with what was computed of it; None where no line is believed."""
-        run, folder = None, self.root / name
+        run, folder = None, f"{self.root}/{name}"
         for references, line in lines.items():
             if (known := _parsed(line)) and stamp(folder, known[1]) == known[0]:
                 if run is None:
-                    store = folder.parents[4] if len(folder.parents) > 4 else None
-                    submission = self._submission(store) if store else submission_of(folder)
-                    run = StoredRun(folder, submission, dict(zip(FACTS, known[2], strict=True)), known[3])
+                    submission = self.submission if name.count("/") == 4 else submission_of(folder)
+                    run = StoredRun(Path(folder), submission, dict(zip(FACTS, known[2], strict=True)), known[3])
                     run.stamp = known[0]
                 run.checked[references] = known[4:]
         return run
@@ -172,7 +173,7 @@ def _text(name):
 
 def stamp(folder, probes=()):
     """What the file system says of a result's folder and files: inode, size and times of each, all in one list."""
-    names = ["", RESULT, PREDICTIONS, *[PROBES] * bool(probes), *map(probe_file, probes)]
+    names = ("", RESULT, PREDICTIONS, *([PROBES, *map(probe_file, probes)] if probes else ()))
     found = []
     for name in names:
         try:

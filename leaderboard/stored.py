@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mubench import registry
 from mubench.cache import file_hash
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
@@ -18,8 +17,8 @@ from mubench.leaderboard.trust.reading import read_record
 from mubench.records.result import RESULT
 from mubench.spec import RunSpec
 
-AROUND = ("submission", "modality", "level", "flags", "folder")  # what files around the record, or the suite, say
-COLUMNS = tuple(name for name in RUN_COLUMNS if name not in {*VALUES, *AROUND, "roc"})  # what the record alone says
+AROUND = ("submission", "level", "flags", "folder")  # columns of what the place and files around the record say
+COLUMNS = tuple(n for n in RUN_COLUMNS if n not in {*VALUES, *AROUND, "modality", "roc"})  # of what the record says
 FACTS = (*COLUMNS, "role", "clock", "precision", "limited", "further", "standing")
 
 
@@ -116,11 +115,10 @@ class StoredRun:
         return f"{task}/{model}/{self.facts['method']}/{ratio}, seed {self.seed}"
 
     def around(self):
-        """The columns that files around the record say, or the suite: name → value."""
+        """The columns `AROUND` the record: name → value."""
         level, flags = (self.facts["standing"], ()) if self.submission == OWN else level_of(self.folder)
         return {
             "submission": self.submission,
-            "modality": _modality(self.facts["task"].partition(" ")[0]),
             "level": str(level),
             "flags": one_line("; ".join(flags)),
             "folder": one_line(self.folder.as_posix()),
@@ -194,7 +192,3 @@ def _files(folder, result):
         "result_sha256": file_hash(folder / RESULT),
         "predictions_sha256": str(result.predictions.get("sha256") or ""),
     }
-
-
-def _modality(task):
-    return registry.tasks.get(task).modality if task in registry.tasks.names() else "other"
