@@ -14,7 +14,10 @@ LATEX = str.maketrans(
 
 def one_line(text):
     """One line of printable characters: terminals obey control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    text = str(text)
+    if not text.isprintable():  # which of all white space a space alone is
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())
 
 
 def markdown(text):

@@ -1,129 +1,24 @@
 """Folders of results → one frame with a row per run: read, recomputed, compared with retraining. Imports no torch."""
 
 import contextlib
-import itertools
+import functools
 import json
-import math
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mubench import registry
-from mubench.cache import file_hash
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
 from mubench.leaderboard.escape import one_line
+from mubench.leaderboard.index import Index
 from mubench.leaderboard.recompute import Reader, recompute
-from mubench.leaderboard.rows import GROUP, REFERENCES, SETTINGS, Placed, alike, repeated
-from mubench.leaderboard.submitter import OWN, submission_folder
-from mubench.leaderboard.trust.levels import level_of
-from mubench.leaderboard.trust.reading import read_record
+from mubench.leaderboard.rows import REFERENCES, alike, repeated
+from mubench.leaderboard.stored import AROUND, COLUMNS
+from mubench.leaderboard.submitter import OWN
 from mubench.measure.metrics import looked_at
-from mubench.records.result import RESULT
-from mubench.records.store import ERROR, Store
-from mubench.spec import RunSpec
-
-
-@dataclass(eq=False)
-class StoredRun(Placed):
-    """A stored run whose record is readable; its metrics are still to be recomputed.
-
-    folder: of the result.
-    submission: its folder's name, `OWN` of the project's own results.
-    result: the record.
-    spec: what was run.
-    values: name → number, of `VALUES`; None where it is not known.
-    roc: true-positive rates at the false-positive `RATES`, or None.
-    """
-
-    folder: Path
-    submission: str
-    result: object
-    spec: RunSpec
-    values: dict = field(default_factory=dict)
-    roc: list | None = None
-
-    @classmethod
-    def read(cls, folder):
-        """The run in a folder. Raises `MubenchError` where its record is of no use."""
-        result, submission = read_record(folder), submission_folder(folder)
-        given = {"seconds": result.seconds, **{name: result.costs[name] for name in ("flops", "peak_memory_bytes")}}
-        costs = {name: None if value is None else float(value) for name, value in given.items()}
-        for name, value in costs.items():
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise MubenchError(f"{folder}: {name} is {value}")
-        run = cls(folder, submission.name if submission else OWN, result, RunSpec(**result.spec), costs)
-        hash((run.group, run.settings, run.old, result.clock))  # whatever they lack is to be missed here
-        return run
-
-    def row(self):
-        """A row of the frame of runs, `RUN_COLUMNS`."""
-        verified, flags = level_of(self.folder, self.result)
-        verification = {"level": str(verified), "flags": "; ".join(flags)}
-        row = {**self._identity(), **self._circumstances(), **self._files(), **verification}
-        texts = {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()}
-        scores = {name: self.values.get(name) for name in (*VALUES, *self.further)}
-        return {**texts, **scores, "roc": self.roc}
-
-    @property
-    def further(self):
-        """The names of the scores on the further sets of the task."""
-        return [f"{name}_score" for name in self.result.task.get("scored_sets", ())]
-
-    def _identity(self):
-        """The columns that say what was run."""
-        task, model = self.result.task, self.result.model
-        return {
-            **dict(zip(GROUP, self.group, strict=True)),
-            **dict(zip(SETTINGS, self.settings, strict=True)),
-            "submission": self.submission,
-            "tier": task.get("tier") or "mini",
-            "modality": _modality(task["name"]),
-            "task_version": task["version"],
-            "engine": self.engine,
-            "architecture": model.get("class") or model["name"],
-            "params": json.dumps(self.spec.params, sort_keys=True, default=str),
-            "seed": self.spec.seed,
-            "paper": self.result.method.get("paper", ""),
-            "spec": self.spec.model_dump_json(exclude_defaults=True),
-            "command": self.result.command,
-            "id": self.result.id,
-        }
-
-    def _circumstances(self):
-        """The columns that say how it went."""
-        result, model, environment = self.result, self.result.model, self.result.environment
-        return {
-            "status": result.status,
-            "original": str(result.checkpoint["sha256"]),
-            "original_score": float(result.checkpoint["test_score"]),
-            "random_guess": float(result.facts["random_guess"]),
-            "parameters": float(model.get("parameters") or math.nan),
-            "share": float((model.get("lora") or {"share": 100})["share"]),
-            "wrapper": (model.get("wrapper") or {"name": ""})["name"],
-            "curve": json.dumps(result.curve) if result.curve else "",
-            "anchor": self.anchor,
-            "machine": environment["machine"],
-            "threads": environment["threads"],
-            "environment": json.dumps(environment, sort_keys=True, default=str),
-            "started": result.started,
-        }
-
-    def _files(self):
-        """The columns that say which files the row is made from."""
-        return {
-            "folder": self.folder.as_posix(),
-            "weights": self.result.weights or "",
-            "result_sha256": file_hash(self.folder / RESULT),
-            "predictions_sha256": str(self.result.predictions.get("sha256") or ""),
-        }
-
-
-def _modality(task):
-    return registry.tasks.get(task).modality if task in registry.tasks.names() else "other"
-
+from mubench.records.store import ERROR
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
@@ -136,35 +31,61 @@ def read_runs(results, only=None, limit=None):
     limit: read the trials on so many rows, and nothing else.
 
     Returns a frame with `RUN_COLUMNS`, one row per run, and a list of sentences on what was left out and why. Scores on
-    further sets that some task names come after these columns. The frame is a function of the files alone. Recomputed
-    metrics are cached by the hashes of the files they come from. Raises `MubenchError` where there is no result at all.
+    further sets that some task names come after these columns. The frame is a function of the files alone. What was
+    recomputed is kept in the `Index` of each folder. Raises `MubenchError` where there is no result at all.
     """
     roots = [Path(root) for root in ([results] if isinstance(results, (str, Path)) else results)]
-    folders = list(dict.fromkeys(folder for root in roots for folder in Store(root).results()))
-    if not folders:
+    places, notes = None if only is None else {_place(spec.folder.parts) for spec in only}, []
+    runs, failed = _readable(roots, places, notes, limit)
+    runs = _verified(runs, notes)
+    notes += _failures(failed, only)
+    return _frame(runs), list(dict.fromkeys(map(one_line, notes)))
+
+
+def _readable(roots, places, notes, limit):
+    """The runs with a record that can be read, and the folders of those that failed.
+
+    places: `_place`s that alone are read (None: all).
+    limit: of the trials that alone are wanted (None: the runs on all rows).
+    """
+    found, failed, runs, limited = {}, {}, [], []
+    for root in dict.fromkeys(roots):
+        index = Index(root)
+        results, errors = index.scan(functools.partial(_wanted, root.parts, places))
+        for name in results:
+            found.setdefault((*root.parts, *name.split("/")), (index, name))
+        failed |= dict.fromkeys(root / name for name in errors)
+    if not found:
         raise MubenchError(
             f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
             f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is"
         )
-    places, notes = None if only is None else {_place(spec.folder) for spec in only}, []
-    runs = _verified([f for f in folders if places is None or _place(f) in places], notes, limit)
-    runs.sort(key=lambda run: (run.group, run.submission, run.settings, run.spec.seed))
-    more = sorted({name for run in runs for name in run.further})
-    frame = pd.DataFrame([run.row() for run in runs], columns=[*RUN_COLUMNS, *more])
-    floats = (*VALUES, *more, "random_guess", "original_score", "parameters", "share", "engine")
-    counts = ("seed", "trials", "version", "task_version", "schema")
-    frame = frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "int64") | {"anchor": bool})
-    return frame, list(dict.fromkeys(map(one_line, [*notes, *_failures(roots, only)])))
+    for index, name in found.values():
+        if _wanted(index.root.parts, places, name):
+            with _noting(index.root / name, notes):
+                run = index.run(name)
+                (runs if run.facts["limited"] == (limit or 0) else limited).append(run)
+    if limited and not limit:
+        notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
+    return runs, list(failed)
 
 
-def _verified(folders, notes, limit=None):
-    """The runs whose metrics follow from their predictions, one of each row and seed, related to retraining."""
-    runs = _readable(folders, notes, limit)
-    runs.sort(key=lambda run: (run.result.started, run.result.id, str(run.folder)), reverse=True)
-    runs.sort(key=lambda run: (run.group, run.spec.seed))
-    verified = []
-    for _, group in itertools.groupby(runs, key=lambda run: run.group):
-        verified += _verified_group([*group], notes)
+def _verified(runs, notes):
+    """The runs whose metrics follow from their predictions, one of each row and seed, related to retraining.
+
+    Those of a group, of a submission and of a row lie together, in the order of their seeds.
+    """
+    groups, verified = {}, []
+    for run in runs:
+        groups.setdefault(run.group, []).append(run)
+    for group in sorted(groups):
+        members = groups[group]
+        members.sort(key=lambda run: (run.facts["started"], run.facts["id"], str(run.folder)), reverse=True)
+        members.sort(key=lambda run: run.seed)
+        sound = _verified_group(members, notes)
+        verified += sorted(sound, key=lambda run: (run.submission, run.settings, run.seed))
+        for index in {run.index for run in members}:
+            index.save()
     relate(verified)
     return verified
 
@@ -175,30 +96,40 @@ def _verified_group(runs, notes):
     for run in runs:
         if run.role:
             with _noting(run.folder, notes):
-                recompute(run, {}, notes, reader)
+                reader.prove(run)
                 sound.append(run)
     references = _one_each(sound, notes)
-    unsound, verified = {run for run in runs if run.role} - {*references}, []
+    unsound, verified, found = {run for run in runs if run.role} - {*references}, [], {}
     for run in runs:
         if run not in unsound:
             with _noting(run.folder, notes):
-                recompute(run, references_of(run, references), notes, reader)
+                near = run if run.role else (run.submission, run.seed, run.schema, run.facts["precision"])
+                if near not in found:
+                    found[near] = references_of(run, references)
+                recompute(run, found[near], notes, reader)
                 verified.append(run)
     return _one_each(verified, notes)
 
 
-def _readable(folders, notes, limit):
-    """The runs with a record that can be read: the trials on ``limit`` rows, or those on all rows."""
-    runs, limited = [], []
-    for folder in folders:
-        with _noting(folder, notes):
-            run = StoredRun.read(folder)
-            is_trial = run.spec.limit or run.result.status == "limited"
-            wanted = run.spec.limit == limit if limit else not is_trial
-            (runs if wanted else limited).append(run)
-    if limited and not limit:
-        notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
-    return runs
+def _frame(runs):
+    """The frame of runs: `RUN_COLUMNS`, then the scores on further sets."""
+    more = sorted({name for run in runs for name in run.facts["further"]})
+    facts, around = [run.facts for run in runs], [run.around() for run in runs]
+    columns = {name: [fact[name] for fact in facts] for name in COLUMNS}
+    columns |= {name: [place[name] for place in around] for name in AROUND}
+    columns |= {name: [run.values.get(name) for run in runs] for name in (*VALUES, *more)}
+    modality = functools.cache(_modality)
+    columns |= {"modality": [modality(fact["task"]) for fact in facts], "roc": [run.roc for run in runs]}
+    frame = pd.DataFrame(columns if runs else (), columns=[*RUN_COLUMNS, *more])
+    floats = (*VALUES, *more, "random_guess", "original_score", "parameters", "share", "engine")
+    counts = ("seed", "trials", "version", "task_version", "schema")
+    return frame.astype(dict.fromkeys(floats, "float64") | dict.fromkeys(counts, "int64") | {"anchor": bool})
+
+
+def _modality(task):
+    """That of a task by its name, with its version if not 1."""
+    name = task.partition(" ")[0]
+    return registry.tasks.get(name).modality if name in registry.tasks.names() else "other"
 
 
 def _one_each(runs, notes):
@@ -230,17 +161,17 @@ def references_of(run, references):
     for role in REFERENCES:
         if (most := looked_at(role)) == 0:
             continue
-        near = lambda other: (other.schema == run.schema, other.spec.precision == run.spec.precision)
+        near = lambda other: (other.schema == run.schema, other.facts["precision"] == run.facts["precision"])
         candidates = [other for other in references if other.role == role and other.submission in (OWN, run.submission)]
         candidates.sort(key=lambda other: other.submission != OWN)
-        same_seed = [other for other in candidates if other.spec.seed == run.spec.seed]
+        same_seed = [other for other in candidates if other.seed == run.seed]
         same_seed = [other for other in same_seed if other.submission == same_seed[0].submission]
         own = [run] if run in candidates else [max(same_seed, key=near)] if same_seed else []
         alike = {}
         for other in candidates:
-            alike.setdefault(other.settings, {}).setdefault(other.spec.seed, other)
+            alike.setdefault(other.settings, {}).setdefault(other.seed, other)
         rest = alike[own[0].settings] if own else max(alike.values(), key=lambda a: (near(_any(a)), len(a)), default={})
-        others = [rest[seed] for seed in sorted(rest) if not own or seed != run.spec.seed]
+        others = [rest[seed] for seed in sorted(rest) if not own or seed != run.seed]
         found[role] = (own + others)[:most] if most is None or own else []
     return found
 
@@ -249,16 +180,16 @@ def _any(runs):
     return next(iter(runs.values()))
 
 
-def _failures(roots, only):
+def _failures(folders, only):
     """A sentence for every run, or for each of those asked for, that failed and has no result."""
     asked = None if only is None else {spec.folder for spec in only}
-    for path in dict.fromkeys(path for root in roots for path in sorted(root.rglob(ERROR))):
-        if not (path.parent / RESULT).exists() and (asked is None or Path(*path.parts[-6:-1]) in asked):
+    for folder in folders:
+        if asked is None or Path(*folder.parts[-5:]) in asked:
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                yield f"failed: {path.parent}: {record['reason']}"
+                record = json.loads((folder / ERROR).read_text(encoding="utf-8"))
+                yield f"failed: {folder}: {record['reason']}"
             except (OSError, ValueError, KeyError, TypeError):
-                yield f"failed: {path.parent}: its {ERROR} cannot be read"
+                yield f"failed: {folder}: its {ERROR} cannot be read"
 
 
 @contextlib.contextmanager
@@ -270,16 +201,21 @@ def _noting(folder, notes):
         notes.append(f"{folder} is left out: {error if isinstance(error, MubenchError) else repr(error)}")
 
 
-def _place(folder):
-    """Task, model and ratio of a result's folder in a store."""
-    return folder.parts[-5:-3], folder.parts[-2:-1]
+def _wanted(above, places, name):
+    """Whether a folder below the one of parts ``above`` is in one of some places (None: in any)."""
+    return places is None or _place((*above, *name.split("/"))) in places
+
+
+def _place(parts):
+    """Task, model and ratio of a result's folder, whose parts are given."""
+    return parts[-5:-3], parts[-2:-1]
 
 
 # -- relating and choosing ---------------------------------------------------------------------------------------------
 
 RELATIVE = {  # share → of what, and which runs may be compared: those where this is equal, and true
     "relative_flops": ("flops", lambda run: True),
-    "relative_seconds": ("seconds", lambda run: run.result.clock),
+    "relative_seconds": ("seconds", lambda run: run.facts["clock"]),
 }
 
 
@@ -294,11 +230,14 @@ def relate(runs):
             if run.anchor and comparable(run) and run.values[cost]:
                 place = retraining.setdefault((run.group, comparable(run)), {})
                 place.setdefault(run.submission, []).append(run.values[cost])
+        means = {
+            key: {who: float(np.mean(np.sort(c))) for who, c in place.items()} for key, place in retraining.items()
+        }
         for run in runs:
-            place = retraining.get((run.group, comparable(run)), {})
-            costs = place.get(OWN) or place.get(run.submission)
-            if costs and run.values[cost] is not None:
-                run.values[share] = run.values[cost] / float(np.mean(np.sort(costs)))
+            place = means.get((run.group, comparable(run)), {})
+            mean = place.get(OWN) or place.get(run.submission)
+            if mean and run.values[cost] is not None:
+                run.values[share] = run.values[cost] / mean
 
 
 def of_one_code(runs):

@@ -1,33 +1,40 @@
-"""Every metric of a stored run from its predictions, cached by the files and the code it follows from."""
+"""Every metric of a stored run from its predictions, unless the index knows it of these very files."""
 
 import functools
-import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 
-from mubench.cache import cache_dir, file_hash, whole
 from mubench.errors import MubenchError
-from mubench.fingerprint import fingerprint
-from mubench.leaderboard import trust
 from mubench.leaderboard.columns import RATES
 from mubench.leaderboard.trust.reading import read_run
-from mubench.measure import metrics
-from mubench.records.predictions import PREDICTIONS, probe_file
+from mubench.measure.metrics import METRICS
 from mubench.records.result import RESULT
 
 
 class Reader:
-    """What is read of a group's runs, each file once: `CheckedRun`s of references, hashes of files."""
+    """What is read of a group's runs: the `CheckedRun`s of references are kept."""
 
     def __init__(self):
-        self.reference = functools.cache(lambda folder: read_run(folder))
-        self.hash = functools.cache(lambda path: file_hash(path) if path.is_file() else None)
+        self.reference = functools.cache(_read)
 
     def run(self, run):
-        """The `CheckedRun` of a `StoredRun`; those of references are kept."""
-        return self.reference(run.folder) if run.role else read_run(run.folder)
+        """The `CheckedRun` of a `StoredRun`. Raises `MubenchError` where its files do not prove it."""
+        return self.reference(run) if run.role else _read(run)
+
+    def prove(self, run):
+        """Raise `MubenchError` unless the record of a `StoredRun` is what its predictions give."""
+        if not run.checked:
+            self.run(run)
+
+
+def _read(run):
+    values = next(iter(run.checked.values()), ({},))[0]
+    known = {name: value for name, value in values.items() if name in METRICS and not METRICS[name].references}
+    checked = read_run(run.folder, known=known)
+    if checked.hashes[RESULT] != run.facts["result_sha256"]:
+        raise MubenchError("it was written to while it was read")
+    return checked
 
 
 def recompute(run, references, notes, reader):
@@ -40,18 +47,17 @@ def recompute(run, references, notes, reader):
 
     Raises `MubenchError` where the result is not what its predictions give.
     """
-    path = _cached(run, references, reader)
-    try:
-        values, run.roc = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        checked = reader.run(run)
-        usable = _comparable(checked, references, notes, reader)
-        values = checked.score(usable)
-        run.roc = None if checked.frame is None else roc(checked.frame)
-        if sum(map(len, usable.values())) == sum(map(len, references.values())):  # else its notes would be lost
-            with whole(path) as temporary:
-                temporary.write_text(json.dumps([values, run.roc]), encoding="utf-8")
-    run.values |= values
+    asked = json.dumps({role: [other.facts["result_sha256"] for other in references[role]] for role in references})
+    if (known := run.checked.get(asked.encode())) is not None:
+        values, run.roc = known
+        run.values |= values
+        return
+    checked = reader.run(run)
+    usable = _comparable(checked, references, notes, reader)
+    run.values |= checked.score(usable)
+    run.roc = None if checked.frame is None else roc(checked.frame)
+    if sum(map(len, usable.values())) == sum(map(len, references.values())):  # else its notes would be lost
+        run.index.keep(run, asked.encode())
 
 
 def _comparable(checked, references, notes, reader):
@@ -64,32 +70,8 @@ def _comparable(checked, references, notes, reader):
                 checked.compare(reference)
                 found[role].append(reference)
             except MubenchError as error:
-                notes.append(f"{checked.folder} has no distances to {role} of seed {other.spec.seed}: {error}")
+                notes.append(f"{checked.folder} has no distances to {role} of seed {other.seed}: {error}")
     return found
-
-
-def _cached(run, references, reader):
-    """The file in the cache that belongs to a run, named by a hash of all that its numbers follow from."""
-    files = [_files(run)] + [_files(other) for role in references for other in references[role]]
-    hashes = [[reader.hash(path) for path in group] for group in files]
-    roles = {role: len(runs) for role, runs in references.items()}
-    key = hashlib.sha256(json.dumps([_code(), roles, hashes]).encode()).hexdigest()
-    return cache_dir() / "recomputed" / key[:2] / f"{key}.json"
-
-
-def _files(run):
-    """The files that what is known of a run follows from."""
-    names = RESULT, PREDICTIONS, *(probe_file(name) for name in run.result.probed)
-    return [run.folder / name for name in names]
-
-
-@functools.cache
-def _code():
-    """A hash of the code that reads and computes: what other code found is not found again."""
-    folders = Path(metrics.__file__).parent, Path(trust.__file__).parent
-    files = sorted([*(path for folder in folders for path in folder.glob("*.py")), Path(__file__)])
-    added = [f"{m.name} {fingerprint(m.compute)}" for m in metrics.METRICS.values() if m.name not in metrics.SUITE]
-    return hashlib.sha256(b"".join([*(path.read_bytes() for path in files), *map(str.encode, added)])).hexdigest()
 
 
 def roc(frame):

@@ -66,6 +66,11 @@ class Placed:
         )
 
     @property
+    def seed(self):
+        """Of everything random."""
+        return self.spec.seed
+
+    @property
     def schema(self):
         """Of the record as it was written."""
         return self.result.migrated or SCHEMA
@@ -111,7 +116,7 @@ class Placed:
         return f"{self.group[0]}/{self.group[1]}/{self.result.method['name']}/{self.group[3]}"
 
     def __str__(self):
-        return f"{self.title}, seed {self.spec.seed}"
+        return f"{self.title}, seed {self.seed}"
 
 
 def versioned(thing):
@@ -134,7 +139,7 @@ def repeated(runs):
     """The lists of two and more runs that are of one row and seed."""
     by_row_and_seed = {}
     for run in runs:
-        key = run.group, run.settings, getattr(run, "submission", ""), run.spec.seed
+        key = run.group, run.settings, getattr(run, "submission", ""), run.seed
         by_row_and_seed.setdefault(key, []).append(run)
     return [same for same in by_row_and_seed.values() if len(same) > 1]
 

@@ -1,6 +1,7 @@
 """Whose a result is: the submission it lies in, and what that says of itself."""
 
 import json
+import os
 from pathlib import Path
 
 from mubench.leaderboard.escape import one_line
@@ -15,7 +16,8 @@ def submission_folder(folder):
 
     folder: of the result, NAME/results/task/model/method/ratio/id.
     """
-    return next((above for above in Path(folder).parents[4:6] if (above / SUBMISSION).is_file()), None)
+    above = Path(folder).absolute().parents[4:6]
+    return next((place for place in above if os.path.lexists(place / SUBMISSION)), None)
 
 
 def about(folder):

@@ -43,7 +43,7 @@ def _cache():
     under another card.
     """
     theirs, mine = cache_dir(), Path(tempfile.mkdtemp(prefix="mubench-cache-"))
-    for name in ("archives", "prepared", "recomputed"):
+    for name in ("archives", "prepared"):
         (theirs / name).mkdir(parents=True, exist_ok=True)
         (mine / name).symlink_to(theirs / name)
     before = os.environ.get("MUBENCH_CACHE")

@@ -9,11 +9,12 @@ from markupsafe import Markup
 from mubench.cache import whole
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import COSTS, HEADERS, RUN_COLUMNS, SCALES, header
-from mubench.leaderboard.frame import StoredRun, relate
+from mubench.leaderboard.frame import relate
 from mubench.leaderboard.report import examples, figures
 from mubench.leaderboard.report.embedding import pictures
 from mubench.leaderboard.rows import REFERENCES
 from mubench.leaderboard.site import HERE, templates
+from mubench.leaderboard.stored import StoredRun
 from mubench.leaderboard.trust.levels import level_of
 from mubench.leaderboard.trust.reading import read_run
 from mubench.measure.metrics import METRICS

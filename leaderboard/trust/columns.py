@@ -28,7 +28,8 @@ def _compare(run, frame, path):
         with np.errstate(over="ignore"):
             _follows(path, "confidence", frame["confidence"], np.exp(-losses), 2e-3)
     if "logits" in frame:
-        _compare_logits(path, frame, losses)
+        there = frame["logits"].notna().to_numpy()
+        _compare_logits(path, frame[there], losses[there])
     wild = int((~np.isfinite(losses)).sum())
     return [f"{wild} losses are not finite" + f", of {path.stem}" * (frame is not run.frame)] if wild else []
 

@@ -100,9 +100,7 @@ def level_of(folder, result=None):
     folder = Path(folder).absolute()
     root = ([*folder.parents][5:] or [folder])[0]
     if not os.path.lexists(root / SUBMISSION):
-        result = result or read_record(folder)
-        own = Level.RE_EVALUATED if is_elsewhere(result.spec.get("method")) else Level.REPRODUCED
-        return (own if result.predictions else Level.REPORTED), ()
+        return standing(result or read_record(folder)), ()
     verdict = read_verified(root).get(folder.name)
     if verdict is None:
         return Level.REPORTED, ()
@@ -111,3 +109,9 @@ def level_of(folder, result=None):
         if hashlib.sha256(read_bytes(folder / name, most)).hexdigest() != recorded:
             return Level.REPORTED, (f"{name} was changed after it was checked",)
     return verdict.level, tuple(verdict.flags)
+
+
+def standing(result):
+    """The `Level` of one's own result, which is in no submission."""
+    own = Level.RE_EVALUATED if is_elsewhere(result.spec.get("method")) else Level.REPRODUCED
+    return own if result.predictions else Level.REPORTED

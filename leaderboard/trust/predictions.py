@@ -21,7 +21,8 @@ COLUMNS = {  # name → types it may have
     "logits": ("list<double>", "list<float>"),
     "incompetent": ("list<double>", "list<float>"),
 }
-WITH_GAPS = ("loss", "confidence", "incompetent")  # a loss that is NaN is stored as null
+WITH_GAPS = ("loss", "confidence", "incompetent", "logits")  # a loss that is NaN is stored as null
+BARE = {"retain"}  # sets that may have no logits, as `mubench.measure.predict` says, which imports torch
 SET = r"[a-z][a-z0-9_]{0,63}"  # a name of a set that a probe predicts
 SETS = {"test", "forget", "retain", "transfer"}  # as `mubench.measure.predict` says, which imports torch
 
@@ -113,7 +114,9 @@ def _inspect_rows(frame, path, further, steps):
     probed = {name for name in named if not re.fullmatch(SET, name, re.ASCII)}
     unknown = named - {*SETS, *further} if steps is None else probed
     example = ["set", "index"] if steps is None else ["step", "set", "index"]
+    bare = frame.loc[frame["logits"].isna(), "set"] if "logits" in frame else ()
     for wrong, what in (
+        ({*bare} - BARE, "rows without logits"),
         (unknown, f"the set {printable(min(unknown, default=''))!r}"),
         (steps is not None and sorted(frame["step"].unique()) != steps, "other steps than its record says"),
         ((frame["index"] < 0).any(), "a negative index"),

@@ -40,6 +40,8 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
         raise Unavailable(f"{run.folder} has no predictions to compare with those of its weights")
     if run.spec.split_file:
         raise Unavailable(f"{run.folder}: predictions on a forget set of its own are not made again")
+    from mubench.measure.predict import BARE
+
     seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
     again = _predict_sample(run, task, network, sample, seed)
     both = again.merge(run.frame, on=["set", "index"], suffixes=("_again", ""), validate="one_to_one")
@@ -48,7 +50,8 @@ def re_evaluate(run, folder=None, sample=SAMPLE, seed=None, limits=LIMITS):
     for name in again.columns.difference(["set", "index"]):
         if name not in run.frame:
             raise MubenchError(f"{run.folder} has no column {name!r}, its weights give one")
-        _compare_column(run, name, both[name], both[f"{name}_again"], seed)
+        rows = ~both["set"].isin(BARE) if name == "logits" else slice(None)  # records of before have them there, too
+        _compare_column(run, name, both.loc[rows, name], both.loc[rows, f"{name}_again"], seed)
     return f"{len(again)} predictions made again from weights {run.result.weights[:12]}, drawn by seed {seed}"
 
 

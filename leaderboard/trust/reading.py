@@ -78,8 +78,11 @@ class CheckedRun(Placed):
         return compute_all(self.predictions, references=models, known=self.metrics)
 
 
-def read_run(folder, limits=LIMITS):
+def read_run(folder, limits=LIMITS, known=None):
     """The `CheckedRun` in a folder.
+
+    limits: on its files.
+    known: metrics that were computed from these very files before, name → value.
 
     Every size, type and range is as stated in `limits`, `schema` and `predictions`. Every claimed metric is equal to
     what the predictions give. Raises `MubenchError` for whatever is otherwise, and nothing else, whatever the files
@@ -112,7 +115,7 @@ def read_run(folder, limits=LIMITS):
     run = CheckedRun(folder, result, spec, frame, {}, hashes)
     _read_probes(run, facts, limits)
     with library_errors(folder), np.errstate(all="ignore"):
-        run.metrics = compute_all(run.predictions)
+        run.metrics = compute_all(run.predictions, known=known)
     agree(folder, _known(result.metrics, run.metrics), run.metrics)
     return run
 

@@ -10,6 +10,7 @@ from mubench.train.distributed import make_accelerator
 from mubench.train.loader import batches, by_length
 
 SETS = ("test", "forget", "retain", "transfer")
+BARE = ("retain",)  # sets without logits: they are most rows and most bytes, and no metric looks at them
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
 
 
@@ -29,6 +30,8 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
         columns = _columns(task.predict, model, view, share, accelerator)
         if name == "forget" and incompetent is not None and "logits" in columns:
             columns["incompetent"] = _columns(task.predict, incompetent, view, share, accelerator)["logits"]
+        if name in BARE:
+            columns.pop("logits", None)
         if columns:
             frames.append(pd.DataFrame({"set": name, **columns}))
     if accelerator.num_processes > 1:

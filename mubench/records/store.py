@@ -50,23 +50,37 @@ class Store:
 
     def results(self):
         """The folders of all finished runs, in a fixed order."""
-        return self._folders(RESULT)
+        return [self.root / name for name in self.scan()[0]]
 
     def errors(self):
         """What `write_error` recorded of runs that have no result."""
-        return [
-            json.loads((folder / ERROR).read_text(encoding="utf-8"))
-            for folder in self._folders(ERROR)
-            if not (folder / RESULT).exists()
-        ]
+        return [json.loads((self.root / name / ERROR).read_text(encoding="utf-8")) for name in self.scan()[1]]
 
-    def _folders(self, name):
-        found = []
-        for folder, inside, files in os.walk(self.root):
-            # hidden folders are under way, and may vanish while we look
-            inside[:] = [part for part in inside if not part.startswith(".")]
-            found += [Path(folder)] * (name in files)
-        return sorted(found)
+    def scan(self, known=()):
+        """The folders of finished runs, and those of runs that failed and have no result, in a fixed order.
+
+        known: folders of finished runs, which are not looked into if they are there.
+
+        Returns two lists of names relative to the root, with ``/``.
+        """
+        results, errors, waiting = [], [], [""]
+        while waiting:
+            above = waiting.pop()
+            with contextlib.suppress(OSError), os.scandir(self.root / above) as entries:
+                files = set()
+                for entry in entries:
+                    name = f"{above}/{entry.name}" if above else entry.name
+                    if not entry.is_dir():
+                        files.add(entry.name)
+                    elif name in known:
+                        results.append(name)
+                    elif not entry.name.startswith(".") and not entry.is_symlink():  # hidden ones are under way
+                        waiting.append(name)
+                if RESULT in files:
+                    results.append(above)
+                elif ERROR in files:
+                    errors.append(above)
+        return tuple(sorted(names, key=lambda name: name.split("/")) for names in (results, errors))
 
     # -- one writer at a time
 

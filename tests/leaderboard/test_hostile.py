@@ -248,7 +248,15 @@ def column(name, value):
     return lambda f, i: f.assign(**{name: [value if j == i else v for j, v in enumerate(f[name])]})
 
 
+def each(frame, change):
+    """The logits of each row that has some, changed."""
+    return [row if row is None else change(row) for row in frame["logits"]]
+
+
 FRAMES = {
+    "a forget row without logits": lambda f, i: f.assign(
+        logits=f["logits"].where(f.index != f.index[f["set"] == "forget"][i], None)
+    ),
     "without a row": lambda f, i: f.drop(i),
     "a row twice": lambda f, i: pd.concat([f, f.iloc[[i]]]),
     "two rows swapped": lambda f, i: f.assign(target=np.r_[f["target"][i:], f["target"][:i]]),
@@ -268,10 +276,10 @@ FRAMES = {
     "no set": column("set", None),
     "a set with markup": column("set", "<script>"),
     "empty": lambda f, i: f.iloc[:0],
-    "wider": lambda f, i: f.assign(logits=[np.r_[v, v] for v in f["logits"]]),
-    "ragged": lambda f, i: f.assign(logits=[v[: 10 - (j == i)] for j, v in enumerate(f["logits"])]),
+    "wider": lambda f, i: f.assign(logits=each(f, lambda v: np.r_[v, v])),
+    "ragged": lambda f, i: f.assign(logits=[v if v is None else v[: 10 - (j == i)] for j, v in enumerate(f["logits"])]),
     "without logits": lambda f, i: f.assign(logits=None),
-    "logits turned": lambda f, i: f.assign(logits=[v[::-1] for v in f["logits"]]),
+    "logits turned": lambda f, i: f.assign(logits=each(f, lambda v: v[::-1])),
     "all right": lambda f, i: f.assign(score=1.0, prediction=f["target"]),
     "categories": lambda f, i: f.astype({"set": "category"}),
     **{

@@ -274,13 +274,14 @@ def test_a_failed_probe_is_carried_as_its_error(attacked):
 
 def test_references_are_of_one_row_and_the_runs_own_seed_comes_first(stored):
     from mubench.leaderboard import frame as frames
+    from mubench.leaderboard.stored import StoredRun
 
     for seed in (0, 1, 2):
         stored("retrain", seed)
         stored("retrain", seed, precision="bf16")
     stored("original", 1)
     stored("salun", 1), stored("salun", 7), stored("salun", 1, precision="bf16")
-    runs = [frames.StoredRun.read(path) for path in stored.store.results()]
+    runs = [StoredRun.read(path) for path in stored.store.results()]
     references = [run for run in runs if run.role]
     assert sorted(run.role for run in references) == ["original"] + ["retrain"] * 6
     everything = lambda role: None
@@ -315,7 +316,7 @@ def test_a_population_metric_of_a_group_without_the_runs_own_seed(stored):
     try:
         metric(better="lower", needs=["forget"], columns=["loss"], references={"retrain": 2})(deviation)
         notes = []
-        runs = frames._verified(stored.store.results(), notes)
+        runs = frames._verified(frames._readable([stored.root], None, notes, None)[0], notes)
         [run] = [run for run in runs if run.folder == salun]
         mean = lambda path: pd.read_parquet(path / "predictions.parquet").query("set == 'forget'")["loss"].mean()
         expected = mean(salun) - np.mean([mean(path) for path in paths])

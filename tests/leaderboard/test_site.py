@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from benchmarks.board import generate
+from generated_runs import generate
 from mubench.errors import MubenchError
 from mubench.leaderboard.board import Board
 from mubench.leaderboard.report import report

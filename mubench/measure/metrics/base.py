@@ -25,14 +25,16 @@ class Rows:
     """
 
     def __init__(self, frame):
-        self._frame, self._arrays, self._widths = frame, {}, {}
+        self._frame, self._arrays, self._widths, self._there = frame, {}, {}, {}
 
     def __len__(self):
         return len(self._frame)
 
     def has(self, column):
         """Whether the column was recorded here; one that is null (or NaN) in every row was not."""
-        return column in self._frame and bool(self._frame[column].notna().any())
+        if column not in self._there:
+            self._there[column] = column in self._frame and bool(self._frame[column].notna().any())
+        return self._there[column]
 
     def __getitem__(self, column):
         if column not in self._arrays:
@@ -76,13 +78,14 @@ class Predictions:
     probes: name of a probe → its predictions: a frame as ``frame`` is, with a column ``step``.
     settings: name of a probe → its version, options and fingerprint; those of a reference count where they are equal.
     seed: of the run (None: not said).
+    values: function of a metric → its value without references, where that is known.
 
     Raises `MubenchError` where a set holds an example twice.
     """
 
     def __init__(self, frame, facts=None, probes=None, settings=None, seed=None):
         self.facts, self.settings, self.seed = dict(facts or {}), dict(settings or {}), seed
-        self._probes, self._steps = dict(probes or {}), {}
+        self._probes, self._steps, self.values = dict(probes or {}), {}, {}
         if missing := {"set", "index"} - set(frame.columns):
             raise MubenchError(f"predictions lack the column {min(missing)!r}")
         if (twice := frame.duplicated(["set", "index"])).any():
@@ -99,6 +102,12 @@ class Predictions:
 
     def __getitem__(self, name):
         return self._sets[name]
+
+    def value(self, metric):
+        """What a metric's function gives without references; computed once."""
+        if metric not in self.values:
+            self.values[metric] = float(metric(self, {}))
+        return self.values[metric]
 
     @property
     def probes(self):
@@ -268,8 +277,10 @@ def compute_all(predictions, facts=None, references=None, known=None):
     for name, m in METRICS.items():
         if name in known:
             values[name] = known[name]
+            if not m.references:
+                run.values[m.compute] = math.nan if known[name] is None else known[name]
         elif (models := m.usable(run, references)) is not None:
-            value = float(m.compute(run, models))
+            value = float(m.compute(run, models)) if m.references else run.value(m.compute)
             values[name] = value if math.isfinite(value) else None
     return values | _further(run)
 

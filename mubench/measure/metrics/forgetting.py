@@ -56,6 +56,6 @@ def overall(run, references):
     from mubench.measure.metrics.arrays import harmonic_mean
 
     return harmonic_mean(
-        1 - abs(test_score(run, references) - run.facts["original_test_score"]),
-        1 - abs(forget_score(run, references) - run.facts["random_guess"]),
+        1 - abs(run.value(test_score) - run.facts["original_test_score"]),
+        1 - abs(run.value(forget_score) - run.facts["random_guess"]),
     )

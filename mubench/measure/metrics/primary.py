@@ -1,5 +1,7 @@
 """The primary metrics of tasks: made here, never downloaded; importing them imports no torch."""
 
+import functools
+
 import numpy as np
 
 from mubench.errors import nearest
@@ -76,12 +78,26 @@ class RougeL(Primary):
         """The F1 of each pair."""
         from rouge_score.rouge_scorer import RougeScorer
 
-        scorer = RougeScorer(["rougeL"], use_stemmer=True)
+        scorer = RougeScorer(["rougeL"], tokenizer=_Stems())
         pairs = zip(predictions, references, strict=True)
         return np.array([scorer.score(true, text)["rougeL"].fmeasure for text, true in pairs])
 
     def _compute(self, predictions, references):
         return {self.name: float(self.per_example(predictions, references).mean())}
+
+
+class _Stems:
+    """`rouge-score`'s tokenizer with stems, each word stemmed once: else that is nine tenths of the work."""
+
+    def __init__(self):
+        from nltk.stem.porter import PorterStemmer
+
+        self.stem = functools.cache(PorterStemmer().stem)
+
+    def tokenize(self, text):
+        from rouge_score.tokenize import tokenize
+
+        return tokenize(text, self)
 
 
 class ClipScore(Primary):

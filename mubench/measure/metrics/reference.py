@@ -19,7 +19,7 @@ def gap_to_retrain(run, references):
     "Avg. Gap" of Fan et al. 2024 (SalUn).
     """
     parts, [retrain] = (test_score, forget_score, retain_score, mia_svc_confidence), references["retrain"]
-    return sum(abs(part(run, {}) - part(retrain, {})) for part in parts) / len(parts)
+    return sum(abs(run.value(part) - retrain.value(part)) for part in parts) / len(parts)
 
 
 @metric(better="lower", needs=["forget"], columns=["logits"], references={"retrain": 1}, own_seed=True)
