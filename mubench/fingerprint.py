@@ -44,16 +44,14 @@ def _own(name, of):
     return package != "mubench" and (top == package or not _installed(top))
 
 
-@functools.cache
 def _source(name):
     """The source of a module, and whether it is a package; None where it has none."""
     text = vars(sys.modules.get(name, ast)).get("SOURCE_OF_PLUGIN")
     if text is not None:
         return text, False
-    parent = name.rpartition(".")[0]
-    if parent and not (_source(parent) or (None, False))[1]:
-        return None  # a function or class of a module, which is not imported to find that out
     try:
+        if not _is_package(name.rpartition(".")[0]):
+            return None  # a function or class of a module, which is not imported to find that out
         spec = importlib.util.find_spec(name)  # of a module in a package this imports the package
         path = Path(spec.origin)
         return (
@@ -61,6 +59,13 @@ def _source(name):
         )
     except (ImportError, AttributeError, ValueError, TypeError, OSError):
         return None
+
+
+def _is_package(name):
+    """Whether modules may be in a module ("": at the top)."""
+    if not name or name in sys.modules:
+        return not name or hasattr(sys.modules[name], "__path__")
+    return _is_package(name.rpartition(".")[0]) and bool(importlib.util.find_spec(name).submodule_search_locations)
 
 
 @functools.cache
