@@ -71,7 +71,7 @@ def _mapped(path):
 
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in [*file.keys()]}
             return tensors if file.metadata()["sha256"] == tensors_hash(tensors) else None
     except Exception:  # absent, or cut off by a power failure
         return None

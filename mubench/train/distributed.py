@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mubench.errors import MubenchError
 from mubench.models import networks
@@ -199,11 +198,13 @@ def refuse_shards(method, context):
 
 def own(tensor):
     """This process's shard of a tensor, which other processes may hold parts of."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # a DTensor, whose import takes half a second
 
 
 def own_part(tensor, like):
     """The part of a tensor, the same on all processes, that belongs to this process's shard of another."""
-    return (
-        distribute_tensor(tensor, like.device_mesh, like.placements).to_local() if isinstance(like, DTensor) else tensor
-    )
+    if not hasattr(like, "to_local"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, like.device_mesh, like.placements).to_local()

@@ -180,7 +180,7 @@ class Data:
         if not self.known or kind == "row":
             return self.units(kind)
         key = content_key("units", kind, self.origin("train"))
-        return cached_json(cache_dir() / "prepared" / f"{self.name}-{kind}-{key}.json", lambda: self.units(kind))
+        return cached_json(cache_dir() / "prepared" / f"{self.name}-{kind}-{key}.json", lambda: [*self.units(kind)])
 
     def unit(self, kind=None):
         """A kind of unit, checked; None stands for the first of ``unit_kinds``."""

@@ -4,6 +4,7 @@ import functools
 
 from mubench.cache import cache_dir, cached_tensors, content_key
 from mubench.splits import rank
+from mubench.tasks.contract.caching import cached_method
 
 
 class Sets:
@@ -24,6 +25,7 @@ class Sets:
         """Some rows of `read` as a batch for a model."""
         return self.collate(self.prepare(rows, model), model)
 
+    @cached_method
     def _columns(self, model, name):
         """The columns of `prepare` for a whole set, from the cache where they are there."""
         key = content_key(self.origin(name), self.preparation(model))
