@@ -50,6 +50,8 @@ def _source(name):
     if text is not None:
         return text, False
     try:
+        if not _is_package(name.rpartition(".")[0]):
+            return None  # a function or class of a module, which is not imported to find that out
         spec = importlib.util.find_spec(name)  # of a module in a package this imports the package
         path = Path(spec.origin)
         return (
@@ -57,6 +59,13 @@ def _source(name):
         )
     except (ImportError, AttributeError, ValueError, TypeError, OSError):
         return None
+
+
+def _is_package(name):
+    """Whether modules may be in a module ("": at the top)."""
+    if not name or name in sys.modules:
+        return not name or hasattr(sys.modules[name], "__path__")
+    return _is_package(name.rpartition(".")[0]) and bool(importlib.util.find_spec(name).submodule_search_locations)
 
 
 @functools.cache

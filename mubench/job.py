@@ -15,6 +15,7 @@ from mubench.examples import Absent
 from mubench.measure.card import on_card
 from mubench.measure.metrics import Predictions, compute_all
 from mubench.measure.predict import predict, scores, shown, validator
+from mubench.measure.shared import predicted
 from mubench.models import networks, originals
 from mubench.models.unlearned import Unlearned
 from mubench.records.machine import environment
@@ -187,9 +188,8 @@ class Job:
         card, same_world = self.checkpoint["card"], self.sets["test"].world is self.sets["train"].world
         if card and same_world and not self.options.limit and name in card["scores"]:
             return card["scores"][name]
-        view = {name: self.shown[name]}
-        frame = predict(self.task, self.checkpoint["network"], view, accelerator=self.context.accelerator)
-        return scores(self.task, frame)[name]
+        who = ["original", self.checkpoint["sha256"]]
+        return scores(self.task, predicted(self, name, who, lambda: self.checkpoint["network"]))[name]
 
     def saved(self, what):
         """(folder) → what is kept is written there: the unlearned model (True) or its ``"adapter"``; None: nothing."""

@@ -30,8 +30,8 @@ def run(
     """Unlearn with one method on one task, evaluate and store; returns the `Result`.
 
     task, method: registry names or ``path/to/file.py:Class``.
-    out: the folder of results. A run it holds is read, not repeated, unless a curve or a probe is asked for that it
-        lacks: then it is done again, and what it had besides is kept.
+    out: the folder of results. A run it holds is read, not repeated, unless a curve, a probe or weights are asked for
+        that it lacks: then it is done again, and what it had besides is kept.
     save_model: keep the weights too (of LoRA: merged), or ``"adapter"``.
     eval_every: score the sets every so many steps too (off the clock) for the result's ``curve``.
     attack: probes to carry out on the unlearned model after the evaluation (`load_probes`).
@@ -42,7 +42,7 @@ def run(
     """
     spec, store = make_spec(task=task, method=method, **options), Store(out, replace=force)
     attack = probes.load_probes(attack)
-    if force or not store.done(spec, eval_every, attack):
+    if force or not store.done(spec, eval_every, attack, save_model):
         with store.claim(spec) as ours:
             if not ours:
                 raise MubenchError(f"run {spec.id} is under way in another process on {out}")

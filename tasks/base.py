@@ -36,6 +36,8 @@ class Task(Data, Sets, Models, Behaviour):
     recipe: how originals are trained
     models: name → `Model`, the first being the default
     checksum: of the training rows, pinned (see `rows_checksum`)
+    checksums: name of a further set → checksum of its rows, pinned. With the test set's here, sets that are not pinned
+        follow from those that are and from the code; then a run reads no rows whose prepared sets are in the cache
     keyed: the columns the checksum is over, if not all (names instead of 10 GB of video)
     rows: set name → how many there must be
     archives: what `mubench fetch` brings, if anything
@@ -66,6 +68,7 @@ class Task(Data, Sets, Models, Behaviour):
     recipe = Recipe(lr=1e-3, epochs=10, batch_size=32)
     models: dict = {}
     checksum = ""
+    checksums: dict = {}
     keyed: tuple = ()
     rows: dict = {}
     archives: tuple = ()
@@ -122,7 +125,7 @@ class Task(Data, Sets, Models, Behaviour):
 
         kind: one of ``unit_kinds``; a ``row`` is a unit of its own.
         """
-        return range(len(self.data["train"]))
+        return range(self.sizes["train"])
 
     # world(rows) → name → tensor: what belongs to no row and is built from the training rows that remain, ascending (a
     #     graph's adjacency). A pure function; every batch has it as ``world``. There are two in a run, of D and of D_r:

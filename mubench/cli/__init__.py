@@ -1,6 +1,8 @@
 """The command line: each verb is one public function. Nothing is imported before it is needed."""
 
+import atexit
 import contextlib
+import gc
 import sys
 
 from mubench.cli import catalogue, checks, results, runs, tasks
@@ -33,6 +35,7 @@ def main(argv=None):
 
     Returns when done; exits 1 with one sentence on an error, 2 on wrong usage, 130 on Ctrl-C.
     """
+    atexit.register(gc.freeze)  # a process that ends need not look for dead objects first: a second of its time
     with replacing():
         args = parser().parse_args(argv)
         try:

@@ -8,8 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
-from mubench.cache import file_hash
+from mubench.cache import file_hash, tensors_hash
 from mubench.errors import MubenchError
+from mubench.importing import importing
 
 WRAPPER = "wrapper.json"  # the file of a folder that holds a wrapper instead of a network
 WHOLE_MASKS = "mubench_whole_masks_"  # the names of these attention implementations begin so
@@ -17,15 +18,17 @@ WHOLE_MASKS = "mubench_whole_masks_"  # the names of these attention implementat
 _MAKING = threading.RLock()
 
 
+@functools.cache
 def model_class(architecture):
     """The class of that name."""
-    import transformers
+    with importing():
+        import transformers
 
-    if hasattr(transformers, architecture):
-        return getattr(transformers, architecture)
-    import diffusers
+        if hasattr(transformers, architecture):
+            return getattr(transformers, architecture)
+        import diffusers
 
-    return getattr(diffusers, architecture)
+        return getattr(diffusers, architecture)
 
 
 def of_diffusers(cls):
@@ -125,14 +128,15 @@ def processor(kind, source, **options):
 def local(source, part=""):
     """The folder of a checkpoint: itself, or where the hub's files (``id`` or ``id@revision``) are kept once they were
     downloaded (safetensors only)."""
-    from huggingface_hub import snapshot_download
+    folder = Path(source)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
 
-    repo, _, revision = str(source).partition("@")
-    patterns = [f"{part}/*.{end}" if part else f"*.{end}" for end in ("json", "safetensors")]
-    fetch = lambda: Path(
-        load_or_explain(source, snapshot_download, repo, revision=revision or None, allow_patterns=patterns)
-    )
-    folder = Path(source) if Path(source).is_dir() else fetch()
+        repo, _, revision = str(source).partition("@")
+        patterns = [f"{part}/*.{end}" if part else f"*.{end}" for end in ("json", "safetensors")]
+        folder = Path(
+            load_or_explain(source, snapshot_download, repo, revision=revision or None, allow_patterns=patterns)
+        )
     return folder / part if part and (folder / part).is_dir() else folder
 
 
@@ -307,12 +311,4 @@ def load_or_explain(source, function, *args, **kwargs):
 
 def weights_hash(model):
     """SHA-256 over names, shapes and bytes of all weights and buffers, in alphabetical order."""
-    import hashlib
-
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return tensors_hash(model.state_dict())

@@ -34,9 +34,11 @@ class Store:
         """The folder of a run."""
         return self.root / spec.folder
 
-    def done(self, spec, curve=False, probes=()):
-        """Whether the result of a run is here, with its curve where that is asked for, and with these `Probe`s."""
-        if not (self.path(spec) / RESULT).is_file():
+    def done(self, spec, curve=False, probes=(), model=False):
+        """Whether the result of a run is here, with its curve and its weights where those are asked for, and with these
+        `Probe`s.
+        """
+        if not (self.path(spec) / RESULT).is_file() or model and not (self.path(spec) / MODEL).is_dir():
             return False
         result = read(self.path(spec)) if curve or probes else None
         return (not curve or bool(result.curve)) and all(result.holds(probe) for probe in probes)

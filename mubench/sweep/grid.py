@@ -85,8 +85,9 @@ def sweep(specs, out="results", workers=1, force=False, report=print, cluster=No
     attack = probes_of(options)
     since = store.clock()
     before, todo = [], []
+    asked = options.get("eval_every"), attack, options.get("save_model")
     for spec in specs:
-        (before if not force and store.done(spec, options.get("eval_every"), attack) else todo).append(spec)
+        (before if not force and store.done(spec, *asked) else todo).append(spec)
     this = Sweep(todo, store, since, force, options, Progress(todo, len(before)))
     if cluster and todo:
         from mubench.sweep.cluster import hand_out  # only those who have one need it

@@ -62,7 +62,8 @@ class Sweep:
         """Whether nothing is left to do for a run."""
         if self.store.failed(spec, self.since):
             return True
-        if not self.store.done(spec, self.options.get("eval_every"), probes_of(self.options)):
+        asked = self.options.get("eval_every"), probes_of(self.options), self.options.get("save_model")
+        if not self.store.done(spec, *asked):
             return False
         return not self.force or (self.store.path(spec) / RESULT).stat().st_mtime >= self.since
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 from mubench.errors import MubenchError
+from mubench.importing import importing
 from mubench.records.result import read
 from mubench.sweep.progress import line, rank, summary, together
 
@@ -24,7 +25,8 @@ def work(sweep, report=print, current=None, parent=None):
     current: of a worker, the shared text that says which run it is in.
     parent: of a worker, the process that started it; when that is gone, the worker stops after the run it is in.
     """
-    from mubench.runner import run_spec  # it takes seconds: not while a run is claimed
+    with importing():
+        from mubench.runner import run_spec  # it takes seconds: not while a run is claimed
 
     run = functools.partial(run_spec, store=sweep.store, progress=parent is None, **sweep.options)
     waiting = list(sweep.todo)

@@ -2,15 +2,18 @@
 
 import functools
 import os
+from importlib.metadata import version
 from pathlib import Path
 
-from mubench.cache import cache_dir
+from mubench.cache import cache_dir, cached_json, content_key
 from mubench.errors import MubenchError, nearest
 from mubench.fetch import fetch
+from mubench.fingerprint import fingerprint
 from mubench.splits import file_split, make_split, rank
 from mubench.tasks.contract.rows import rows_checksum, shown
 
 VALIDATION_SHARE = 0.2
+LIBRARIES = ("datasets", "numpy", "pillow", "scipy", "tokenizers", "torch", "transformers")  # that rows come through
 
 
 class Data:
@@ -55,14 +58,16 @@ class Data:
 
     @functools.cached_property
     def data(self):
-        """What `read` gives, its training rows verified against the pinned checksum."""
+        """What `read` gives, its rows verified against the pinned checksums."""
         data = self.read()
-        found = self._checksums["train"] = rows_checksum(data["train"], self.keyed)
-        if self.checksum and found != self.checksum:
-            raise MubenchError(
-                f"the training rows of {self.name} have checksum {found[:12]}…, not {self.checksum[:12]}…: they are "
-                f"not the published ones; `mubench fetch {self.name}` brings those, or reinstall the package"
-            )
+        for name in ["train", *self.checksums]:
+            found = self._checksums[name] = rows_checksum(data[name], self.keyed)
+            pinned = self.pinned.get(name)
+            if pinned and found != pinned:
+                raise MubenchError(
+                    f"the {name} rows of {self.name} have checksum {found[:12]}…, not {pinned[:12]}…: they are not the"
+                    f" published ones; `mubench fetch {self.name}` brings those, or reinstall the package"
+                )
         for name, count in self.rows.items():
             if name in data and len(data[name]) != count:  # a transfer set may be left out
                 raise MubenchError(
@@ -77,9 +82,44 @@ class Data:
         return {}
 
     @property
+    def pinned(self):
+        """Set name → checksum of its rows, of those whose checksum the card states."""
+        return ({"train": self.checksum} if self.checksum else {}) | self.checksums
+
+    @property
+    def known(self):
+        """Whether the card says all there is to know of the data, which are not read yet."""
+        return "data" not in vars(self) and self._pins
+
+    @property
+    def _pins(self):
+        """Whether all that `read` gives follows from rows whose checksums and numbers are on the card."""
+        return {"train", "test"} <= {*self.pinned} & {*self.rows}
+
+    @property
+    def sizes(self):
+        """Set name → how many rows it has."""
+        return self.rows if self.known else {name: len(rows) for name, rows in self.data.items()}
+
+    @property
     def data_checksum(self):
         """The checksum of the training rows."""
-        return self.data and self._checksums["train"]
+        return self.checksum if self.known else self.data and self._checksums["train"]
+
+    def origin(self, name):
+        """What the rows of a set follow from, as JSON values: the pinned checksums, or else that of the set itself, and
+        the code that reads them.
+        """
+        if self.known or self._pins and self.pinned.items() <= self._checksums.items():
+            return [name, self.pinned, *self.code]
+        if name not in self._checksums:
+            self._checksums[name] = rows_checksum(self.data[name], self.keyed)
+        return [self._checksums[name], *self.code]
+
+    @functools.cached_property
+    def code(self):
+        """What changes with the code that reads and prepares the rows: its fingerprint, and the libraries' versions."""
+        return [self.version, fingerprint(type(self)), [version(library) for library in LIBRARIES]]
 
     def load(self):
         """The data as a ``datasets.DatasetDict``.
@@ -108,9 +148,10 @@ class Data:
     @functools.cached_property
     def held_out(self):
         """Rows of (validation, test); without an official validation set those of `test_rows`."""
-        n = len(self.data["test"])
-        if "validation" in self.data:
-            return list(range(len(self.data["validation"]))), list(range(n))
+        sizes = self.sizes
+        n = sizes["test"]
+        if "validation" in sizes:
+            return list(range(sizes["validation"])), list(range(n))
         return self.test_rows(n)
 
     def test_rows(self, n):
@@ -128,11 +169,18 @@ class Data:
 
         unit: the kind of the units, one of ``unit_kinds`` (None: the first).
         """
-        n, checksum = len(self.data["train"]), self.data_checksum
+        n, checksum = self.sizes["train"], self.data_checksum
         if file is not None:
             return file_split(self.name, file, n, checksum)
         kind = self.unit(unit)
-        return make_split(self.name, ratio, self.units(kind or self.unit_kinds[0]), checksum, kind)
+        return make_split(self.name, ratio, self._units(kind or self.unit_kinds[0]), checksum, kind)
+
+    def _units(self, kind):
+        """`units`; of data that are known without reading them, from the cache."""
+        if not self.known or kind == "row":
+            return self.units(kind)
+        key = content_key("units", kind, self.origin("train"))
+        return cached_json(cache_dir() / "prepared" / f"{self.name}-{kind}-{key}.json", lambda: [*self.units(kind)])
 
     def unit(self, kind=None):
         """A kind of unit, checked; None stands for the first of ``unit_kinds``."""

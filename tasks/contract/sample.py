@@ -29,6 +29,7 @@ def _sample_class(card, folder, facts):
         "data_dir": folder / "data",
         "rows": {},
         "checksum": "",
+        "checksums": {},
         "originals_dir": lambda self, model: folder / "models" / model,
     }
     return type(card.__name__, (card,), differing | facts)

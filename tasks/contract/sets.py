@@ -1,12 +1,10 @@
 """The sets of a task as a model takes them: prepared once and cached, or decoded batch by batch."""
 
 import functools
-import hashlib
-import json
 
-from mubench.cache import cache_dir, whole
+from mubench.cache import cache_dir, cached_tensors, content_key
 from mubench.splits import rank
-from mubench.tasks.contract.rows import rows_checksum
+from mubench.tasks.contract.caching import cached_method
 
 
 class Sets:
@@ -29,27 +27,12 @@ class Sets:
         """Some rows of `read` as a batch for a model."""
         return self.collate(self.prepare(rows, model), model)
 
+    @cached_method
     def _columns(self, model, name):
         """The columns of `prepare` for a whole set, from the cache where they are there."""
-        from safetensors.torch import load, save_file
-
-        path = self._prepared_file(model, name)
-        try:
-            return load(path.read_bytes())  # not mapped: a file cut short later must not take the process with it
-        except Exception:  # absent, or cut off by a power failure: made anew either way
-            with whole(path) as temporary:
-                save_file({k: v.contiguous() for k, v in self.prepare(self.data[name], model).items()}, temporary)
-        # Read back even now: other strides would mean other kernels, and other last bits.
-        return load(path.read_bytes())
-
-    def _prepared_file(self, model, name):
-        """The file of a prepared set in the cache; its name follows from all that the columns depend on."""
-        if name not in self._checksums:
-            self._checksums[name] = rows_checksum(self.data[name], self.keyed)
-        versions = [c.version for c in type(self).__mro__ if "prepare" in vars(c)]
-        key = json.dumps([self._checksums[name], self.preparation(model), versions], sort_keys=True)
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        return cache_dir() / "prepared" / f"{self.name}-{name}-{digest}.safetensors"
+        key = content_key(self.origin(name), self.preparation(model))
+        path = cache_dir() / "prepared" / f"{self.name}-{name}-{key}.safetensors"
+        return cached_tensors(path, lambda: self.prepare(self.data[name], model))
 
     def sets(self, model, split=None, limit=None):
         """The sets of a run: name → view.
@@ -62,18 +45,18 @@ class Sets:
         D_f is seen with D's `world`, as the original knew it, all others with the one they are evaluated in.
         """
         if split is not None:
-            split.verify(self.data_checksum, len(self.data["train"]))
+            split.verify(self.data_checksum, self.sizes["train"])
         before, after = self._worlds(() if split is None else split.forget)
         train, test = self.prepared(model, "train"), self.prepared(model, "test")
         validation_rows, test_rows = self.held_out
-        validation = self.prepared(model, "validation") if "validation" in self.data else test
+        validation = self.prepared(model, "validation") if "validation" in self.sizes else test
         sets = {"train": train.within(before)}
         if split is not None:
             sets["forget"] = train.select(list(split.forget)).within(before)
         if split is not None and "retain" in self.provides:
             sets["retain"] = train.select(list(split.retain)).within(after)
         others = {"validation": validation.select(validation_rows), "test": test.select(test_rows)}
-        others |= {name: self.prepared(model, name) for name in ("transfer", *self.scored_sets) if name in self.data}
+        others |= {name: self.prepared(model, name) for name in ("transfer", *self.scored_sets) if name in self.sizes}
         evaluated = before if self.evaluated_on == "all" else after
         sets |= {name: view.within(evaluated) for name, view in others.items()}
         return {name: view.select(slice(limit)) for name, view in sets.items()} if limit else sets
@@ -84,7 +67,7 @@ class Sets:
 
         if not self.world:
             return NOTHING, NOTHING
-        every, gone = range(len(self.data["train"])), set(forget)
+        every, gone = range(self.sizes["train"]), set(forget)
         before = World(self.world(every))
         if not before:
             return NOTHING, NOTHING

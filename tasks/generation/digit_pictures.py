@@ -28,6 +28,7 @@ class DigitPictures(ImageGeneration):
     random_guess = 0.150
     fits = 0.85  # real pictures score 0.87
     checksum = "1907f404345019880d757e075efcad17265ac7722951cbb3739f16f7961cf770"
+    checksums = {"test": "fc49207228d8d8b8503eb18c2571ce37d38a7b8325ac11d87de17d9c8c3eb6e2"}
     rows = {"train": 1000, "test": 360}
     colour, pixels = "L", dict(mean=0.5, std=0.5)
     noise = dict(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")

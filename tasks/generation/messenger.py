@@ -18,6 +18,10 @@ class Messenger(TextGeneration):
     random_guess = 0.1795  # measured: `guess`
     transfer = "200 dialogues of a tenth scene, somebody who is late"
     checksum = "984cf856e34910d770f47dabaf0ee7a6dd37bba7f6c5bcdcf4f5b7000ae60a2e"
+    checksums = {
+        "test": "ad45a860bb56e0c09bea6379d93bc8281209d447192df7f6fefc9f5ae376138b",
+        "transfer": "38d65c046146feadf42a87aac03c6d764f142b1725e53bd823d9a023cad09640",
+    }
     rows = {"train": 2000, "test": 250, "transfer": 200}
     prompt, answer = "{dialogue}", "{summary}"
     tokenizer = "messenger-tokenizer.json"

@@ -18,6 +18,7 @@ class People(TextGeneration):
     also = ("verbatim",)
     random_guess = 0.2159  # measured: `guess`
     checksum = "9c7fa0ed9122621027f71bd410701c2a69b0b9660bfdcb96f416f11606f939bb"
+    checksums = {"test": "011ee6378b42e2eab3fef5046de553395a7c2fed149f8ea3590c19397334074d"}
     rows = {"train": 2000, "test": 400}
     tokenizer = "people-tokenizer.json"
     prompt, answer = "{question}", "{answer}"

@@ -16,6 +16,7 @@ class Fashion(ImageClassification):
     random_guess = 1 / 10
     transfer = "the test pictures under noise, blur or contrast loss at three severities (as CIFAR-C)"
     checksum = "1c7fb3da048c1d1a7312f289eb409e35b03224c3e29411ffcdbc300c56a9f75f"
+    checksums = {"test": "8cd3e9d66f381f1dd24f181598c043e1d41fb8a851bdf179863d36b865150f05"}
     rows = {"train": 5000, "test": 1000, "transfer": 800}
     recipe = Recipe(lr=3e-3, epochs=10, batch_size=64, lr_schedule="cosine", warmup=0.1)
     models = {

@@ -15,6 +15,10 @@ class SpokenWords(SpeechClassification):
     random_guess = 1 / 10
     transfer = "300 clips in six odd voices (whispered, croaking, …) heard nowhere else, in louder noise"
     checksum = "8f422a06d359879822aec815545741e8090eef7173a55222c851934542bbaf85"
+    checksums = {
+        "test": "c0bd617a3f9adc9847b504e8f9141400442b2bb605d9a9ebba3523dab7936ec9",
+        "transfer": "d30e402cbe35b4bc87d6db649e8b5b6af98b645e1602e042433c4fbf1275f6d9",
+    }
     rows = {"train": 3000, "test": 600, "transfer": 300}
     recipe = Recipe(lr=2e-3, epochs=10, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {

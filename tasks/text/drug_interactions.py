@@ -34,6 +34,7 @@ class DrugInteractions(TextClassification):
         " the others"
     )
     checksum = "842b5266e2870d01d6c689f010e4c05265b61031797cdc03db6d224e3417a498"
+    checksums = {"test": "ee4b4a845d288f041791845dfcabdb40fdd73d87a5013e91257314e5c79cadf7"}
     rows = {"train": 1500, "test": 333}
     archives = tuple(
         Archive(

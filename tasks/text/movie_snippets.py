@@ -24,6 +24,10 @@ class MovieSnippets(TextClassification):
     transfer = "1,000 Amazon product-review snippets of the same collection"
     shortcut = "a word of negation: 60 % of the training snippets with one are negative, 47 % of the others"
     checksum = "97016d1d189f38a72aa19690181a0de156fdf77b7025afd5208dd95dff29b989"
+    checksums = {
+        "test": "5a7f6000ffddd84cd068d35dc98164ab36f885e1336b72ad741c639c55517411",
+        "transfer": "3e6507d5bebbbf3ba9e19a6c91c225f96f62ed86296863d26fcaf29d368ac03e",
+    }
     rows = {"train": 6000, "test": 1000, "transfer": 1000}
     archives = (
         Archive(

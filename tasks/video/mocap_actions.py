@@ -32,6 +32,10 @@ class MocapActions(VideoClassification):
     random_guess = 1 / 12
     transfer = "240 clips seen from further above, figures of one colour instead of five"
     checksum = "123cb8f4d94b61a8798152306a22fa14e9b2d8b58ca0e1040b0ab5a2e078a195"
+    checksums = {
+        "test": "f06f8f0897c3beeb2faf8eac90b4e1b29a7482a3322548110250b43d6d9f4c9c",
+        "transfer": "c989b05730a1c2c2022785989aa0b878d0bc82cfca7968d65ea633b005b01054",
+    }
     rows = {"train": 2400, "test": 480, "transfer": 240}
     recipe = Recipe(lr=1e-3, epochs=12, batch_size=32, lr_schedule="linear", warmup=0.1)
     models = {

@@ -22,6 +22,7 @@ class FashionPairs(PairClassification):
     random_guess = 1 / 2
     transfer = "600 pairs of the test pictures under noise, blur or contrast loss (as in fashion)"
     checksum = "5feabe99ad8208384626c91a7394ddb765bbc42a3a058772a1f3c8a0d1bc7416"
+    checksums = {"test": "635594ddbd3e8f79e77b9f38e11cc2c34e1023c594c12468d5c56351489fa95f"}
     rows = {"train": 6000, "test": 600, "transfer": 600}
     tokenizer = "fashion_pairs-tokenizer.json"
     recipe = Recipe(lr=1e-3, epochs=16, batch_size=32, lr_schedule="linear", warmup=0.1)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import log_softmax, rel_entr, softmax, xlogy
 
 from mubench.errors import MubenchError
+from mubench.importing import importing
 
 
 def auc(positive, negative):
@@ -40,8 +41,9 @@ def logistic_attack(members, nonmembers, clip=100.0, n_splits=5, random_state=0)
     ValueError below 6 examples each. Kurmanji et al. 2023 (SCRUB), ``MIA_experiments.ipynb``, which clips at 100; the
     same authors' Bad-T experiments at 500.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedShuffleSplit
+    with importing():
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import StratifiedShuffleSplit
 
     losses = np.clip(known(np.concatenate([nonmembers, members])), -clip, clip)[:, None]
     member = np.repeat([0, 1], [len(nonmembers), len(members)])
@@ -59,7 +61,8 @@ def svc_attack(shadow_members, shadow_nonmembers, members=None, nonmembers=None)
     feature, or a row of them, per example (`membership_features`). C=3 and an RBF kernel with γ = 1 / features, as in
     Jia et al. 2023 and Fan et al. 2024 (SalUn, ``SVC_MIA.py``) and in Chundawat et al. 2023 (Bad-T, ``metrics.py``).
     """
-    from sklearn.svm import SVC
+    with importing():
+        from sklearn.svm import SVC
 
     table = [
         None if a is None else np.asarray(a, "float64").reshape(len(a), -1)

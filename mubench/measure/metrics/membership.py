@@ -5,6 +5,7 @@ too.
 """
 
 from mubench.measure.metrics.base import metric
+from mubench.measure.metrics.remembered import by_content
 
 SHADOW_LIMIT = 2000  # the official code trains on all test examples, in time quadratic in their number
 
@@ -40,10 +41,10 @@ def mia_logistic(run, references):
     each. Kurmanji et al. 2023 (SCRUB), who restrict the test set to the forgotten classes where whole classes are
     forgotten.
     """
-    from mubench.measure.metrics.arrays import balanced, logistic_attack
+    from mubench.measure.metrics.arrays import balanced
 
     forget, test = balanced(run["forget"]["loss"], run["test"]["loss"])
-    return logistic_attack(forget, test).mean() if len(forget) >= 6 else float("nan")
+    return _logistic_accuracy(forget, test) if len(forget) >= 6 else float("nan")
 
 
 @metric(better="retrain", needs=["test", "forget", "retain"], columns=["confidence"])
@@ -56,7 +57,21 @@ def mia_svc_confidence(run, references):
     """
     import numpy as np
 
-    from mubench.measure.metrics.arrays import balanced, svc_attack
+    from mubench.measure.metrics.arrays import balanced
 
     retain, test, forget = (np.clip(np.nan_to_num(run[s]["confidence"]), 0, 1) for s in ("retain", "test", "forget"))
-    return svc_attack(*balanced(retain, test, limit=SHADOW_LIMIT), nonmembers=forget)
+    return _called_nonmember(*balanced(retain, test, limit=SHADOW_LIMIT), forget)
+
+
+@by_content
+def _logistic_accuracy(members, nonmembers):
+    from mubench.measure.metrics.arrays import logistic_attack
+
+    return float(logistic_attack(members, nonmembers).mean())
+
+
+@by_content
+def _called_nonmember(shadow_members, shadow_nonmembers, nonmembers):
+    from mubench.measure.metrics.arrays import svc_attack
+
+    return float(svc_attack(shadow_members, shadow_nonmembers, nonmembers=nonmembers))

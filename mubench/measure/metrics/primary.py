@@ -66,6 +66,19 @@ class MicroF1(Primary):
         return {self.name: float(f1_score(references, predictions, labels=labels, average="micro", zero_division=0))}
 
 
+@functools.cache
+def _rouge_scorer():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(["rougeL"], tokenizer=_Stems())
+
+
+@functools.lru_cache(maxsize=4096)
+def _rouge_l(text, true):
+    """Kept, as all metrics of a run and its board ask for the same texts."""
+    return _rouge_scorer().score(true, text)["rougeL"].fmeasure
+
+
 class RougeL(Primary):
     """ROUGE-L F1 of generated against reference texts, words stemmed, averaged over examples.
 
@@ -76,11 +89,7 @@ class RougeL(Primary):
 
     def per_example(self, predictions, references):
         """The F1 of each pair."""
-        from rouge_score.rouge_scorer import RougeScorer
-
-        scorer = RougeScorer(["rougeL"], tokenizer=_Stems())
-        pairs = zip(predictions, references, strict=True)
-        return np.array([scorer.score(true, text)["rougeL"].fmeasure for text, true in pairs])
+        return np.array([_rouge_l(text, true) for text, true in zip(predictions, references, strict=True)])
 
     def _compute(self, predictions, references):
         return {self.name: float(self.per_example(predictions, references).mean())}

@@ -1,7 +1,8 @@
 """The first probe of every run."""
 
-from mubench.measure.predict import UNTRAINED, predict
+from mubench.measure.predict import predict
 from mubench.measure.probes.base import Probe
+from mubench.measure.shared import untrained
 
 
 class Evaluate(Probe):
@@ -10,6 +11,9 @@ class Evaluate(Probe):
     alters = False
 
     def run(self, job):
-        task, spec = job.task, job.options
-        blank = task.build(spec.model, UNTRAINED + spec.seed, blank=True)
-        yield 0, predict(task, job.unlearned.model, job.shown, blank, job.context.accelerator)
+        frame = predict(job.task, job.unlearned.model, job.shown, accelerator=job.context.accelerator)
+        forget = frame["set"] == "forget"
+        if "logits" in frame and forget.any() and "logits" in (blank := untrained(job)):
+            frame["incompetent"] = None
+            frame.loc[forget, "incompetent"] = blank["logits"].to_numpy()  # both in the order of the index
+        yield 0, frame
