@@ -62,8 +62,10 @@ def _readable(roots, places, notes, limit):
         )
     for index, name in found.values():
         if _wanted(index.root.parts, places, name):
-            with _noting(index.root / name, notes):
-                run = index.run(name)
+            if (run := index.runs.get(name)) is None:
+                with _noting(index.root / name, notes):
+                    run = index.run(name)
+            if run is not None:
                 (runs if run.facts["limited"] == (limit or 0) else limited).append(run)
     if limited and not limit:
         notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")

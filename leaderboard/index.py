@@ -87,7 +87,7 @@ class Index:
             run.stamp = stamp(folder, run.result.probed)
             if run.stamp[: len(before)] != before:
                 raise MubenchError("it was written to while it was read")
-        run.index = self
+            run.index = self
         return run
 
     def _believed(self, name, lines):
@@ -98,7 +98,7 @@ class Index:
                 if run is None:
                     submission = self.submission if name.count("/") == 4 else submission_of(folder)
                     run = StoredRun(Path(folder), submission, dict(zip(FACTS, known[2], strict=True)), known[3])
-                    run.stamp = known[0]
+                    run.stamp, run.index = known[0], self
                 run.checked[references] = known[4:]
         return run
 

@@ -255,7 +255,7 @@ def each(frame, change):
 
 FRAMES = {
     "a forget row without logits": lambda f, i: f.assign(
-        logits=f["logits"].where(f.index != f.index[f["set"] == "forget"][i], None)
+        logits=f["logits"].where(f.index != f.index[f["set"] == "forget"][i % 5], None)
     ),
     "without a row": lambda f, i: f.drop(i),
     "a row twice": lambda f, i: pd.concat([f, f.iloc[[i]]]),
@@ -277,7 +277,7 @@ FRAMES = {
     "a set with markup": column("set", "<script>"),
     "empty": lambda f, i: f.iloc[:0],
     "wider": lambda f, i: f.assign(logits=each(f, lambda v: np.r_[v, v])),
-    "ragged": lambda f, i: f.assign(logits=[v if v is None else v[: 10 - (j == i)] for j, v in enumerate(f["logits"])]),
+    "ragged": lambda f, i: f.assign(logits=each(f, lambda v: v[: 10 - (v is f["logits"].dropna().iloc[i % 5])])),
     "without logits": lambda f, i: f.assign(logits=None),
     "logits turned": lambda f, i: f.assign(logits=each(f, lambda v: v[::-1])),
     "all right": lambda f, i: f.assign(score=1.0, prediction=f["target"]),
