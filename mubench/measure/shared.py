@@ -5,7 +5,7 @@ import weakref
 from mubench.cache import content_key
 from mubench.measure.predict import UNTRAINED, predict
 
-_SHARED = weakref.WeakKeyDictionary()  # task → what was asked → the answer
+_SHARED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # task → what was asked → the answer
 
 
 def predicted(job, name, who, network):

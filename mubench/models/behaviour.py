@@ -39,7 +39,8 @@ class Output:
         return self.loss if self.mask is None else self.loss * self.mask.sum(-1)
 
     def __getitem__(self, rows):
-        """The outputs of some rows of the batch."""
+        """The outputs of some rows of the batch, a slice or a tensor in main memory."""
+        rows = _there(rows, self.loss.device)
         return Output(*(None if values is None else values[rows] for values in vars(self).values()))
 
 
@@ -83,14 +84,15 @@ class Behaviour:
     def take(self, batch, rows):
         """The examples at some rows of a batch: all that belongs to them, and whole what belongs to none.
 
-        rows: their positions in the batch, a tensor or a slice.
+        rows: their positions in the batch, a slice or a tensor in main memory.
 
         Tensors whose first dimension is the batch's belong to its examples, all else to none. Overridden where that is
         not so.
         """
-        n = size(batch)
+        n, devices = size(batch), {getattr(values, "device", None) for values in batch.values()}
+        places = {device: _there(rows, device) for device in devices if device is not None}
         of_examples = lambda values: hasattr(values, "ndim") and values.ndim > 0 and len(values) == n
-        return {name: values[rows] if of_examples(values) else values for name, values in batch.items()}
+        return {name: v[places[v.device]] if of_examples(v) else v for name, v in batch.items()}
 
     def drawn(self, batch, seed):
         """The batch with all that a forward pass would draw at random (noise): teacher and student see the same.
@@ -162,16 +164,17 @@ class Behaviour:
         """The batch with wrong labels in some rows.
 
         rows: their positions in the batch, [n].
-        draw: a uniform number in [0, 1) for each of them.
+        draw: a uniform number in [0, 1) for each of them. Both are in main memory.
         pool: examples whose targets may be taken where targets are no classes; the retain set, or D_f where there is
             none.
         other: take a class that is not the right one, each equally likely; or else any class.
         """
         labels = batch["labels"].clone()
+        rows, draw = (_there(values, labels.device) for values in (rows, draw))
         if other:
-            labels[rows] += 1 + (draw.to(labels.device) * (self.num_labels - 1)).long()
+            labels[rows] += 1 + (draw * (self.num_labels - 1)).long()
             return batch | {"labels": labels % self.num_labels}
-        labels[rows] = (draw.to(labels.device) * self.num_labels).long()
+        labels[rows] = (draw * self.num_labels).long()
         return batch | {"labels": labels}
 
     def input_range(self, model):
@@ -290,6 +293,13 @@ def _states(out, batch, states):
 def at(states, places):
     """[B, L, H]: of states, [B, T, H], those at some positions of each row, [B, L]."""
     return states.take_along_dim(places.clamp(max=states.shape[1] - 1)[..., None], 1)
+
+
+def _there(rows, device):
+    """Positions of main memory as they index on a device."""
+    from mubench.examples import sent
+
+    return rows if isinstance(rows, slice) else sent(rows, device)
 
 
 def size(batch):

@@ -75,11 +75,12 @@ def make_accelerator(precision="no"):
 
 @contextlib.contextmanager
 def threads(count):
-    """Runs torch on so many CPU threads (None: as it is)."""
-    before = torch.get_num_threads()
+    """Runs torch on so many CPU threads (None: as it is), and convolutions of a GPU in float32, not in TF32."""
+    before, cudnn = torch.get_num_threads(), torch.backends.cudnn
     torch.set_num_threads(count or before)
     try:
-        yield
+        with cudnn.flags(cudnn.enabled, cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
+            yield
     finally:
         torch.set_num_threads(before)
 

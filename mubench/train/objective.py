@@ -5,7 +5,6 @@ import functools
 
 import torch
 
-from mubench.examples import sent
 from mubench.models.behaviour import forward
 
 EVERY = slice(None)
@@ -67,8 +66,7 @@ class Objective:
         if on == "union":
             forgotten = positions < len(self.views["forget"])
             chosen = {"forget": forgotten.nonzero().flatten(), "retain": (~forgotten).nonzero().flatten()}
-            device = self.context.device
-            parts = {on: (sent(rows, device), positions[rows]) for on, rows in chosen.items() if len(rows)}
+            parts = {on: (rows, positions[rows]) for on, rows in chosen.items() if len(rows)}
         terms = [t for t in self.terms if t.on in parts]
         if not terms:
             return self.context.task.forward(self.model, batch).loss.sum() * 0
@@ -88,7 +86,7 @@ class Objective:
     def _added(self, total, terms, batch, parts):
         """A sum and the terms that see the same batch.
 
-        parts: set → (which rows of the batch are its examples, on the device; their positions in the view).
+        parts: set → (which rows of the batch are its examples; their positions in the view).
         """
         layers = {term: self.context.layer(term.layer) for term in terms}
         features = any(term.measure == "rep" and not layers[term] for term in terms)
@@ -123,17 +121,17 @@ class Objective:
             return teacher.answer(batch, rows, features, layer)  # states are as many as the longest text of a batch
         before = len(self.views["forget"]) if "union" in self.views and term.on == "retain" else 0
         outputs = teacher.outputs(getattr(self.context, term.on), features)
-        return outputs[sent(positions - before, outputs.loss.device)]
+        return outputs[positions - before]
 
     def _corrupted(self, batch, rows, positions, term):
         """The batch with some rows corrupted, by draws that depend on seed, epoch and example alone."""
         task, context = self.context.task, self.context
-        rows = torch.arange(len(positions), device=context.device) if rows is EVERY else rows
+        rows = torch.arange(len(positions)) if rows is EVERY else rows
         if term.target == "refusal":
             return task.refuse(batch, rows)
         purpose = f"labels/{term.on}/{context.epoch if term.redraw else 0}"
         if purpose not in self._draws:
             view = self.views["union" if "union" in self.views else term.on]
             self._draws[purpose] = torch.rand(len(view), generator=context.generator(purpose))
-        draw = sent(self._draws[purpose][positions], context.device)
+        draw = self._draws[purpose][positions]
         return task.corrupt(batch, rows, draw, context.retain or context.forget, term.target == "wrong")

@@ -4,7 +4,6 @@ import contextlib
 
 import torch
 
-from mubench.examples import sent
 from mubench.models.behaviour import Output, forward
 from mubench.models.layout import channels_last
 from mubench.train import lora
@@ -51,9 +50,9 @@ class Teacher:
                 counted = context.counted(("teacher", features), batch, gradient=False)
                 with counted, context.accelerator.autocast(), torch.inference_mode():
                     parts.append(context.task.forward(model, batch, features))
-        fields = zip(*([part.loss, part.logits, part.mask, part.features] for part in parts), strict=True)
+        fields = zip(*(vars(part).values() for part in parts), strict=True)
         whole = Output(*(None if values[0] is None else torch.cat(values) for values in fields))
-        return whole if view.lengths is None else whole[sent(by_length(view).argsort(), context.device)]
+        return whole if view.lengths is None else whole[by_length(view).argsort()]
 
     def _answering(self):
         """The model as it answers: with LoRA the student, its adapters off."""
