@@ -83,6 +83,16 @@ def test_what_needs_no_model_loads_none(words):
     assert done.stdout.endswith("set()\n"), done.stdout
 
 
+def test_who_starts_the_workers_of_a_sweep_loads_no_model():
+    code = (
+        "import sys\nfrom mubench.sweep import grid\n"
+        "specs, _ = grid.expand('all', 'all', seeds=[0, 1])\nassert len(specs) > 100\n"
+        "print({'torch', 'pandas', 'scipy', 'sklearn', 'datasets', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 # -- once --------------------------------------------------------------------------------------------------------------
 
 
