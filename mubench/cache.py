@@ -43,14 +43,17 @@ def content_key(*parts):
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+LARGE = 2**26  # bytes
+
+
 def cached_tensors(path, make):
-    """Tensors, name → tensor, made once by ``make()`` and then mapped from a file.
+    """Tensors, name → tensor, made once by ``make()`` and then read from a file, which is mapped where it is `LARGE`.
 
     path: of the file; its name says all that the tensors follow from (`content_key`).
 
     The file holds a hash of the tensors, which every process finds again: one that is damaged is made anew. What is
-    mapped is the process's own to change. It stays whole: a file is only ever replaced by another (`whole`), never
-    written to.
+    mapped is the process's own to change. It stays whole as long as a file is only replaced by another (`whole`): one
+    cut short in its place would take the process with it, so what is small is copied.
     """
     tensors = _mapped(path)
     if tensors is None:
@@ -72,6 +75,8 @@ def _mapped(path):
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in [*file.keys()]}
+            if os.path.getsize(path) < LARGE:
+                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
             return tensors if file.metadata()["sha256"] == tensors_hash(tensors) else None
     except Exception:  # absent, or cut off by a power failure
         return None

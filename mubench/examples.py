@@ -45,7 +45,14 @@ class World(Placed):
 
 
 class Columns(Placed):
-    """The columns of a set in main memory, name → tensor of n rows, shared by all views of it."""
+    """The columns of a set in main memory, name → tensor of n rows, shared by all views of it.
+
+    answers: what teachers gave for its rows, which later runs may ask for again (`mubench.train.teachers`).
+    """
+
+    def __init__(self, columns=()):
+        super().__init__(columns)
+        self.answers = {}
 
     def on(self, device, names):
         """Those of some names on a device; none of them where they need more than `HELD` of a GPU's free memory."""

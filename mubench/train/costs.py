@@ -51,6 +51,7 @@ class Meter:
 
     def __init__(self, device):
         self.costs, self.device, self._flops, self._still = Costs(), device, {}, None
+        self._done_before = 0  # FLOPs that an earlier run has done: nothing that is traced here has them in it
         self.examples = 0.0  # with a gradient; what a smaller network sees counts for a part of one
 
     def share(self, task, student, method, *facts):
@@ -84,10 +85,10 @@ class Meter:
             self._flops[key] = counter.get_total_flops(), of
             yield
         else:
-            before = self.costs.flops
+            before = self.costs.flops - self._done_before
             with FlopCounterMode(display=False) as counter:
                 yield
-            self._flops[key] = counter.get_total_flops() - (self.costs.flops - before), examples
+            self._flops[key] = counter.get_total_flops() - (self.costs.flops - self._done_before - before), examples
         traced, of = self._flops[key]
         self.costs.flops += traced * examples // of
 
@@ -96,6 +97,18 @@ class Meter:
 
     def cpu_seconds(self):
         return self._still[1] if self._still else time.process_time() - self._cpu_start
+
+    def work(self):
+        """Wall-clock seconds, CPU seconds and FLOPs so far."""
+        return self.seconds(), self.cpu_seconds(), self.costs.flops
+
+    def add(self, work):
+        """Count work that an earlier run has done for this one."""
+        seconds, cpu_seconds, flops = work
+        self._start -= seconds
+        self._cpu_start -= cpu_seconds
+        self.costs.flops += flops
+        self._done_before += flops
 
     @contextlib.contextmanager
     def paused(self):

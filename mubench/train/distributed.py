@@ -106,13 +106,14 @@ class Piece:
         return self.batch < math.inf
 
 
-def pieces(step, largest, accumulate, accelerator):
+def pieces(step, largest, accumulate, accelerator, views):
     """The pieces of a step that this process runs, in order.
 
     step: the step's batches, (set, positions) each.
     largest: the most examples a batch of the recipe has: a larger one, asked for by a method, is cut so that its pieces
         are no larger. Infinite where batches are never cut.
     accumulate: pieces of a batch.
+    views: set → its examples. Where their lengths are known, those of a piece are of similar length.
 
     Every process gets as many pieces as the first: sharded layers are gathered by all or by none.
     """
@@ -123,6 +124,8 @@ def pieces(step, largest, accumulate, accelerator):
         batch = len(positions) if len(share) else math.inf  # nothing left for this process: one example at weight 0
         share = share if len(share) else positions[:1]
         parts = max(1, accumulate) * (math.ceil(len(positions) / largest) if len(positions) > largest + 1 else 1)
+        if parts > 1 and (lengths := views[on].lengths) is not None:
+            share = share[lengths[share].argsort(stable=True)]
         cut = [(on, part, batch) for part in share.chunk(parts)]
         most = len(positions[::world].chunk(parts))  # of the first process
         found += cut + [(on, positions[:1], math.inf)] * (most - len(cut))

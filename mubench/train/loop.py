@@ -56,12 +56,13 @@ class Loop:
         """The steps of the present epoch."""
         context, costs, self._losses, self._unseen = self.context, self.context.meter.costs, [], []
         self.objective.begin(context.epoch)
+        views = self.schedule.views
         steps = [
-            (step, pieces(step, self.largest, self.recipe.accumulate, self.accelerator))
+            (step, pieces(step, self.largest, self.recipe.accumulate, self.accelerator, views))
             for step in self.schedule.steps(context.epoch)
         ]
         asked = [(piece.on, piece.positions) for _, parts in steps for piece in parts]
-        examples = batches(self.schedule.views, asked, context.device)
+        examples = batches(views, asked, context.device)
         for step, parts in steps:
             if self.allowance.refuses(step):
                 break

@@ -1,7 +1,7 @@
 """Image classification: pictures kept as bytes, normalised in the batch."""
 
 from mubench.models import networks
-from mubench.models.behaviour import per_channel, pixel_range
+from mubench.models.pixels import per_channel, pixel_range
 from mubench.tasks.base import Task
 from mubench.tasks.contract.caching import cached_method
 

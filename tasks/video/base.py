@@ -1,7 +1,7 @@
 """Video classification: clips as film strips or video files, normalised in the batch."""
 
 from mubench.models import networks
-from mubench.models.behaviour import per_channel, pixel_range
+from mubench.models.pixels import per_channel, pixel_range
 from mubench.tasks.base import Task
 from mubench.tasks.contract.caching import cached_method
 from mubench.tasks.video.readers.clips import read_clips

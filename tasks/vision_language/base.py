@@ -3,7 +3,7 @@ processor.
 """
 
 from mubench.models import networks
-from mubench.models.behaviour import pixel_range
+from mubench.models.pixels import pixel_range
 from mubench.tasks.base import Task
 from mubench.tasks.text import Tokenized
 

@@ -25,6 +25,7 @@ from mubench.train.engine import Engine
 from mubench.train.loop import LOOK, Loop, NonFiniteLoss
 from mubench.train.optimizer import make_optimizer
 from mubench.train.recipe import Recipe
+from mubench.train.teachers import Teacher
 
 CLASSES = 3
 RECIPE = Recipe(lr=0.05, epochs=2, batch_size=4, forget_batch_size=3, optimizer="sgd", weight_decay=0.01, clip=0.0)
@@ -477,6 +478,25 @@ def test_flops_are_traced_once_for_all_runs_that_do_the_same(monkeypatch):
     frozen = Mlp(seed=1)
     frozen.hidden.requires_grad_(False)
     assert prepared("salun", behaviour=behaviour, student=frozen).run().flops < first
+
+
+def test_runs_of_a_set_share_what_the_original_answers(monkeypatch):
+    asked, of_all = [], Teacher._of_all
+    monkeypatch.setattr(Teacher, "_of_all", lambda teacher, *which: asked.append(1) or of_all(teacher, *which))
+    alone = {method: (trained(method), prepared(method).run()) for method in ("scrub", "bad_t", "npo")}
+    times, first = len(asked), prepared("scrub")
+    for method, (state, costs) in alone.items():
+        engine = prepared(method, behaviour=first.context.task)
+        engine.context.note(forget=first.context.forget, retain=first.context.retain)
+        shared = engine.run()
+        assert equal(weights(engine), state)
+        assert (shared.flops, shared.examples) == (costs.flops, costs.examples) and shared.unlearning_seconds > 0
+    assert len(asked) - times < times / 2
+    other = prepared("scrub", student=Mlp(seed=3), behaviour=first.context.task)
+    other.context.note(forget=first.context.forget, retain=first.context.retain)
+    times = len(asked)
+    other.run()
+    assert len(asked) > times  # another original
 
 
 def test_flops_are_those_of_the_matrix_products():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mubench.models.behaviour import per_channel
+from mubench.models.pixels import per_channel
 from mubench.tasks.contract.caching import cached_method
 
 
