@@ -1,5 +1,6 @@
 """Nothing is done twice, nothing is loaded before it is needed, and what lies in the cache is never believed unseen."""
 
+import gc
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import torch
 import mubench as mu
 from mubench import cache
 from mubench.cache import cached_json, cached_tensors, content_key, file_hash
+from mubench.importing import importing
 from mubench.job import task_of
 from mubench.measure.metrics import arrays, primary
 from mubench.models import networks
@@ -91,6 +93,21 @@ def test_who_starts_the_workers_of_a_sweep_loads_no_model():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_imports_leave_what_was_frozen_frozen():
+    assert not gc.get_freeze_count()
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled() and not gc.get_freeze_count()
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with importing():
+            pass
+        assert gc.get_freeze_count() == frozen > 0
+    finally:
+        gc.unfreeze()
 
 
 # -- once --------------------------------------------------------------------------------------------------------------
