@@ -131,7 +131,7 @@ def _predict_sample(run, task, network, sample, seed):
     """Predictions of so many examples of each set, as a frame."""
     import torch
 
-    from mubench.measure.predict import UNTRAINED, predict
+    from mubench.measure.predict import UNTRAINED, predict, with_untrained
     from mubench.train.distributed import threads
 
     spec, draw, chosen = run.spec, torch.Generator().manual_seed(seed), {}
@@ -139,7 +139,9 @@ def _predict_sample(run, task, network, sample, seed):
         sample = len(view) if task.batchwise else sample  # what is predicted of one depends on the others
         chosen[name] = view.select(torch.randperm(len(view), generator=draw)[:sample].sort().values)
     with threads(task.threads), library_errors(run.folder):
-        return predict(task, network, chosen, task.build(spec.model, UNTRAINED + spec.seed, blank=True))
+        untrained = lambda: task.build(spec.model, UNTRAINED + spec.seed, blank=True)
+        forget = {name: view for name, view in chosen.items() if name == "forget"}
+        return with_untrained(predict(task, network, chosen), lambda: predict(task, untrained(), forget))
 
 
 def _compare_column(run, name, claimed, found, seed):

@@ -14,13 +14,12 @@ BARE = ("retain",)  # sets without logits: they are most rows and most bytes, an
 UNTRAINED = 1_000_000  # added to the seed: ZRF's untrained model is no teacher that a method has imitated
 
 
-def predict(task, model, sets, incompetent=None, accelerator=None):
+def predict(task, model, sets, accelerator=None):
     """Predictions of a model as a ``DataFrame``, one row per example and set.
 
     task: whose model it is.
     model: the network.
     sets: name → examples.
-    incompetent: an untrained model; its logits on the forget set are kept for ZRF, where the task has logits.
     accelerator: where; of several processes every one takes its share and all get the whole.
     """
     accelerator = accelerator or make_accelerator()
@@ -28,8 +27,6 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
     for name, view in sets.items():
         share = _share(task, view, accelerator.process_index, accelerator.num_processes)
         columns = _columns(task.predict, model, view, share, accelerator)
-        if name == "forget" and incompetent is not None and "logits" in columns:
-            columns["incompetent"] = _columns(task.predict, incompetent, view, share, accelerator)["logits"]
         if name in BARE:
             columns.pop("logits", None)
         if columns:
@@ -40,6 +37,19 @@ def predict(task, model, sets, incompetent=None, accelerator=None):
         frames = gather_object(frames)
     frame = pd.concat(frames, ignore_index=True)
     return frame.sort_values(["set", "index"], ignore_index=True)
+
+
+def with_untrained(frame, predictions):
+    """Predictions with an untrained model's logits on the forget set beside them, for ZRF, where the task has logits.
+
+    frame: the predictions.
+    predictions: () → those of the untrained model on the forget set, a frame too.
+    """
+    forget = frame["set"] == "forget"
+    if "logits" in frame and forget.any() and "logits" in (untrained := predictions()):
+        frame["incompetent"] = None
+        frame.loc[forget, "incompetent"] = untrained["logits"].to_numpy()  # both in the order of the index
+    return frame
 
 
 def _share(task, view, rank, world):

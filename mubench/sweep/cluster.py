@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import rmtree
 from typing import NamedTuple
@@ -41,15 +42,28 @@ def hand_out(sweep, report, address, cpus=1, gpus=0):
     address: of the cluster, ``auto`` or HOST:PORT.
     cpus, gpus: what a run needs.
     """
-    ray = connect(address)
+    with ThreadPoolExecutor(1) as aside:  # it imports PyTorch while the cluster is asked
+        memory = aside.submit(estimates, [] if gpus else sweep.todo)
+        ray = connect(address)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(staging(sweep.store))
         stack.callback(ray.shutdown)
         ray.cloudpickle.register_pickle_by_value(remote)  # `Worker` is sent as code: its methods, not their names
         stack.callback(ray.cloudpickle.unregister_pickle_by_value, remote)
-        driver = Driver(sweep, report, ray, folder, cpus, gpus)
+        driver = Driver(sweep, report, ray, folder, cpus, gpus, memory.result())
         stack.callback(driver.stop)
         driver.run()
+
+
+def estimates(specs):
+    """(task, model) → bytes of main memory that one of its runs holds; None where that is not known."""
+    groups = {}
+    for spec in specs:
+        groups.setdefault((spec.task, spec.model), {})[spec.method, str(spec.params)] = spec
+    return {
+        group: plan.peak(*group, [spec.make_method() for spec in kinds.values()], next(iter(kinds.values())).adapt)
+        for group, kinds in groups.items()
+    }
 
 
 def connect(address):
@@ -115,6 +129,7 @@ class Call(NamedTuple):
 class Driver:
     """Hands out the runs of a `Sweep` to workers, and puts in place what they leave.
 
+    memory: `estimates`, where main memory is asked for.
     groups: (task, model) → its runs that no worker has.
     needs: (task, model) → what one of its workers needs, name of a resource → amount.
     left: ids of the runs that are not settled.
@@ -124,21 +139,19 @@ class Driver:
     roomy: the last time there was room for a run, or one under way.
     """
 
-    def __init__(self, sweep, report, ray, folder, cpus, gpus):
+    def __init__(self, sweep, report, ray, folder, cpus, gpus, memory):
         self.sweep, self.report, self.ray, self.folder, self.cpus, self.gpus = sweep, report, ray, folder, cpus, gpus
         self.actor, self.code = ray.remote(Worker), code()
         self.environment = {n: v for n, v in os.environ.items() if n.startswith("MUBENCH_") or n.endswith("_OFFLINE")}
         self.groups = {}
         for spec in sweep.todo:
             self.groups.setdefault((spec.task, spec.model), []).append(spec)
-        self.needs = {group: self._need(group, specs) for group, specs in self.groups.items()}
+        self.needs = {group: self._need(memory.get(group)) for group in self.groups}
         self.left = {spec.id for spec in sweep.todo}
         self.workers, self.calls, self.deaths, self.roomy = {}, {}, Counter(), time.monotonic()
 
-    def _need(self, group, specs):
-        """What a worker of a group needs: main memory only where no GPU is asked for and it is known."""
-        kinds = {(spec.method, str(spec.params)): spec for spec in specs}.values()
-        memory = None if self.gpus else plan.peak(*group, [s.make_method() for s in kinds], specs[0].adapt)
+    def _need(self, memory):
+        """What a worker needs; ``memory``: main memory, where no GPU is asked for and it is known."""
         return {"CPU": self.cpus, "GPU": self.gpus, "memory": int(memory) + PROCESS if memory else 0}
 
     # -- the sweep
@@ -272,15 +285,15 @@ class Driver:
             except self.ray.exceptions.RayError as error:
                 self._died(call, error)
                 return
-            if call.spec:
-                self._finish(call.spec, answer)
-                self.deaths[None] = 0
-            elif answer[1] != self.code:
+            if not call.spec and answer[1] != self.code:
                 raise MubenchError(
                     f"{answer[0]} has {answer[1]}, this machine has {self.code}: install the same on all machines of"
                     " the cluster"
                 )
-        self._give(call.worker)
+            self._give(call.worker)  # first: it does not wait until this run is in place
+            if call.spec:
+                self._finish(call.spec, answer)
+                self.deaths[None] = 0
 
     def _died(self, call, error):
         """A worker is gone: its run is done again, or failed if that was the last try."""

@@ -5,6 +5,8 @@ import json
 import threading
 from pathlib import Path
 
+from mubench.cache import file_hash
+from mubench.importing import importing
 from mubench.models import networks
 from mubench.tasks.base import Task
 from mubench.tasks.contract.caching import cached_method
@@ -33,7 +35,8 @@ class Tokenized:
 
     @cached_method
     def _shipped_tokenizer(self):
-        from transformers import PreTrainedTokenizerFast
+        with importing():
+            from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast(tokenizer_file=str(self._tokenizer_file), pad_token="[PAD]")
 
@@ -43,7 +46,9 @@ class Tokenized:
             return self.tokens(model)(list(texts), truncation=True, return_tensors="pt", **options)
 
     def tokens_hash(self, model):
-        """What changes when the tokens of a text do."""
+        """What changes when the tokens of a text do; a tokenizer that is shipped is not even read for it."""
+        if not self.models[model].pretrained:
+            return file_hash(self._tokenizer_file)
         description = json.loads(self.tokens(model).backend_tokenizer.to_str())
         del description["truncation"], description["padding"]  # how it was last called
         return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()

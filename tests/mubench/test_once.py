@@ -1,5 +1,6 @@
 """Nothing is done twice, nothing is loaded before it is needed, and what lies in the cache is never believed unseen."""
 
+import gc
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import torch
 import mubench as mu
 from mubench import cache
 from mubench.cache import cached_json, cached_tensors, content_key, file_hash
+from mubench.importing import importing
 from mubench.job import task_of
 from mubench.measure.metrics import arrays, primary
 from mubench.models import networks
@@ -81,6 +83,31 @@ def test_what_needs_no_model_loads_none(words):
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n"), done.stdout
+
+
+def test_who_starts_the_workers_of_a_sweep_loads_no_model():
+    code = (
+        "import sys\nfrom mubench.sweep import grid\n"
+        "specs, _ = grid.expand('all', 'all', seeds=[0, 1])\nassert len(specs) > 100\n"
+        "print({'torch', 'pandas', 'scipy', 'sklearn', 'datasets', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_imports_leave_what_was_frozen_frozen():
+    before = gc.get_freeze_count()
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() == before
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with importing():
+            pass
+        assert gc.get_freeze_count() == frozen > 0
+    finally:
+        gc.unfreeze()
 
 
 # -- once --------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The first probe of every run."""
 
-from mubench.measure.predict import predict
+from mubench.measure.predict import predict, with_untrained
 from mubench.measure.probes.base import Probe
 from mubench.measure.shared import untrained
 
@@ -12,8 +12,4 @@ class Evaluate(Probe):
 
     def run(self, job):
         frame = predict(job.task, job.unlearned.model, job.shown, accelerator=job.context.accelerator)
-        forget = frame["set"] == "forget"
-        if "logits" in frame and forget.any() and "logits" in (blank := untrained(job)):
-            frame["incompetent"] = None
-            frame.loc[forget, "incompetent"] = blank["logits"].to_numpy()  # both in the order of the index
-        yield 0, frame
+        yield 0, with_untrained(frame, lambda: untrained(job))
