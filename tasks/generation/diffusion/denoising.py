@@ -3,7 +3,6 @@
 import functools
 import hashlib
 
-from mubench.examples import sent
 from mubench.tasks.generation._others import others
 
 
@@ -28,6 +27,8 @@ class Denoising:
         """With ``noise`` [B, 1, …] and ``timesteps`` [B, 1], and some prompts dropped."""
         import torch
 
+        from mubench.examples import sent
+
         draws = [generator(seed, index) for index in batch["index"].tolist()]
         shape, levels = batch["latents"].shape[1:], self._scheduler.config.num_train_timesteps
         kept = torch.tensor([float(torch.rand((), generator=g)) >= self.dropped for g in draws])
@@ -39,6 +40,8 @@ class Denoising:
     def evaluated(self, batch):
         """The batch with the noise of evaluation: the same for every model, at each of ``levels``."""
         import torch
+
+        from mubench.examples import sent
 
         latents, most = batch["latents"], self._scheduler.config.num_train_timesteps
         shape = len(self.levels), *latents.shape[1:]
@@ -74,6 +77,8 @@ class Denoising:
 
         other: of examples that show something else.
         """
+        from mubench.examples import sent
+
         true, labels = batch["latents"], batch["labels"]
 
         def same(drawn, rows):

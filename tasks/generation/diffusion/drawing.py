@@ -2,7 +2,6 @@
 
 import functools
 
-from mubench.examples import sent
 from mubench.tasks.generation.diffusion.contact_sheet import contact_sheet
 from mubench.tasks.generation.diffusion.denoising import generator
 from mubench.tasks.generation.diffusion.frozen import fastest_device
@@ -18,6 +17,8 @@ class Drawing:
         """
         import torch
         from diffusers import DDIMScheduler
+
+        from mubench.examples import sent
 
         latents = batch["latents"]
         shape, numbers = latents.shape[1:], batch["index"].tolist()
