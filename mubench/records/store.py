@@ -68,7 +68,7 @@ class Store:
         results, errors, waiting = [], [], [""]
         while waiting:
             above = waiting.pop()
-            with contextlib.suppress(OSError), os.scandir(self.root / above) as entries:
+            with contextlib.suppress(OSError), os.scandir(os.path.join(self.root, above)) as entries:
                 files = set()
                 for entry in entries:
                     name = f"{above}/{entry.name}" if above else entry.name
