@@ -19,6 +19,8 @@ from mubench.leaderboard.submitter import OWN
 from mubench.measure.metrics import looked_at
 from mubench.records.store import ERROR
 
+CHUNK = 1000  # runs whose rows are in memory as such
+
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
@@ -47,23 +49,22 @@ def _readable(roots, places, notes, limit):
     places: `_place`s that alone are read (None: all).
     limit: of the trials that alone are wanted (None: the runs on all rows).
     """
-    found, failed, runs, limited = {}, {}, [], []
+    seen, failed, runs, limited = set(), {}, [], []
     for root in dict.fromkeys(roots):
-        index = Index(root)
-        results, errors = index.scan(functools.partial(_wanted, root.parts, places))
-        for name in results:
-            found.setdefault((*root.parts, *name.split("/")), (index, name))
+        index, wanted = Index(root), functools.partial(_wanted, root.parts, places)
+        results, errors = index.scan(wanted)
         failed |= dict.fromkeys(root / name for name in errors)
-    if not found:
+        for name in results:
+            if (folder := "/".join((*root.parts, name))) not in seen:
+                seen.add(folder)
+                run = wanted(name) and (index.runs.get(name) or _tried(root / name, notes, index.run, name))
+                if run:
+                    (runs if run.facts["limited"] == (limit or 0) else limited).append(run)
+    if not seen:
         raise MubenchError(
             f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
             f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is"
         )
-    for index, name in found.values():
-        if _wanted(index.root.parts, places, name):
-            run = index.runs.get(name) or _tried(index.root / name, notes, index.run, name)
-            if run is not None:
-                (runs if run.facts["limited"] == (limit or 0) else limited).append(run)
     if limited and not limit:
         notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
     return runs, list(failed)
@@ -108,10 +109,14 @@ def _verified_group(runs, notes):
 def _frame(runs):
     """The frame of runs: `RUN_COLUMNS`, then the scores on further sets."""
     more = sorted({name for text in {run.facts["further"] for run in runs} for name in json.loads(text)})
-    columns = dict(zip((*COLUMNS, *AROUND), zip(*(run.columns() for run in runs), strict=True), strict=False))
     computed = [name for name in (*VALUES, *more) if name not in MEASURED]
-    values = np.array([[*map(run.values.get, computed)] for run in runs], "float64")
-    columns |= dict(zip(computed, values.T, strict=False))
+    columns, values = {name: [] for name in (*COLUMNS, *AROUND)}, [np.empty((0, len(computed)))]
+    for start in range(0, len(runs), CHUNK):
+        part = runs[start : start + CHUNK]
+        for column, cells in zip(columns.values(), zip(*(run.columns() for run in part), strict=True), strict=True):
+            column += cells
+        values.append(np.array([[*map(run.values.get, computed)] for run in part], "float64"))
+    columns |= dict(zip(computed, np.concatenate(values).T, strict=True))
     modality = functools.cache(_modality)
     columns |= {"modality": [modality(run.facts["task"]) for run in runs], "roc": [run.roc for run in runs]}
     frame = pd.DataFrame(columns if runs else (), columns=[*RUN_COLUMNS, *more])

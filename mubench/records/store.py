@@ -82,7 +82,7 @@ class Store:
                     results.append(above)
                 elif ERROR in files:
                     errors.append(above)
-        return tuple(sorted(names, key=lambda name: name.split("/")) for names in (results, errors))
+        return tuple(sorted(names, key=lambda name: name.replace("/", "\0")) for names in (results, errors))
 
     # -- one writer at a time
 
