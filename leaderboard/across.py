@@ -81,12 +81,11 @@ def _resampled(rows, runs):
     runs = runs.assign(size=runs.groupby("row")["row"].transform("size"))
     place = rows.reset_index().set_index("row")[["index", "group_number"]]
     runs = runs[runs["size"] > 1].join(place, on="row")
-    draws = {name: np.full((len(rows), statistics.DRAWS), np.nan, "float32") for name in ACROSS}
+    draws = np.full((len(ACROSS), len(rows), statistics.DRAWS), np.nan, "float32")
     for (group, n), members in runs.groupby(["group_number", "size"]):
-        for name in ACROSS:
-            seeds = members[name].to_numpy("float64").reshape(-1, n)
-            draws[name][members["index"].to_numpy()[::n]] = statistics.resampled(seeds, group)
-    return draws
+        seeds = members[[*ACROSS]].to_numpy("float64").T.reshape(len(ACROSS), -1, n)
+        draws[:, members["index"].to_numpy()[::n]] = statistics.resampled(seeds, group)
+    return dict(zip(ACROSS, draws, strict=True))
 
 
 def _facets(rows):

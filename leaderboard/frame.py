@@ -1,6 +1,5 @@
 """Folders of results → one frame with a row per run: read, recomputed, compared with retraining. Imports no torch."""
 
-import contextlib
 import functools
 import json
 from pathlib import Path
@@ -13,12 +12,14 @@ from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
 from mubench.leaderboard.escape import one_line
 from mubench.leaderboard.index import Index
-from mubench.leaderboard.recompute import Reader, recompute
+from mubench.leaderboard.recompute import Reader, asked, recompute
 from mubench.leaderboard.rows import REFERENCES, alike, repeated
-from mubench.leaderboard.stored import AROUND, COLUMNS
+from mubench.leaderboard.stored import AROUND, COLUMNS, MEASURED
 from mubench.leaderboard.submitter import OWN
 from mubench.measure.metrics import looked_at
 from mubench.records.store import ERROR
+
+CHUNK = 1000  # runs whose rows are in memory as such
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
@@ -48,25 +49,22 @@ def _readable(roots, places, notes, limit):
     places: `_place`s that alone are read (None: all).
     limit: of the trials that alone are wanted (None: the runs on all rows).
     """
-    found, failed, runs, limited = {}, {}, [], []
+    seen, failed, runs, limited = set(), {}, [], []
     for root in dict.fromkeys(roots):
-        index = Index(root)
-        results, errors = index.scan(functools.partial(_wanted, root.parts, places))
-        for name in results:
-            found.setdefault((*root.parts, *name.split("/")), (index, name))
+        index, wanted = Index(root), functools.partial(_wanted, root.parts, places)
+        results, errors = index.scan(wanted)
         failed |= dict.fromkeys(root / name for name in errors)
-    if not found:
+        for name in results:
+            if (folder := "/".join((*root.parts, name))) not in seen:
+                seen.add(folder)
+                run = wanted(name) and (index.runs.get(name) or _tried(root / name, notes, index.run, name))
+                if run:
+                    (runs if run.facts["limited"] == (limit or 0) else limited).append(run)
+    if not seen:
         raise MubenchError(
             f"no results below {', '.join(map(str, roots))}: `mubench run TASK METHOD --out "
             f"{roots[0] if roots else 'results'}` makes some, `mubench ls` says what there is"
         )
-    for index, name in found.values():
-        if _wanted(index.root.parts, places, name):
-            if (run := index.runs.get(name)) is None:
-                with _noting(index.root / name, notes):
-                    run = index.run(name)
-            if run is not None:
-                (runs if run.facts["limited"] == (limit or 0) else limited).append(run)
     if limited and not limit:
         notes.append(f"left out, as they ran on a few rows only (--limit): {'; '.join(map(str, limited))}")
     return runs, list(failed)
@@ -82,46 +80,45 @@ def _verified(runs, notes):
         groups.setdefault(run.group, []).append(run)
     for group in sorted(groups):
         members = groups[group]
-        members.sort(key=lambda run: (run.facts["started"], run.facts["id"], str(run.folder)), reverse=True)
+        members.sort(key=lambda run: (run.facts["started"], run.facts["id"], run.folder), reverse=True)
         members.sort(key=lambda run: run.seed)
         sound = _verified_group(members, notes)
+        relate(sound)
         verified += sorted(sound, key=lambda run: (run.submission, run.settings, run.seed))
         for index in {run.index for run in members}:
             index.save()
-    relate(verified)
     return verified
 
 
 def _verified_group(runs, notes):
     """`_verified` for the runs of one group, latest first: references by themselves, then all compared with them."""
-    reader, sound = Reader(), []
-    for run in runs:
-        if run.role:
-            with _noting(run.folder, notes):
-                reader.prove(run)
-                sound.append(run)
-    references = _one_each(sound, notes)
-    unsound, verified, found = {run for run in runs if run.role} - {*references}, [], {}
-    for run in runs:
-        if run not in unsound:
-            with _noting(run.folder, notes):
-                near = run if run.role else (run.submission, run.seed, run.schema, run.facts["precision"])
-                if near not in found:
-                    found[near] = references_of(run, references)
-                recompute(run, found[near], notes, reader)
-                verified.append(run)
-    return _one_each(verified, notes)
+    reader, found = Reader(), {}
+    proved = [run for run in runs if run.role and _tried(run.folder, notes, reader.prove, run)]
+    references = _one_each(proved, notes)
+    unsound = {run for run in runs if run.role} - {*references}
+
+    def verified(run):
+        near = run if run.role else (run.submission, run.seed, run.schema, run.facts["precision"])
+        if near not in found:
+            found[near] = (others := references_of(run, references)), asked(others)
+        return recompute(run, *found[near], notes, reader)
+
+    return _one_each([run for run in runs if run not in unsound and _tried(run.folder, notes, verified, run)], notes)
 
 
 def _frame(runs):
     """The frame of runs: `RUN_COLUMNS`, then the scores on further sets."""
-    more = sorted({name for run in runs for name in run.facts["further"]})
-    facts, around = [run.facts for run in runs], [run.around() for run in runs]
-    columns = {name: [fact[name] for fact in facts] for name in COLUMNS}
-    columns |= {name: [place[name] for place in around] for name in AROUND}
-    columns |= {name: [run.values.get(name) for run in runs] for name in (*VALUES, *more)}
+    more = sorted({name for text in {run.facts["further"] for run in runs} for name in json.loads(text)})
+    computed = [name for name in (*VALUES, *more) if name not in MEASURED]
+    columns, values = {name: [] for name in (*COLUMNS, *AROUND)}, [np.empty((0, len(computed)))]
+    for start in range(0, len(runs), CHUNK):
+        part = runs[start : start + CHUNK]
+        for column, cells in zip(columns.values(), zip(*(run.columns() for run in part), strict=True), strict=True):
+            column += cells
+        values.append(np.array([[*map(run.values.get, computed)] for run in part], "float64"))
+    columns |= dict(zip(computed, np.concatenate(values).T, strict=True))
     modality = functools.cache(_modality)
-    columns |= {"modality": [modality(fact["task"]) for fact in facts], "roc": [run.roc for run in runs]}
+    columns |= {"modality": [modality(run.facts["task"]) for run in runs], "roc": [run.roc for run in runs]}
     frame = pd.DataFrame(columns if runs else (), columns=[*RUN_COLUMNS, *more])
     floats = (*VALUES, *more, "random_guess", "original_score", "parameters", "share", "engine")
     counts = ("seed", "trials", "version", "task_version", "schema")
@@ -194,13 +191,13 @@ def _failures(folders, only):
                 yield f"failed: {folder}: its {ERROR} cannot be read"
 
 
-@contextlib.contextmanager
-def _noting(folder, notes):
-    """Whatever a stranger's files make fail becomes a note."""
+def _tried(folder, notes, what, *given):
+    """What something gives, or None: whatever a stranger's files make fail becomes a note."""
     try:
-        yield
+        return what(*given)
     except Exception as error:
         notes.append(f"{folder} is left out: {error if isinstance(error, MubenchError) else repr(error)}")
+        return None
 
 
 def _wanted(above, places, name):
@@ -222,24 +219,24 @@ RELATIVE = {  # share → of what, and which runs may be compared: those where t
 
 
 def relate(runs):
-    """Set what runs cost as shares of retraining in the same group.
+    """Set what the runs of a group cost as shares of retraining.
 
     Retraining costs the mean over the project's own seeds, else over the submission's.
     """
     for share, (cost, comparable) in RELATIVE.items():
-        retraining = {}  # (group, where costs can be compared) → submission → costs
+        retraining = {}  # where costs can be compared → submission → costs
         for run in runs:
-            if run.anchor and comparable(run) and run.values[cost]:
-                place = retraining.setdefault((run.group, comparable(run)), {})
-                place.setdefault(run.submission, []).append(run.values[cost])
+            if run.anchor and comparable(run) and run.facts[cost]:
+                place = retraining.setdefault(comparable(run), {})
+                place.setdefault(run.submission, []).append(run.facts[cost])
         means = {
             key: {who: float(np.mean(np.sort(c))) for who, c in place.items()} for key, place in retraining.items()
         }
         for run in runs:
-            place = means.get((run.group, comparable(run)), {})
+            place = means.get(comparable(run), {})
             mean = place.get(OWN) or place.get(run.submission)
-            if mean and run.values[cost] is not None:
-                run.values[share] = run.values[cost] / mean
+            if mean and run.facts[cost] is not None:
+                run.values[share] = run.facts[cost] / mean
 
 
 def of_one_code(runs):

@@ -1,9 +1,10 @@
 """The index of a folder of results: what was computed of each, in one file beside them, so that nothing is read twice.
 
-A line holds a checksum, a hash of the code, the result's folder, the references it was compared with, and what came of
-it. It is believed where the checksum is right, the code is that of now, and the file system says that nobody touched
-the files since: not their inodes, sizes and times, of which a copy has others and nobody can choose all. Whatever else
-it is, it is as if the line were not there: the files are read and everything is computed again.
+A line holds a checksum, a hash of the code, the result's folder, the references it was compared with, what the file
+system says of its files, what the record says, and what came of it. It is believed where the checksum is right, the
+code is that of now, and the file system says that nobody touched the files since: not their inodes, sizes and times, of
+which a copy has others and nobody can choose all. Whatever else it is, it is as if the line were not there: the files
+are read and everything is computed again.
 
 Lines are only ever appended, each writer's at once. Where most are of no use any more, the file is written anew.
 """
@@ -25,8 +26,7 @@ from mubench.cache import whole
 from mubench.errors import MubenchError
 from mubench.fingerprint import fingerprint
 from mubench.leaderboard import trust
-from mubench.leaderboard.columns import COSTS
-from mubench.leaderboard.stored import FACTS, StoredRun, submission_of
+from mubench.leaderboard.stored import StoredRun, submission_of
 from mubench.leaderboard.trust.layout import SUBMISSION
 from mubench.measure import metrics
 from mubench.records.predictions import PREDICTIONS, PROBES, probe_file
@@ -71,7 +71,7 @@ class Index:
         """
         known = set()
         for text, lines in self.lines.items():
-            name = json.loads(text)
+            name = from_json(text)
             if wanted(name) and (run := self._believed(name, lines)):
                 self.runs[name] = run
             if name in self.runs or not wanted(name):
@@ -85,7 +85,7 @@ class Index:
             before = stamp(folder)
             run = StoredRun.read(folder)
             run.stamp = stamp(folder, run.result.probed)
-            if run.stamp[: len(before)] != before:
+            if not run.stamp.startswith(before):
                 raise MubenchError("it was written to while it was read")
             run.index = self
         return run
@@ -94,12 +94,14 @@ class Index:
         """The run that some lines are of, with what was computed of it; None where no line is believed."""
         run, folder = None, f"{self.root}/{name}"
         for references, line in lines.items():
-            if (known := _parsed(line)) and stamp(folder, known[1]) == known[0]:
-                if run is None:
-                    submission = self.submission if name.count("/") == 4 else submission_of(folder)
-                    run = StoredRun(Path(folder), submission, dict(zip(FACTS, known[2], strict=True)), known[3])
-                    run.stamp, run.index = known[0], self
-                run.checked[references] = known[4:]
+            checksum, _, text = line.partition(b"\t")
+            with contextlib.suppress(ValueError):
+                *_, probes, stamped, facts, outcome = text.split(b"\t")
+                if int(checksum, 16) == zlib.crc32(text) and stamp(folder, from_json(probes)) == stamped:
+                    if run is None:
+                        submission = self.submission if name.count("/") == 4 else submission_of(folder)
+                        run = StoredRun(folder, submission, from_json(facts), index=self, stamp=stamped)
+                    run.checked[references] = outcome
         return run
 
     # -- writing
@@ -115,7 +117,8 @@ class Index:
             os.path.lexists(place / SUBMISSION) for place in [*self.root.absolute().parents[:1], self.root]
         ):
             return
-        if (young := max(max(run.stamp[-4:]) for run, *_ in kept) / 1e9 + GRAIN - time.time()) > 0:
+        newest = max(max(map(int, run.stamp.split()[3::4])) for run, *_ in kept)  # of a change, which nobody can choose
+        if (young := newest / 1e9 + GRAIN - time.time()) > 0:
             time.sleep(min(young, GRAIN))  # whatever is changed from now on has another time
         lines = [
             _line(self.root, *each) for each in kept if stamp(each[0].folder, each[0].result.probed) == each[0].stamp
@@ -133,8 +136,8 @@ class Index:
     def _read(self):
         with contextlib.suppress(OSError):
             if self._ours():
-                return filter(None, self.path.read_bytes().split(b"\n"))
-        return ()
+                with self.path.open("rb") as lines:
+                    yield from filter(None, map(bytes.rstrip, lines))
 
     def _ours(self):
         """Whether the file is this user's, or not there: somebody else's may hold anything."""
@@ -150,38 +153,27 @@ class Index:
 
 def _line(root, run, references, values, roc):
     """The line of a run, with what came of it."""
-    costs = {name: values.pop(name, None) for name in COSTS}
-    known = [run.stamp, [*run.result.probed], [run.facts[name] for name in FACTS], costs, values, roc]
-    name = run.folder.relative_to(root).as_posix()
-    text = b"\t".join([code(), _text(name), references, json.dumps(known, separators=(",", ":")).encode()])
+    name = Path(run.folder).relative_to(root).as_posix()
+    name, probes, *told = map(_text, (name, [*run.result.probed], run.facts, [values, roc]))
+    text = b"\t".join([code(), name, references, probes, run.stamp, *told])
     return b"%08x\t%s" % (zlib.crc32(text), text)
 
 
-def _parsed(line):
-    """What a line says of a run, or None where it is damaged."""
-    checksum, _, text = line.partition(b"\t")
-    try:
-        return from_json(text.rpartition(b"\t")[2]) if int(checksum, 16) == zlib.crc32(text) else None
-    except ValueError:
-        return None
-
-
-def _text(name):
-    """A folder's name in a line: JSON, so that it holds no end of line."""
-    return json.dumps(name).encode()
+def _text(value):
+    """A part of a line: JSON, which holds no tab and no end of line."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def stamp(folder, probes=()):
-    """What the file system says of a result's folder and files: inode, size and times of each, all in one list."""
-    names = ("", RESULT, PREDICTIONS, *([PROBES, *map(probe_file, probes)] if probes else ()))
+    """What the file system says of a result's folder and files, as a text: inode, size and times of each."""
     found = []
-    for name in names:
+    for name in ("", RESULT, PREDICTIONS, *([PROBES, *map(probe_file, probes)] if probes else ())):
         try:
             about = os.lstat(f"{folder}/{name}")
-            found += about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+            found.append(b"%d %d %d %d" % (about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
         except OSError:
-            found += 0, 0, 0, 0
-    return found
+            found.append(b"0 0 0 0")
+    return b" ".join(found)
 
 
 @functools.cache

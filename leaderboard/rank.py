@@ -33,7 +33,7 @@ def ranked_rows(runs, level):
     missing, notes = missing_references(runs, rows)
     if len(missing):
         rows = pd.concat([rows, missing.assign(**dict.fromkeys(REASONS, ""))], ignore_index=True)
-    lacks = ["; ".join(filter(None, texts)) for texts in zip(*(rows[name] for name in REASONS), strict=True)]
+    lacks = ["; ".join(filter(None, texts)) for texts in zip(*(rows[name].tolist() for name in REASONS), strict=True)]
     rows = ranked(rows.assign(lacks=lacks), ["group", "variant"], GROUP)
     values = [*VALUES, *further(runs)]
     more = [f"{name}{suffix}" for name in further(runs) for suffix in INTERVAL]
@@ -96,16 +96,17 @@ def ranked(rows, within, order=()):
 
 def _remarks(rows):
     """What is to be said of each row, [rows]."""
-    stopped = rows["stopped"] if "stopped" in rows else [0] * len(rows)
-    missing = rows["missing"] if "missing" in rows else [""] * len(rows)
-    cells = zip(rows["lacks"], stopped, rows["n"], missing, rows["narrow"], rows["flags"], strict=True)
+    stopped = rows["stopped"].tolist() if "stopped" in rows else [0] * len(rows)
+    missing = rows["missing"].tolist() if "missing" in rows else [""] * len(rows)
+    told = (rows[name].tolist() for name in ("lacks", "n", "narrow", "flags"))
+    cells = zip(*told, stopped, missing, strict=True)
     return [
         "; ".join(
             filter(
                 None, [lacks, _budget(cut, n), _lacking(groups), "all seeds from one original" if one else "", flags]
             )
         )
-        for lacks, cut, n, groups, one, flags in cells
+        for lacks, n, one, flags, cut, groups in cells
     ]
 
 

@@ -2,8 +2,10 @@
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
+from pydantic_core import from_json
 
 from mubench.errors import MubenchError
 from mubench.leaderboard.columns import RATES
@@ -23,41 +25,48 @@ class Reader:
         return self.reference(run) if run.role else _read(run)
 
     def prove(self, run):
-        """Raise `MubenchError` unless the record of a `StoredRun` is what its predictions give."""
+        """The `StoredRun` itself. Raises `MubenchError` unless its record is what its predictions give."""
         if not run.checked:
             self.run(run)
+        return run
 
 
 def _read(run):
-    values = next(iter(run.checked.values()), ({},))[0]
+    values, _ = from_json(next(iter(run.checked.values()), b"[{},null]"))
     known = {name: value for name, value in values.items() if name in METRICS and not METRICS[name].references}
-    checked = read_run(run.folder, known=known)
+    checked = read_run(Path(run.folder), known=known)
     if checked.hashes[RESULT] != run.facts["result_sha256"]:
         raise MubenchError("it was written to while it was read")
     return checked
 
 
-def recompute(run, references, notes, reader):
+def asked(references):
+    """A text that names the references that a run is compared with, which the index knows them by."""
+    hashes = {role: [run.facts["result_sha256"] for run in runs] for role, runs in references.items()}
+    return json.dumps(hashes).encode()
+
+
+def recompute(run, references, named, notes, reader):
     """Set the metrics (``values``) and the ROC curve of a run.
 
     run: a `StoredRun`.
     references: role → the runs that it is compared with, first that of its own seed, which may be the run itself.
+    named: what `asked` says of them.
     notes: a list that gets a sentence for each reference that it cannot be compared with.
     reader: the `Reader` of the group.
 
-    Raises `MubenchError` where the result is not what its predictions give.
+    Returns the run. Raises `MubenchError` where the result is not what its predictions give.
     """
-    asked = json.dumps({role: [other.facts["result_sha256"] for other in references[role]] for role in references})
-    if (known := run.checked.get(asked.encode())) is not None:
-        values, run.roc = known
-        run.values |= values
-        return
+    if (known := run.checked.get(named)) is not None:
+        run.values, run.roc = from_json(known)
+        return run
     checked = reader.run(run)
     usable = _comparable(checked, references, notes, reader)
-    run.values |= checked.score(usable)
+    run.values = checked.score(usable)
     run.roc = None if checked.frame is None else roc(checked.frame)
     if sum(map(len, usable.values())) == sum(map(len, references.values())):  # else its notes would be lost
-        run.index.keep(run, asked.encode())
+        run.index.keep(run, named)
+    return run
 
 
 def _comparable(checked, references, notes, reader):

@@ -57,12 +57,18 @@ def bootstrap(values, level=0.95, chunk=20_000):
 
     All multisets of n values count with their probabilities for n ≤ 5, else 1,000 draws, always the same.
     """
+    values = np.sort(values, axis=1)
     weights, probabilities = resamples(values.shape[1])
     found = np.empty((2, len(values)))
     for start in range(0, len(values), chunk):
         rows = slice(start, start + chunk)
         means = values[rows] @ weights.T
-        found[:, rows] = ends(means, level) if values.shape[1] > EXACT else weighted_ends(means, probabilities, level)
+        if values.shape[1] > EXACT:
+            found[:, rows] = ends(means, level)
+            continue
+        equal = (values[rows, 1:] == values[rows, :-1]).any(axis=1)  # then means are, but for a last bit
+        for some, known in ((equal, None), (~equal, weights)):
+            found[:, rows][:, some] = weighted_ends(means[some], probabilities, level, known)
     return found
 
 
@@ -85,13 +91,13 @@ def draws(n):
 
 
 def resampled(values, group=0):
-    """Bootstrap means of each row, [rows, runs] → [rows, 1000].
+    """Bootstrap means of each row, […, rows, runs] → […, rows, 1000].
 
     group: a number. All rows of a group have the same draws, and those of different groups are independent: so
     averaging column by column gives the bootstrap of a mean over groups, seeds being drawn within each.
     """
     order = np.random.RandomState(group).permutation(DRAWS)
-    return np.sort(values, axis=1) @ draws(values.shape[1])[order].T
+    return np.sort(values, axis=-1) @ draws(values.shape[-1])[order].T
 
 
 def ends(means, level=0.95):
@@ -99,13 +105,26 @@ def ends(means, level=0.95):
     return np.quantile(means, _tails(level), axis=1, method="inverted_cdf")
 
 
-def weighted_ends(means, probabilities, level=0.95):
-    """As `ends`, for means [rows, resamples] that have probabilities [resamples]."""
-    order = np.argsort(means, axis=1)
-    reached = np.cumsum(probabilities[order], axis=1)
-    positions = [np.minimum((reached < share - 1e-9).sum(axis=1), len(probabilities) - 1) for share in _tails(level)]
-    at = np.take_along_axis(order, np.stack(positions, axis=1), axis=1)
-    return np.take_along_axis(means, at, axis=1).T
+def weighted_ends(means, probabilities, level=0.95, weights=None):
+    """As `ends`, for means [rows, resamples] that have probabilities [resamples].
+
+    weights: [resamples, n] of values in ascending order: many a resample is then surely not above another one, and few
+        can be an end at all. None: it is not known which.
+    """
+    surely = np.eye(len(probabilities), dtype=bool)  # [i, j]: i is not above j, whatever the values are
+    if weights is not None:
+        reach = np.cumsum(weights, axis=1)
+        surely = (reach[:, None] >= reach - 1e-9).all(axis=2)
+    found = []
+    for share in _tails(level):
+        below = surely @ probabilities - probabilities > 1 - share + 1e-9  # so much is not below it that it counts
+        open_ = ~below & (probabilities @ surely - probabilities < share - 1e-9)
+        some, chance = means[:, open_], probabilities[open_]
+        order = np.argsort(some, axis=1)
+        reached = probabilities[below].sum() + np.cumsum(chance[order], axis=1)
+        position = np.minimum((reached < share - 1e-9).sum(axis=1), len(chance) - 1)[:, None]
+        found.append(np.take_along_axis(some, np.take_along_axis(order, position, axis=1), axis=1)[:, 0])
+    return np.stack(found)
 
 
 def _tails(level):

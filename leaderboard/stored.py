@@ -3,12 +3,13 @@
 import functools
 import json
 import math
+import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mubench.cache import file_hash
 from mubench.errors import MubenchError
-from mubench.leaderboard.columns import RUN_COLUMNS, VALUES
+from mubench.leaderboard.columns import COSTS, RUN_COLUMNS, VALUES
 from mubench.leaderboard.escape import one_line
 from mubench.leaderboard.rows import GROUP, SETTINGS, Placed
 from mubench.leaderboard.submitter import OWN, submission_folder
@@ -18,8 +19,10 @@ from mubench.records.result import RESULT
 from mubench.spec import RunSpec
 
 AROUND = ("submission", "level", "flags", "folder")  # columns of what the place and files around the record say
-COLUMNS = tuple(n for n in RUN_COLUMNS if n not in {*VALUES, *AROUND, "modality", "roc"})  # of what the record says
-FACTS = (*COLUMNS, "role", "clock", "precision", "limited", "further", "standing")
+MEASURED = tuple(name for name in COSTS if not name.startswith("relative"))
+COLUMNS = tuple(  # of what the record says
+    name for name in RUN_COLUMNS if name not in {*VALUES, *AROUND, "modality", "roc"} or name in MEASURED
+)
 
 
 @dataclass(eq=False)
@@ -34,39 +37,43 @@ class Record(Placed):
 class StoredRun:
     """A stored run whose record is readable; its metrics are still to be recomputed.
 
-    folder: of the result.
+    folder: of the result, with ``/``.
     submission: its folder's name, `OWN` of the project's own results.
     facts: `COLUMNS`; ``role`` (`Placed`); ``clock``, equal where times may be compared, else ""; ``precision``;
-        ``limited``, the number of rows of a trial, else 0; ``further``, names of the scores on further sets;
+        ``limited``, the number of rows of a trial, else 0; ``further``, names of the scores on further sets (JSON);
         ``standing``, its level outside of a submission.
-    values: name → number, of `VALUES`; None where it is not known.
+    values: name → number, of `VALUES` that the record does not say; None where it is not known.
     roc: true-positive rates at the false-positive `RATES`, or None.
     index: the `Index` of the folder of results that it was found in, if any.
     stamp: what the file system said of its files before they were read.
-    checked: hashes of references → metrics and ``roc``, where the index knows them of the files as they are.
+    checked: hashes of references → metrics and ``roc`` (JSON), where the index knows them of the files as they are.
+    group: the values of `GROUP`.
+    settings: the values of `SETTINGS`.
+
+    There may be very many: nothing but numbers and texts is kept of each.
     """
 
-    folder: Path
+    folder: str
     submission: str
     facts: dict
     values: dict = field(default_factory=dict)
     roc: list | None = None
     index: object = None
-    stamp: list | None = None
+    stamp: bytes | None = None
     checked: dict = field(default_factory=dict)
+    group: tuple = field(init=False)
+    settings: tuple = field(init=False)
+
+    def __post_init__(self):
+        self.group, self.settings = _group(self.facts), _settings(self.facts)
 
     @classmethod
     def read(cls, folder):
         """The run in a folder. Raises `MubenchError` where its record is of no use."""
         result = read_record(folder)
-        given = {"seconds": result.seconds, **{name: result.costs[name] for name in ("flops", "peak_memory_bytes")}}
-        costs = {name: None if value is None else float(value) for name, value in given.items()}
-        for name, value in costs.items():
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise MubenchError(f"{folder}: {name} is {value}")
         record = Record(result, RunSpec(**result.spec))
         hash((record.group, record.settings, record.old))  # whatever they lack is to be missed here
-        run = cls(folder, submission_of(folder), _facts(folder, record), costs)
+        run = cls(Path(folder).as_posix(), submission_of(folder), _facts(folder, record))
         run.result, run.spec = result, record.spec
         return run
 
@@ -79,16 +86,6 @@ class StoredRun:
     def spec(self):
         """What was run."""
         return RunSpec(**self.result.spec)
-
-    @functools.cached_property
-    def group(self):
-        """The values of `GROUP`."""
-        return tuple(map(self.facts.__getitem__, GROUP))
-
-    @functools.cached_property
-    def settings(self):
-        """The values of `SETTINGS`."""
-        return tuple(map(self.facts.__getitem__, SETTINGS))
 
     @property
     def seed(self):
@@ -114,15 +111,14 @@ class StoredRun:
         task, model, _, ratio = self.group[:4]
         return f"{task}/{model}/{self.facts['method']}/{ratio}, seed {self.seed}"
 
-    def around(self):
-        """The columns `AROUND` the record: name → value."""
+    def columns(self):
+        """The values of `COLUMNS`, then of those `AROUND` the record."""
         level, flags = (self.facts["standing"], ()) if self.submission == OWN else level_of(self.folder)
-        return {
-            "submission": self.submission,
-            "level": str(level),
-            "flags": one_line("; ".join(flags)),
-            "folder": one_line(self.folder.as_posix()),
-        }
+        around = self.submission, str(level), one_line("; ".join(flags)), one_line(self.folder)
+        return *_columns(self.facts), *around
+
+
+_columns, _group, _settings = (operator.itemgetter(*names) for names in (COLUMNS, GROUP, SETTINGS))
 
 
 def submission_of(folder):
@@ -134,14 +130,14 @@ def submission_of(folder):
 def _facts(folder, record):
     """What is known of a run by its `Record`: `FACTS`."""
     result, spec = record.result, record.spec
-    row = {**_identity(record), **_circumstances(record), **_files(folder, result)}
+    row = {**_identity(record), **_circumstances(record), **_costs(folder, result), **_files(folder, result)}
     texts = {name: one_line(value) if isinstance(value, str) else value for name, value in row.items()}
     return {name: texts[name] for name in COLUMNS} | {
         "role": record.role,
         "clock": "; ".join(result.clock or ()),
         "precision": spec.precision,
         "limited": spec.limit or (-1 if result.status == "limited" else 0),
-        "further": [f"{name}_score" for name in result.task.get("scored_sets", ())],
+        "further": json.dumps([f"{name}_score" for name in result.task.get("scored_sets", ())]),
         "standing": str(standing(result)),
     }
 
@@ -185,10 +181,20 @@ def _circumstances(record):
     }
 
 
+def _costs(folder, result):
+    """The columns `MEASURED`."""
+    given = {**result.costs, "seconds": result.seconds}
+    costs = {name: None if given[name] is None else float(given[name]) for name in MEASURED}
+    for name, value in costs.items():
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise MubenchError(f"{folder}: {name} is {value}")
+    return costs
+
+
 def _files(folder, result):
     """The columns that say which files the row is made from."""
     return {
         "weights": result.weights or "",
-        "result_sha256": file_hash(folder / RESULT),
+        "result_sha256": file_hash(Path(folder) / RESULT),
         "predictions_sha256": str(result.predictions.get("sha256") or ""),
     }

@@ -88,7 +88,7 @@ def _values(models, references):
     """Name of a model → its scores next to the references', and its costs."""
     beside = {role: [other.checked] for role, other in references.items()}
     return {
-        name: model.checked.score(beside) | {cost: model.values.get(cost) for cost in COSTS}
+        name: model.checked.score(beside) | {cost: (model.facts | model.values).get(cost) for cost in COSTS}
         for name, model in models.items()
     }
 

@@ -68,7 +68,7 @@ class Store:
         results, errors, waiting = [], [], [""]
         while waiting:
             above = waiting.pop()
-            with contextlib.suppress(OSError), os.scandir(self.root / above) as entries:
+            with contextlib.suppress(OSError), os.scandir(os.path.join(self.root, above)) as entries:
                 files = set()
                 for entry in entries:
                     name = f"{above}/{entry.name}" if above else entry.name
@@ -82,7 +82,7 @@ class Store:
                     results.append(above)
                 elif ERROR in files:
                     errors.append(above)
-        return tuple(sorted(names, key=lambda name: name.split("/")) for names in (results, errors))
+        return tuple(sorted(names, key=lambda name: name.replace("/", "\0")) for names in (results, errors))
 
     # -- one writer at a time
 

@@ -62,10 +62,9 @@ def clone(folder, root, records):
         (there / RESULT).write_bytes(text)
         (there / PREDICTIONS).touch()
         noise = random.normal(0, 0.01, len(values)) - 0.02 * (method == "retrain")
-        run = StoredRun(
-            there, "", facts, found.values | dict(zip(values, [*values.values()] + noise, strict=True)), roc
-        )
-        run.result, run.stamp = found.result, stamp(there)
+        shown = dict(zip(values, [*values.values()] + noise, strict=True))
+        run = StoredRun(there.as_posix(), "", facts, shown, roc, index, stamp(there))
+        run.result = found.result
         retrain = group * len(METHODS) * SEEDS + SEEDS + seed
         index.keep(run, json.dumps({"retrain": [f"{retrain:064x}"] if retrain < records else []}).encode())
     index.save()

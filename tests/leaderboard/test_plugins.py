@@ -317,7 +317,7 @@ def test_a_population_metric_of_a_group_without_the_runs_own_seed(stored):
         metric(better="lower", needs=["forget"], columns=["loss"], references={"retrain": 2})(deviation)
         notes = []
         runs = frames._verified(frames._readable([stored.root], None, notes, None)[0], notes)
-        [run] = [run for run in runs if run.folder == salun]
+        [run] = [run for run in runs if run.folder == salun.as_posix()]
         mean = lambda path: pd.read_parquet(path / "predictions.parquet").query("set == 'forget'")["loss"].mean()
         expected = mean(salun) - np.mean([mean(path) for path in paths])
         assert run.values["deviation"] == pytest.approx(expected, abs=1e-12)
