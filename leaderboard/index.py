@@ -1,9 +1,10 @@
 """The index of a folder of results: what was computed of each, in one file beside them, so that nothing is read twice.
 
 A line holds a checksum, a hash of the code, the result's folder, the references it was compared with, what the file
-system says of its files, what the record says, and what came of it. It is believed where the checksum is right, the code is that of now, and the file system says that nobody touched
-the files since: not their inodes, sizes and times, of which a copy has others and nobody can choose all. Whatever else
-it is, it is as if the line were not there: the files are read and everything is computed again.
+system says of its files, what the record says, and what came of it. It is believed where the checksum is right, the
+code is that of now, and the file system says that nobody touched the files since: not their inodes, sizes and times, of
+which a copy has others and nobody can choose all. Whatever else it is, it is as if the line were not there: the files
+are read and everything is computed again.
 
 Lines are only ever appended, each writer's at once. Where most are of no use any more, the file is written anew.
 """
@@ -13,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import time
 import zlib
 from importlib.metadata import version
@@ -36,6 +38,7 @@ INDEX = ".index"
 GRAIN = 0.02  # seconds that a file system's clock may stand still
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
 SPARE = 64  # useless lines that do not matter
+HEAD = re.compile(rb"[^\t]*\t(?P<code>[^\t]*)\t(?P<name>[^\t]*)\t(?P<references>[^\t]*)\t")
 
 
 class Index:
@@ -54,10 +57,9 @@ class Index:
         )  # of what lies at its place in a store
         for line in self._read():
             total += 1
-            with contextlib.suppress(ValueError):
-                _, made_by, name, references, _ = line.split(b"\t", 4)
-                if made_by == code():
-                    self.lines.setdefault(name, {})[references] = line
+            found = HEAD.match(line)
+            if found and found["code"] == code():
+                self.lines.setdefault(found["name"], {})[found["references"]] = line
         if total > 2 * sum(map(len, self.lines.values())) + SPARE:
             self._rewrite()
 
