@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import time
 import zlib
 from importlib.metadata import version
@@ -37,6 +38,7 @@ INDEX = ".index"
 GRAIN = 0.02  # seconds that a file system's clock may stand still
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
 SPARE = 64  # useless lines that do not matter
+HEAD = re.compile(rb"[^\t]*\t(?P<code>[^\t]*)\t(?P<name>[^\t]*)\t(?P<references>[^\t]*)\t")
 
 
 class Index:
@@ -55,10 +57,9 @@ class Index:
         )  # of what lies at its place in a store
         for line in self._read():
             total += 1
-            with contextlib.suppress(ValueError):
-                _, made_by, name, references, _ = line.split(b"\t", 4)
-                if made_by == code():
-                    self.lines.setdefault(name, {})[references] = line
+            found = HEAD.match(line)
+            if found and found["code"] == code():
+                self.lines.setdefault(found["name"], {})[found["references"]] = line
         if total > 2 * sum(map(len, self.lines.values())) + SPARE:
             self._rewrite()
 
