@@ -71,10 +71,11 @@ def test_from_the_command_line_to_the_board(cli, tmp_path):
 
 
 def test_a_wrapper_is_flagged_and_has_no_rank(stored, monkeypatch):
-    from mubench.leaderboard import frame
+    from mubench.leaderboard import index
+    from mubench.leaderboard import stored as reading
 
     stored.five("original", "retrain", "salun", "neggrad")
-    read = frame.read_record
+    read = reading.read_record
 
     def wrapped(folder):
         result = read(folder)
@@ -83,7 +84,8 @@ def test_a_wrapper_is_flagged_and_has_no_rank(stored, monkeypatch):
         return result
 
     before = board(stored.root).rows.set_index("label")
-    monkeypatch.setattr(frame, "read_record", wrapped)
+    monkeypatch.setattr(reading, "read_record", wrapped)
+    (stored.root / index.INDEX).unlink()
     made = board(stored.root)
     after = made.rows.set_index("label")
     assert {before.loc["salun", "rank"], before.loc["neggrad", "rank"]} == {1, 2}

@@ -90,7 +90,7 @@ class Recorder(Engine):
 
         def step(self, step, *parts):
             loss = super().step(step, *parts)
-            self.steps.append((self.context.epoch, {on: len(rows) for on, rows in step}, loss))
+            self.steps.append((self.context.epoch, {on: len(rows) for on, rows in step}, loss.item()))
             return loss
 
 
