@@ -91,23 +91,24 @@ def models():
 def over_loop(task, model, view, size):
     """CPU seconds of the engine over those of the loop, one of each per round; and the loop's milliseconds a step."""
     own = {run: copy.deepcopy(model) for run in (by_engine, by_hand)}
-    sides = {run: lambda run=run: functools.partial(run, task, own[run], view, size) for run in own}
+    sides = {run: lambda run=run: [functools.partial(run, task, own[run], view, size)] for run in own}
     cpu_seconds(sides, 1)  # warms both up
     seconds = cpu_seconds(sides, ROUNDS)
-    ratios = [a / b for a, b in zip(seconds[by_engine], seconds[by_hand], strict=True)]
-    return ratios, statistics.median(seconds[by_hand]) / STEPS * 1e3
+    ratios = [a / b for (a,), (b,) in zip(seconds[by_engine], seconds[by_hand], strict=True)]
+    return ratios, statistics.median(b for (b,) in seconds[by_hand]) / STEPS * 1e3
 
 
 def added(name, view, forget, size=8):
     """The milliseconds that a method adds to a step of the loop, one number per round."""
     steps = []
     sides = {
-        by_engine: lambda: lambda: steps.append(by_engine(Classes(), Nothing(), view, size, name, forget)),
-        by_hand: lambda: functools.partial(by_hand, Classes(), Nothing(), view, size),
+        by_engine: lambda: [lambda: steps.append(by_engine(Classes(), Nothing(), view, size, name, forget))],
+        by_hand: lambda: [functools.partial(by_hand, Classes(), Nothing(), view, size)],
     }
     seconds = cpu_seconds(sides, ROUNDS + 1)
     each = len(view) / size
-    return [(a / steps[0] - b / each) * 1e3 for a, b in zip(seconds[by_engine], seconds[by_hand], strict=True)][1:]
+    pairs = zip(seconds[by_engine], seconds[by_hand], strict=True)
+    return [(a / steps[0] - b / each) * 1e3 for (a,), (b,) in pairs][1:]
 
 
 def main():
