@@ -66,11 +66,11 @@ def _columns(run, model, view, chunks, accelerator):
     training, pieces = model.training, []
     model.to(accelerator.device).eval()
     asked = [(None, chunk) for chunk in chunks if len(chunk)]
-    with channels_last(model, accelerator.device, accelerator.mixed_precision):
-        for batch in batches({None: view}, asked, accelerator.device):
-            with torch.inference_mode(), accelerator.autocast():  # a batch may be kept, as a world is: not made in here
-                piece = run(model, batch)
-            pieces.append({"index": batch["index"], **piece})
+    for examples in batches({None: view}, asked, accelerator.device):
+        batch = channels_last(examples, accelerator.device, accelerator.mixed_precision)
+        with torch.inference_mode(), accelerator.autocast():  # a batch may be kept, as a world is: not made in here
+            piece = run(model, batch)
+        pieces.append({"index": batch["index"], **piece})
     model.train(training)
     return {name: _stored([p[name] for p in pieces]) for name in (pieces[0] if pieces else ())}
 

@@ -10,6 +10,7 @@ import torch
 from mubench.errors import MubenchError, nearest
 from mubench.examples import View, sent
 from mubench.models import networks
+from mubench.models.layout import channels_last
 from mubench.train import lora
 from mubench.train.costs import Meter
 from mubench.train.distributed import make_accelerator
@@ -184,7 +185,8 @@ class Context:
 
     def ready(self, examples, purpose):
         """A batch as a view gives it, on the device, with what a forward pass draws at random."""
-        return moved(self.task.drawn(examples, self._number(purpose)), self.device)
+        batch = moved(self.task.drawn(examples, self._number(purpose)), self.device)
+        return channels_last(batch, self.device, self.accelerator.mixed_precision)
 
     def batch(self, view, positions, purpose):
         """The examples at some positions of a view, `ready`."""

@@ -1,13 +1,10 @@
 """One run of one method: what its hooks prepare, the training between them, and what it cost."""
 
-import contextlib
-
 import torch
 from tqdm.auto import tqdm
 
 from mubench.errors import MubenchError
 from mubench.models import networks
-from mubench.models.layout import channels_last
 from mubench.models.wrappers import ORIGINAL, TABLE, Wrapper
 from mubench.spec import Budget, refuse_cut
 from mubench.train.backward import Backward
@@ -81,8 +78,7 @@ class Engine:
     def run(self):
         """Train: the context's student is changed, and ``model`` is what the method leaves. Returns the `Costs`."""
         context, method = self.context, self.method
-        layout = channels_last(context.student, context.device, self.accelerator.mixed_precision)
-        with context.own_randomness(), context.meter as meter, contextlib.nullcontext() if context.shard else layout:
+        with context.own_randomness(), context.meter as meter:
             torch.manual_seed(context.seed)
             if method.wrap:
                 context.keep_original()

@@ -6,7 +6,6 @@ import torch
 
 from mubench.models import networks
 from mubench.models.behaviour import Output, forward
-from mubench.models.layout import channels_last
 from mubench.train import lora
 from mubench.train.loader import by_length
 
@@ -69,7 +68,7 @@ class Teacher:
 
     def _of_all(self, view, features):
         context, parts = self.context, []
-        with self._answering() as model, channels_last(model, context.device, context.accelerator.mixed_precision):
+        with self._answering() as model:
             for batch in context.batches(view, 2 * context.batch_size, "teacher"):
                 counted = context.counted(("teacher", features), batch, gradient=False)
                 with counted, context.accelerator.autocast(), torch.inference_mode():

@@ -44,14 +44,13 @@ class Classes(Behaviour):
 def by_hand(task, model, view, size):
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
-    with channels_last(model, torch.device("cpu")):
-        for positions in torch.randperm(len(view)).split(size):
-            loss = task.forward(model, view[positions]).loss.mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            loss.item()
+    for positions in torch.randperm(len(view)).split(size):
+        loss = task.forward(model, channels_last(view[positions], torch.device("cpu"))).loss.mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
 
 
 def by_engine(task, model, view, size, method="finetune", forget=None):

@@ -1,4 +1,4 @@
-"""Convolutions with channels last: the same values, weights that lie as before, nothing left in inference mode."""
+"""Pictures with channels last: the same values, weights that lie as ever, nothing left in inference mode."""
 
 import copy
 
@@ -15,48 +15,29 @@ from mubench.train.recipe import Recipe
 CPU = torch.device("cpu")
 
 
-def network(seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        layers = torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 6, 1), torch.nn.Conv2d(6, 2, 3)
-        return torch.nn.Sequential(*layers)
+def test_pictures_have_their_channels_last_and_nothing_else_changes():
+    batch = {
+        "x": torch.randn(5, 1, 9, 9),
+        "y": torch.randn(5, 3, 9, 9),
+        "labels": torch.arange(5),
+        "t": torch.ones(5, 2),
+    }
+    laid = channels_last(batch, CPU)
+    assert laid["x"].stride() == (81, 1, 9, 1) and laid["y"].stride() == (243, 1, 27, 3)
+    assert all(laid[name].equal(values) for name, values in batch.items())
+    assert laid["labels"] is batch["labels"] and laid["t"] is batch["t"]
+    cuda = torch.device("cuda")
+    assert channels_last(batch, cuda) is batch and channels_last(batch, cuda, "bf16")["y"].stride(1) == 1
 
 
-def strides(model):
-    return [p.stride() for p in model.parameters()]
-
-
-def test_the_weights_lie_last_inside_and_as_before_outside():
-    model = network()
-    before, values = strides(model), [p.detach().clone() for p in model.parameters()]
-    with channels_last(model, CPU):
-        assert [m.weight.stride() for m in model if hasattr(m, "weight")] == [
-            (9, 1, 3, 1),
-            (4, 1, 4, 4),
-            (54, 1, 18, 6),
-        ]
-        inside = strides(model)
-        with channels_last(model, CPU):
-            assert strides(model) == inside
-        assert strides(model) == inside  # the inner block has changed nothing
-    assert strides(model) == before and all(map(torch.equal, values, model.parameters()))
-
-
-def test_the_outputs_are_the_same():
-    model, pictures = network().double(), torch.randn(5, 1, 9, 9, dtype=torch.double)
-    plain = model(pictures)
-    with channels_last(model, CPU):
-        assert model(pictures).is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(model(pictures), plain, rtol=1e-12, atol=1e-12)
-
-
-def test_in_float32_a_gpu_keeps_the_layout():
-    model = network()
-    before = strides(model)
-    with channels_last(model, torch.device("cuda")):
-        assert strides(model) == before
-    with channels_last(model, torch.device("cuda"), "bf16"):
-        assert strides(model) != before
+def test_what_a_convolution_makes_of_them_is_the_same():
+    layers = torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 6, 1), torch.nn.Conv2d(6, 2, 3)
+    model, pictures = torch.nn.Sequential(*layers).double(), torch.randn(5, 1, 9, 9, dtype=torch.double)
+    last = model(channels_last({"x": pictures}, CPU)["x"])
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, model(pictures), rtol=1e-12, atol=1e-12)
+    last.sum().backward()
+    assert all(p.grad.is_contiguous() and p.is_contiguous() for p in model.parameters())  # hooks may view them flat
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +50,21 @@ def fashion():
 def test_a_model_is_trained_after_it_was_evaluated(fashion):
     task, model, sets = fashion
     model = copy.deepcopy(model)
-    before = strides(model)
     predict(task, model, sets)
-    assert strides(model) == before and not any(p.is_inference() for p in model.state_dict().values())
+    assert not any(p.is_inference() for p in model.state_dict().values())
     method = load_method("scrub", epochs=1, batch_size=8)
     context = Context(task, model, None, *sets.values())
     Engine(method, context, method.recipe(Recipe(lr=0.01, epochs=1, batch_size=8)), progress=False).run()
-    assert strides(model) == before and not any(p.is_inference() for p in model.state_dict().values())
+    assert not any(p.is_inference() for p in model.state_dict().values())
+
+
+@pytest.mark.parametrize("name", ["influence", "ssd", "neggrad_plus", "l1_sparse"])
+def test_hooks_find_weights_of_convolutions_as_ever(fashion, name):
+    task, model, sets = fashion
+    method = load_method(name, **{"batch_size": 8} if name != "ssd" else {})
+    context = Context(task, copy.deepcopy(model), None, *sets.values())
+    Engine(method, context, method.recipe(Recipe(lr=0.01, epochs=1, batch_size=8)), progress=False).run()
+    assert all(p.is_contiguous() for p in context.student.parameters())
 
 
 def test_looking_at_a_run_does_not_change_it(fashion):
