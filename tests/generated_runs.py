@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from made_runs import DEFAULTS
 from mubench.leaderboard.columns import RATES, RUN_COLUMNS, VALUES
 
 TASKS = {
@@ -35,54 +36,23 @@ def generate(records):
     pick = lambda position: [places[i][position] for i in place]
     skill = rng.normal(size=len(METHODS))[method] * 0.03 + rng.normal(size=n) * 0.01
     frame = pd.DataFrame({name: np.clip(0.6 + skill + rng.normal(size=n) * 0.02, 0, 1) for name in VALUES})
-    texts = {
-        "submission": "",
-        "tier": "mini",
+    texts = {name: value for name, value in DEFAULTS.items() if name not in VALUES} | {
         "modality": pick(0),
         "task": pick(1),
         "model": pick(2),
         "architecture": pick(2),
         "ratio": pick(3),
         "method": [METHODS[i] for i in method],
-        "version": 1,
-        "task_version": 1,
         "engine": 1.0,
-        "schema": 2,
-        "fingerprint": "a" * 16,
-        "variant": "default",
-        "trials": 0,
-        "params": "{}",
-        "options": "{}",
-        "random_guess": 0.1,
         "seed": seed,
-        "status": "complete",
-        "level": "reproduced",
-        "flags": "",
-        "checkpoint": "standard",
         "original": [f"{s:064x}" for s in seed],
-        "forget_rows": "f" * 64,
-        "data": "d" * 64,
         "ratio_order": [float(places[i][3]) for i in place],
         "anchor": method == 1,
-        "machine": "a CPU, 2 cores",
-        "threads": 1,
         "original_score": 0.7,
-        "parameters": 1e5,
-        "share": 100.0,
-        "wrapper": "",
-        "curve": "",
-        "environment": '{"machine": "a CPU, 2 cores", "python": "3.11"}',
-        "hyperparameters": "{}",
-        "paper": "",
-        "spec": "{}",
         "command": "mubench run",
-        "started": "2026-01-01T00:00:00Z",
         "id": [f"{i:012x}" for i in at],
-        "folder": "results/x",
-        "weights": "w" * 64,
         "result_sha256": [f"{i:064x}" for i in at],
-        "predictions_sha256": "p" * 64,
     }
     curve = (RATES**0.8).round(3).tolist()
     halves = {name: frame[name] * 0.5 for name in ("relative_flops", "relative_seconds")}
-    return frame.assign(**texts, roc=[curve] * n, **halves)[list(RUN_COLUMNS)]
+    return frame.assign(**texts | {"roc": [curve] * n}, **halves)[list(RUN_COLUMNS)]

@@ -53,8 +53,9 @@ class Teacher:
         model = self.model()
         if columns is None or view.world or model is not vars(context).get("original"):
             return self._of_all(view, features)
+        network = networks.weights_hash(model), repr(model), repr(getattr(model, "config", None))
         how = features, context.batch_size, context.accelerator.mixed_precision, str(context.device)
-        kept, key = columns.answers, (context.task, networks.weights_hash(model), view.rows.numpy().tobytes(), *how)
+        kept, key = columns.answers, (context.task, *network, view.rows.numpy().tobytes(), *how)
         if key in kept:
             outputs, work = kept[key]
             context.meter.add(work)
@@ -63,7 +64,8 @@ class Teacher:
         outputs = self._of_all(view, features)
         if sum(values.nbytes for values in vars(outputs).values() if values is not None) <= LARGEST:
             kept[key] = outputs, [after - start for after, start in zip(context.meter.work(), before, strict=True)]
-            kept.pop(next(iter(kept)) if len(kept) > MOST else None, None)
+            if len(kept) > MOST:
+                del kept[next(iter(kept))]  # the oldest
         return outputs
 
     def _of_all(self, view, features):

@@ -20,7 +20,7 @@ from mubench.registry import load_method
 from mubench.spec import Budget
 from mubench.train.context import Context
 from mubench.train.costs import Meter
-from mubench.train.distributed import LAUNCHERS, Alone, make_accelerator
+from mubench.train.distributed import LAUNCHERS, Alone, make_accelerator, pieces
 from mubench.train.engine import Engine
 from mubench.train.loop import LOOK, Loop, NonFiniteLoss
 from mubench.train.optimizer import make_optimizer
@@ -478,6 +478,15 @@ def test_flops_are_traced_once_for_all_runs_that_do_the_same(monkeypatch):
     frozen = Mlp(seed=1)
     frozen.hidden.requires_grad_(False)
     assert prepared("salun", behaviour=behaviour, student=frozen).run().flops < first
+
+
+def test_pieces_are_of_similar_length():
+    lengths = torch.tensor([9, 1, 8, 2, 7, 3])
+    columns = {"x": torch.zeros(6, 1), "labels": torch.zeros(6)}
+    for known, expected in ((lengths, [[1, 3, 5], [4, 2, 0]]), (None, [[0, 1, 2], [3, 4, 5]])):
+        views = {"retain": Examples(columns, lengths=known)}
+        cut = pieces([("retain", torch.arange(6))], 8, 2, Alone(), views)
+        assert [piece.positions.tolist() for piece in cut] == expected and [piece.batch for piece in cut] == [6, 6]
 
 
 def test_runs_of_a_set_share_what_the_original_answers(monkeypatch):
